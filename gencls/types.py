@@ -1,0 +1,84 @@
+"""The contracts: NamedTuples of pure functions, and the array aliases they use.
+
+Letters, the same everywhere: B batch, C classes, K importance samples, L latent size,
+T attack steps, H, W, D image height, width and depth (channels last). Images are float32 in
+[0, 1]; eps is in the same units; log-densities are nats per example.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+
+Array: TypeAlias = jax.Array
+Key: TypeAlias = jax.Array  # one typed PRNG key
+Keys: TypeAlias = jax.Array  # [B] typed PRNG keys, one per example
+Params: TypeAlias = Any  # a pytree of arrays
+
+Score: TypeAlias = Literal["exact", "estimate", "bound", "unnormalised", "posterior"]
+
+# Scores that are log p(x, y) in nats with every constant: only these have a likelihood to report.
+NORMALISED_SCORES: tuple[Score, ...] = ("exact", "estimate", "bound")
+
+
+class Loss(NamedTuple):
+  """What a classifier minimises, per example, with its parts kept apart for the logs."""
+
+  total: Array  # [B] float32
+  terms: dict[str, Array]  # name -> [B] float32, nats unless the name says otherwise
+  updates: Any = {}  # new values of leaves that the gradient does not train, or {}  # noqa: RUF012
+
+
+class Classifier(NamedTuple):
+  """A classifier as pure functions; hyperparameters are closed over by its factory.
+
+  `keys` holds one key per example, so that the result for one image does not depend on the batch,
+  shard or device it is computed in.
+  """
+
+  init: Callable[[Key, Array, Array], Params]  # (key, x [B, H, W, D], y [B]) -> params
+  loss: Callable[[Params, Keys, Array, Array, Array], Loss]  # (params, keys, x, y, step)
+  logits: Callable[[Params, Keys, Array], Array]  # (params, keys, x) -> [B, C]
+  score: Score  # what logits[b, c] is; see NORMALISED_SCORES
+  prepare: Callable[[Params, Key], Params] | None = None  # everything that does not depend on x
+  sample: Callable[[Params, Keys, Array], Array] | None = None  # (params, keys, y [B]) -> x
+  fit: Callable[[Key, Any], Params] | None = None  # closed form or EM, instead of gradients
+
+
+LogitsFn: TypeAlias = Callable[[Keys, Array], Array]  # (keys, x) -> [B, C]
+
+
+class Goal(NamedTuple):
+  """What the attack is after, per example."""
+
+  label: Array  # [B] int32, the true label
+  target: Array  # [B] int32, the wanted label, -1 where untargeted
+  start: Array | None = None  # [B, H, W, D] float32, where the attack shall start
+
+
+# (keys, step [B] int32, x_adv, goal) -> (loss [B], success [B] bool); the attack maximises the loss.
+# `step` counts the attack's queries: fresh randomness folds it into the key, fixed randomness
+# ignores it. A `jax.tree_util.Partial`, so that parameters are leaves and not constants.
+Objective: TypeAlias = Callable[[Keys, Array, Array, Goal], tuple[Array, Array]]
+
+
+class Info(NamedTuple):
+  """What one attack step reports, per example."""
+
+  loss: Array  # [B] float32, at the iterate the step evaluated
+  success: Array  # [B] bool, at the iterate the step evaluated
+  done: Array  # [B] bool, nothing is left to gain: the example may be dropped
+  nonfinite: Array  # [B] bool, the loss or its gradient was not finite at this step
+
+
+class Attack(NamedTuple):
+  """An attack as pure functions; every leaf of its state has the batch as leading axis.
+
+  The functions are `jax.tree_util.Partial`s whose leaves are the model's parameters, eps, step
+  sizes and other numbers, so that another eps or parameter set does not compile again.
+  """
+
+  init: Callable[[Keys, Array, Goal], Any]  # (keys, x, goal) -> state
+  step: Callable[[Keys, Any], tuple[Any, Info]]  # (keys, state) -> (state, info)
+  result: Callable[[Any], Array]  # (state) -> x_adv [B, H, W, D]
+  num_steps: int
