@@ -1,0 +1,59 @@
+"""Classifiers by name: one family per file, each a factory of a `Classifier`."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gencls.models import deep_latent
+from gencls.models.cnn import cnn
+from gencls.models.cvae import cvae
+from gencls.names import unknown_name
+from gencls.types import Classifier
+
+REGISTRY: dict[str, Callable[..., Classifier]] = {
+  **deep_latent.FACTORIES,
+  "cvae": cvae,
+  "cnn": cnn,
+}
+
+
+def build(
+  name: str,
+  *,
+  image_shape: Sequence[int],
+  num_classes: int,
+  class_prior: Sequence[float] | None = None,
+  **hyperparameters: Any,
+) -> Classifier:
+  """The classifier of that name.
+
+  Args:
+    name: a key of `REGISTRY`.
+    image_shape: (H, W, D) of the images.
+    num_classes: C >= 2.
+    class_prior: p(y), from the training labels; uniform where None.
+    **hyperparameters: of the model's factory, see its docstring.
+
+  Returns:
+    A `Classifier`.
+
+  Raises:
+    ValueError: if a name is unknown (the nearest valid ones are listed) or a value is out of range.
+  """
+  if name not in REGISTRY:
+    raise ValueError(unknown_name("model", name, REGISTRY))
+  if len(image_shape) != 3:
+    raise ValueError(f"image_shape must be (H, W, D), got {tuple(image_shape)}")
+  if num_classes < 2:
+    raise ValueError(f"num_classes must be >= 2, got {num_classes}")
+  factory = REGISTRY[name]
+  valid = set(inspect.signature(factory).parameters)
+  for hyperparameter in hyperparameters:
+    if hyperparameter not in valid:
+      raise ValueError(unknown_name(f"hyperparameter of {name!r}", hyperparameter, valid))
+  return factory(
+    image_shape=tuple(image_shape),
+    num_classes=num_classes,
+    class_prior=class_prior,
+    **hyperparameters,
+  )

@@ -1,0 +1,65 @@
+"""The discriminative counterpart: the encoder of the deep latent models with a soft-max head."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+
+from gencls import densities
+from gencls.keys import fold
+from gencls.nets.images import ConvFeatures
+from gencls.nets.mlp import MLP
+from gencls.types import Array, Classifier, Key, Keys, Loss, Params
+
+
+class _Network(nn.Module):
+  channels: Sequence[int]
+  hidden_size: int
+  num_classes: int
+  dropout_rate: float
+
+  @nn.compact
+  def __call__(self, x: Array, keys: Keys | None = None) -> Array:
+    h = ConvFeatures(self.channels, self.hidden_size, self.dropout_rate)(x, keys)
+    return MLP((self.hidden_size,), self.num_classes, self.dropout_rate)([h], keys)
+
+
+def cnn(
+  *,
+  image_shape: tuple[int, int, int],
+  num_classes: int,
+  class_prior: Sequence[float] | None = None,
+  hidden_size: int = 500,
+  channels: Sequence[int] = (64, 64, 64),
+  dropout_rate: float = 0.0,
+) -> Classifier:
+  """A convolutional network for p(y | x), trained by cross-entropy.
+
+  Args:
+    image_shape: (H, W, D).
+    num_classes: C.
+    class_prior: ignored, the posterior learns it; there so that every model is built alike.
+    hidden_size: units of the dense layers.
+    channels: of the stride-2 convolutions.
+    dropout_rate: of the dense layers, in training only.
+
+  Returns:
+    A `Classifier` whose logits are "posterior" scores.
+  """
+  del image_shape, class_prior
+  network = _Network(tuple(channels), hidden_size, num_classes, dropout_rate)
+
+  def init(key: Key, x: Array, y: Array) -> Params:
+    return network.init(key, x)["params"]
+
+  def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
+    del step
+    logits = network.apply({"params": params}, x, fold(keys, "dropout"))
+    log_p_y = densities.categorical(jax.nn.one_hot(y, num_classes), logits)
+    return Loss(-log_p_y, {"log_p_y": log_p_y})
+
+  def logits(params: Params, keys: Keys, x: Array) -> Array:
+    del keys
+    return network.apply({"params": params}, x)
+
+  return Classifier(init=init, loss=loss, logits=logits, score="posterior")

@@ -1,0 +1,133 @@
+"""The deep latent-variable models of Li et al.: convolutional networks for the seven factorisations.
+
+Differs from the authors' code: He initialisation (Glorot everywhere, with Adam at 1e-3, stays at
+the black image for epochs), and standard deviations have a floor of 1e-3.
+
+References:
+  Li, Bradshaw, Sharma 2019, arXiv:1802.06552, appendix B; github.com/deepgenerativeclassifier/DeepBayes.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+
+from gencls.models import latent, likelihoods
+from gencls.models.factorisations import FACTORISATIONS, Y_HIDDEN_LAYERS, Parents
+from gencls.nets.images import ConvDecoder, ConvFeatures
+from gencls.nets.mlp import MLP
+from gencls.types import Classifier
+
+# Peak bytes of one decoder row per byte of its activations: inputs, outputs and work space in the
+# forward pass, everything in a gradient. Measured with XLA's memory analysis (tests/test_memory.py).
+FORWARD_FACTOR = 2.0
+GRADIENT_FACTOR = 4.0
+
+
+def deep_latent(
+  factorisation: str,
+  *,
+  image_shape: tuple[int, int, int],
+  num_classes: int,
+  class_prior: Sequence[float] | None = None,
+  num_samples: int = 10,
+  train_samples: int = 1,
+  latent_size: int = 64,
+  hidden_size: int = 500,
+  channels: Sequence[int] = (64, 64, 64),
+  likelihood: str = "squared_error",
+  dropout_rate: float = 0.0,
+  memory_budget_gib: float = 2.0,
+) -> Classifier:
+  """A deep latent-variable classifier.
+
+  Args:
+    factorisation: a key of `FACTORISATIONS`.
+    image_shape: (H, W, D).
+    num_classes: C.
+    class_prior: p(y), C positive numbers that sum to one; uniform where None.
+    num_samples: K at test, at least 1.
+    train_samples: K in training; above 1 the loss is the importance-weighted bound.
+    latent_size: L.
+    hidden_size: units of every hidden dense layer.
+    channels: of the stride-2 convolutions of the encoders; the decoder mirrors them.
+    likelihood: a key of `likelihoods.LIKELIHOODS`.
+    dropout_rate: of hidden dense layers, in training only; in [0, 1).
+    memory_budget_gib: what the decoder's activations may take at once, in GiB.
+
+  Returns:
+    A `Classifier`; its score is "posterior" for the models that drop p(x), else the likelihood's.
+
+  Raises:
+    ValueError: if a number is out of its range or a name is unknown.
+  """
+  prior = tuple(class_prior) if class_prior is not None else (1.0 / num_classes,) * num_classes
+  _check(num_classes, prior, num_samples, train_samples, dropout_rate, memory_budget_gib)
+  parents = FACTORISATIONS[factorisation]
+  decoder = ConvDecoder(tuple(image_shape), tuple(channels), hidden_size, dropout_rate)
+  networks = _networks(
+    factorisation,
+    decoder,
+    features=lambda: ConvFeatures(tuple(channels), hidden_size, dropout_rate),
+    mlp=lambda layers, size: MLP((hidden_size,) * layers, size, dropout_rate),
+    latent_size=latent_size,
+    num_classes=num_classes,
+  )
+  floats = decoder.floats_per_row() if parents["x"] else 3 * hidden_size
+  rows = memory_budget_gib * 2**30 / (4 * floats)
+  settings = latent.Settings(
+    image_shape=tuple(image_shape),
+    num_classes=num_classes,
+    latent_size=latent_size,
+    class_prior=prior,
+    num_samples=num_samples,
+    train_samples=train_samples,
+    max_rows=int(rows / FORWARD_FACTOR),
+    max_saved_rows=int(rows / GRADIENT_FACTOR),
+  )
+  return latent.classifier(parents, networks, likelihoods.build(likelihood), settings)
+
+
+def _networks(
+  factorisation: str,
+  decoder: ConvDecoder,
+  *,
+  features: Callable[[], nn.Module],
+  mlp: Callable[[int, int], nn.Module],
+  latent_size: int,
+  num_classes: int,
+) -> latent.Networks:
+  parents: Parents = FACTORISATIONS[factorisation]
+  heads: dict[str, nn.Module] = {"q": mlp(1, 2 * latent_size)}
+  if parents["x"]:
+    heads["x"] = decoder
+  if parents["y"]:
+    heads["y"] = mlp(Y_HIDDEN_LAYERS.get(factorisation, 1), num_classes)
+  if parents["z"]:
+    heads["z"] = mlp(1, 2 * latent_size)
+  seen_by = ["q", *(node for node in ("y", "z") if "x" in parents[node])]
+  return latent.Networks(features={node: features() for node in seen_by}, heads=heads)
+
+
+def _check(
+  num_classes: int,
+  prior: Sequence[float],
+  num_samples: int,
+  train_samples: int,
+  dropout_rate: float,
+  memory_budget_gib: float,
+) -> None:
+  for name, value in (("num_samples", num_samples), ("train_samples", train_samples)):
+    if value < 1:
+      raise ValueError(f"{name} must be >= 1, got {value}")
+  if len(prior) != num_classes or min(prior) <= 0 or abs(sum(prior) - 1) > 1e-3:
+    raise ValueError(
+      f"class_prior must hold {num_classes} positive numbers that sum to 1, got {prior}"
+    )
+  if not 0 <= dropout_rate < 1:
+    raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+  if memory_budget_gib <= 0:
+    raise ValueError(f"memory_budget_gib must be > 0, got {memory_budget_gib}")
+
+
+FACTORIES = {name: functools.partial(deep_latent, name) for name in FACTORISATIONS}
