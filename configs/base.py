@@ -1,0 +1,134 @@
+"""Every key of a training config, with the values of the paper's protocol for MNIST.
+
+Config files start from `deep_latent`, `cvae` or `cnn` and change what they need; the command line
+changes the rest: --config.train.num_epochs=3. A key that is not here does not exist.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from gencls.names import unknown_name
+
+LATENT_MODELS = ("gfz", "gfy", "gbz", "gby", "dfx", "dfz", "dbx")
+
+
+def get_config(data: str, model: dict[str, Any]) -> ConfigDict:
+  """All groups of a config, locked: a key that is not here raises an error."""
+  groups = {
+    "seed": 0,
+    "data": {
+      "name": data,
+      "dir": placeholder(str),  # a folder of raw IDX files; None: GENCLS_DATA_DIR, then TFDS
+      "validation_size": placeholder(int),  # training images held out; None: the data set's default
+    },
+    "model": model,
+    "train": {
+      "batch_size": 50,  # over all devices; a multiple of their number
+      "num_epochs": 100,
+      "max_steps": placeholder(int),  # None: num_epochs decides
+      "learning_rate": 1e-4,
+      "schedule": "constant",  # or "cosine"
+      "warmup_steps": 0,
+      "weight_decay": 0.0,  # decoupled (AdamW)
+      "grad_clip": placeholder(float),  # largest global gradient norm; None: no clip
+      "ema_decay": placeholder(float),  # moving average of the parameters; None: off
+      "early_stop_patience": placeholder(int),  # validations without a better accuracy; None: off
+      "log_every": 100,  # steps
+      "validate_every": placeholder(int),  # steps; None: an epoch
+      "stuck_after": placeholder(int),  # steps after which to be below the mean image; None: off
+    },
+    "validate": {
+      "num_images": 1000,
+      "num_samples": placeholder(int),  # K of the validation accuracy; None: the model's
+    },
+    "checkpoint": {"keep": 2},  # latest ones, besides the best
+  }
+  return ConfigDict(groups).lock()
+
+
+def deep_latent(name: str, data: str) -> ConfigDict:
+  """A deep latent-variable model, one of `LATENT_MODELS`, at the paper's size."""
+  model = {
+    "name": name,
+    "num_samples": 10,  # K at test
+    "train_samples": 1,  # K in training; above 1 the importance-weighted bound
+    "latent_size": 64,
+    "hidden_size": 500,
+    "channels": (64, 64, 64),
+    "likelihood": "squared_error",  # or "gaussian", "bernoulli"
+    "dropout_rate": 0.0,
+    "memory_budget_gib": 2.0,
+  }
+  return get_config(data, model)
+
+
+def cvae(data: str) -> ConfigDict:
+  """The conditional VAE."""
+  model = {
+    "name": "cvae",
+    "num_samples": 100,  # prior draws per class, decoded once
+    "rule": "nearest",  # or "sum_of_squares", "log_mean_exp": another rule needs no new training
+    "latent_size": 8,
+    "hidden_sizes": (512, 512),
+    "likelihood": "squared_error",
+    "dropout_rate": 0.0,
+  }
+  return get_config(data, model)
+
+
+def cnn(data: str) -> ConfigDict:
+  """The discriminative counterpart: the same encoder, a soft-max head."""
+  model = {"name": "cnn", "hidden_size": 500, "channels": (64, 64, 64), "dropout_rate": 0.0}
+  return get_config(data, model)
+
+
+def full(config: ConfigDict) -> None:
+  """The paper's protocol, for an accelerator: what `get_config` says."""
+
+
+def cpu(config: ConfigDict) -> None:
+  """At most 15 minutes on 2 cores: the same architecture, fewer epochs, larger steps."""
+  train = {
+    "batch_size": 100,
+    "num_epochs": 6,
+    "learning_rate": 5e-4,
+    "schedule": "cosine",
+    "warmup_steps": 400,  # without it the decoder stays at the black image
+  }
+  config.update({"train": train, "validate": {"num_images": 500}})
+  if config.to_dict()["model"]["name"] in LATENT_MODELS:
+    config.update({"validate": {"num_samples": 1}})
+
+
+def smoke(config: ConfigDict) -> None:
+  """Seconds: a few steps of a small network, to see that everything runs."""
+  train = {"batch_size": 20, "max_steps": 12, "log_every": 2, "validate_every": 4}
+  config.update({"train": train, "validate": {"num_images": 40}})
+  name = config.to_dict()["model"]["name"]
+  if name == "cvae":
+    config.update({"model": {"num_samples": 4, "latent_size": 4, "hidden_sizes": (32,)}})
+  else:
+    config.update({"model": {"hidden_size": 16, "channels": (4, 4)}})
+  if name in LATENT_MODELS:
+    config.update({"model": {"num_samples": 2, "latent_size": 4}})
+
+
+VARIANTS = {"": full, "full": full, "cpu": cpu, "smoke": smoke}
+
+
+def variant(
+  config: ConfigDict, arg: str, variants: Mapping[str, Callable[[ConfigDict], None]] | None = None
+) -> ConfigDict:
+  """Applies a variant to a config: "" or "full", "cpu", "smoke", or one of `variants`.
+
+  Raises:
+    ValueError: if the variant is unknown.
+  """
+  known = {**VARIANTS, **(variants or {})}
+  if arg not in known:
+    raise ValueError(unknown_name("config variant", arg, [name for name in known if name]))
+  known[arg](config)
+  return config

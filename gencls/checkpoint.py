@@ -1,0 +1,190 @@
+"""Checkpoints through Orbax, and only here: the latest ones and the best one are kept.
+
+Orbax commits a checkpoint by a rename, so that a killed save leaves nothing that looks like one.
+What happens to the files afterwards (a truncated copy, a bad disk) it notices late or, inside an
+array, not at all; so each checkpoint gets a seal, the sizes and CRCs of its files.
+"""
+
+import json
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from gencls.workdir import atomic_write, to_json
+
+SEAL = "seal.json"
+
+
+class Restored(NamedTuple):
+  """A checkpoint read back."""
+
+  step: int
+  state: Any  # the pytree that was saved
+  config: dict[str, Any]
+  progress: dict[str, Any]  # what the training loop remembers besides its state
+
+
+def _accuracy(metrics: Any) -> float:
+  return metrics["accuracy"]
+
+
+def open_manager(directory: str | Path, *, keep: int = 2) -> ocp.CheckpointManager:
+  """Opens (or makes) a folder of checkpoints.
+
+  Args:
+    directory: the folder.
+    keep: how many of the latest checkpoints to keep, >= 1, besides the best one.
+
+  Returns:
+    An Orbax manager for the functions below; `close()` it in the end.
+
+  Raises:
+    ValueError: if `keep` < 1.
+  """
+  if keep < 1:
+    raise ValueError(f"checkpoint.keep must be >= 1, got {keep}")
+  policies = [
+    preservation_policy.LatestN(keep),
+    preservation_policy.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False),
+  ]
+  options = ocp.CheckpointManagerOptions(
+    best_fn=_accuracy,  # without it Orbax forgets the metrics when the process ends
+    preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+    enable_async_checkpointing=False,
+    cleanup_tmp_directories=True,
+  )
+  return ocp.CheckpointManager(Path(directory).resolve(), options=options)
+
+
+def save(
+  manager: ocp.CheckpointManager,
+  step: int,
+  state: Any,
+  *,
+  config: dict[str, Any],
+  progress: dict[str, Any],
+  accuracy: float | None = None,
+) -> None:
+  """Saves a checkpoint and returns when it is on disk.
+
+  Args:
+    manager: from `open_manager`.
+    step: its number.
+    state: pytree of arrays.
+    config: plain dict, kept beside the state.
+    progress: plain dict, what the training loop remembers besides its state.
+    accuracy: validation accuracy, which decides which checkpoint is the best; None where there
+      was no validation at this step.
+  """
+  if step in manager.all_steps():
+    return  # asked to stop right after a validation: this very state is saved already
+  manager.save(
+    step,
+    args=ocp.args.Composite(
+      state=ocp.args.StandardSave(state),
+      config=ocp.args.JsonSave(config),
+      progress=ocp.args.JsonSave(progress),
+    ),
+    metrics=None if accuracy is None else {"accuracy": accuracy},
+    force=True,
+  )
+  manager.wait_until_finished()
+  if jax.process_index() == 0:
+    folder = _folder(manager, step)
+    atomic_write(folder / SEAL, to_json(_seal(folder)))
+
+
+def restore(
+  manager: ocp.CheckpointManager,
+  abstract_state: Any,
+  *,
+  step: int | str = "latest",
+  delete_broken: bool = False,
+) -> Restored:
+  """Reads the wanted checkpoint, or the next one in line where its files are damaged.
+
+  Args:
+    manager: from `open_manager`.
+    abstract_state: pytree of `jax.ShapeDtypeStruct` with shardings, as saved.
+    step: "latest", "best" (validation accuracy; ties: the later) or a number.
+    delete_broken: delete damaged checkpoints, so that training can save at their steps again.
+
+  Returns:
+    `Restored`.
+
+  Raises:
+    FileNotFoundError: if there is no (whole) checkpoint.
+    ValueError: if the wanted step does not exist, or holds other arrays than `abstract_state`.
+  """
+  for candidate in _candidates(manager, step):
+    folder = _folder(manager, candidate)
+    damage = _damage(folder)
+    if damage:
+      warnings.warn(f"checkpoint {folder} is damaged ({damage}): trying an older one", stacklevel=2)
+      if delete_broken:
+        manager.delete(candidate)
+      continue
+    read = manager.restore(
+      candidate,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract_state),
+        config=ocp.args.JsonRestore(),
+        progress=ocp.args.JsonRestore(),
+      ),
+    )
+    return Restored(candidate, read["state"], read["config"], read["progress"])
+  raise FileNotFoundError(
+    f"no whole checkpoint in {manager.directory}: train into this work directory first "
+    "(launch/train.py --config=... --workdir=...)"
+  )
+
+
+def _candidates(manager: ocp.CheckpointManager, step: int | str) -> Iterator[int]:
+  steps = sorted(manager.all_steps(), reverse=True)
+  if isinstance(step, int):
+    if step not in steps:
+      raise ValueError(f"no checkpoint of step {step} in {manager.directory}. There are: {steps}")
+    return iter([step])
+  if step not in ("latest", "best"):
+    raise ValueError(f'step must be "latest", "best" or a number, got {step!r}')
+  if step == "best":
+    scores = {s: m["accuracy"] for s in steps if (m := manager.metrics(s)) is not None}
+    steps.sort(key=lambda s: (s in scores, scores.get(s, 0.0), s), reverse=True)
+  return iter(steps)
+
+
+def _folder(manager: ocp.CheckpointManager, step: int) -> Path:
+  return Path(manager.directory) / str(step)
+
+
+def _seal(folder: Path) -> dict[str, list[int]]:
+  """Size and CRC of every file of a checkpoint, by relative path."""
+  files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
+  return {
+    path.relative_to(folder).as_posix(): [len(data := path.read_bytes()), zlib.crc32(data)]
+    for path in files
+  }
+
+
+def _damage(folder: Path) -> str | None:
+  """What is wrong with the files of a checkpoint, or None."""
+  if not (folder / SEAL).is_file():
+    # Killed between Orbax's commit and the seal: whole. An empty shell was never committed.
+    return None if (folder / "state").is_dir() else "it holds no state"
+  try:
+    sealed = json.loads((folder / SEAL).read_text())
+  except json.JSONDecodeError:
+    return f"{SEAL} is not valid JSON"
+  found = _seal(folder)
+  for name, expected in sealed.items():
+    if name not in found:
+      return f"{name} is missing"
+    if found[name] != expected:
+      return f"{name} has {found[name][0]} bytes or a CRC other than the {expected[0]} written"
+  return None

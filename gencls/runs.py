@@ -1,0 +1,127 @@
+"""A trained run, read back from its work directory."""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gencls import checkpoint, data, models, optimizer, sharding
+from gencls.keys import purpose_key
+from gencls.train import abstract_state
+from gencls.types import Classifier, LogitsFn, Params
+from gencls.workdir import read_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A trained classifier and where it came from."""
+
+  classifier: Classifier
+  params: Params  # ready for `logits`: the moving average where there is one, and prepared
+  config: dict[str, Any]  # as it was trained, with the overrides of the model
+  record: dict[str, Any]  # the whole config.json: data split, class prior, versions, ...
+  step: int  # of the checkpoint
+  logits_fn: LogitsFn  # (keys, x) -> [B, C], a Partial whose leaves are the parameters
+
+  @functools.cached_property
+  def dataset(self) -> data.Dataset:
+    """The test split, read at the first use."""
+    return self.split("test")
+
+  def split(self, split: str) -> data.Dataset:
+    """A split of the run's data set: "train", "validation" or "test"."""
+    chosen = self.config["data"]
+    return data.load(
+      chosen["name"],
+      split=split,
+      data_dir=chosen["dir"],
+      validation_size=chosen["validation_size"],
+    )
+
+
+def build_model(record: dict[str, Any], **overrides: Any) -> Classifier:
+  """The classifier that a config.json describes.
+
+  Args:
+    record: from `workdir.read_config`.
+    **overrides: hyperparameters that replace the config's.
+
+  Returns:
+    A `Classifier`.
+
+  Raises:
+    ValueError: if a hyperparameter is unknown or out of range.
+  """
+  return models.build(
+    **(record["config"]["model"] | overrides),
+    image_shape=record["data"]["image_shape"],
+    num_classes=record["data"]["num_classes"],
+    class_prior=record["class_prior"],
+  )
+
+
+def load(workdir: str | os.PathLike[str], step: int | str = "best", **overrides: Any) -> Run:
+  """Reads a run's classifier and parameters back.
+
+  Args:
+    workdir: of `launch/train.py`.
+    step: "best" (validation accuracy), "latest", or the number of a kept checkpoint.
+    **overrides: hyperparameters of the model that do not change its parameters, for example
+      num_samples=100.
+
+  Returns:
+    `Run`.
+
+  Raises:
+    FileNotFoundError: if the folder holds no run or no whole checkpoint.
+    ValueError: if the step or a hyperparameter is unknown, or a hyperparameter changes parameters.
+  """
+  record = read_config(workdir)
+  config = record["config"] | {"model": record["config"]["model"] | overrides}
+  classifier = build_model(record, **overrides)
+  params, found = _read_params(Path(workdir), record, classifier, step)
+  if classifier.prepare is not None:
+    key = purpose_key(config["seed"], "prepare")
+    params = jax.jit(classifier.prepare)(params, key)
+  logits_fn = jax.tree_util.Partial(classifier.logits, params)
+  return Run(classifier, params, config, record, found, logits_fn)
+
+
+def _read_params(
+  workdir: Path, record: dict[str, Any], classifier: Classifier, step: int | str
+) -> tuple[Params, int]:
+  """The evaluated parameters of a checkpoint, on the first device, and its step."""
+  folder = workdir / "checkpoints"
+  if not folder.is_dir():
+    raise FileNotFoundError(
+      f"no checkpoints in {str(workdir)!r}: its training has saved none yet. Continue it with "
+      f"launch/train.py --config=... --workdir={workdir}"
+    )
+  settings = record["config"]["train"]
+  # Only its state's shapes matter, and those depend on the clip alone.
+  tx = optimizer.build(
+    learning_rate=settings["learning_rate"],
+    weight_decay=settings["weight_decay"],
+    grad_clip=settings["grad_clip"],
+    schedule=settings["schedule"],
+    warmup_steps=settings["warmup_steps"],
+  )
+  shapes = abstract_state(
+    classifier,
+    tx,
+    tuple(record["data"]["image_shape"]),
+    sharding.data_mesh(),
+    ema=settings["ema_decay"] is not None,
+  )
+  manager = checkpoint.open_manager(folder, keep=record["config"]["checkpoint"]["keep"])
+  try:
+    restored = checkpoint.restore(manager, shapes, step=step)
+  finally:
+    manager.close()
+  # Plain arrays on the default device: evaluation places them as it likes.
+  params = jax.device_get(restored.state.evaluated())
+  return jax.tree.map(jnp.asarray, params), restored.step

@@ -1,0 +1,162 @@
+"""A work directory holds everything of a run: what it was asked, with what, and the results.
+
+config.json     the config, the data split, versions, git revision, devices, command line
+metrics.jsonl   tensorboard/   checkpoints/   results/   figures/
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gencls")
+# Where the data lies is a matter of the machine, not of the run.
+NOT_COMPARED = ("data.dir",)
+
+
+def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
+  """Writes a file whole or not at all: whatever happens, the old file or the new one is there.
+
+  Args:
+    path: the file; its folder is made if it is missing.
+    data: text (UTF-8) or bytes.
+
+  Raises:
+    OSError: if it cannot be written (a full disk); the old file is untouched.
+  """
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  content = data.encode() if isinstance(data, str) else data
+  descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+  try:
+    with os.fdopen(descriptor, "wb") as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+  except BaseException:
+    Path(temporary).unlink(missing_ok=True)
+    raise
+
+
+def to_json(value: Any) -> str:
+  """Indented JSON that refuses NaN and infinity."""
+  return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def versions() -> dict[str, str]:
+  """Versions of Python and of the packages that decide the numbers."""
+  found = {"python": platform.python_version()}
+  for name in PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = "not installed"
+  return found
+
+
+def git_revision() -> dict[str, Any]:
+  """Revision of the source tree, and whether it had changes; None where there is no git."""
+  root = Path(__file__).resolve().parent.parent
+
+  def git(*args: str) -> str | None:
+    command = ["git", "-C", str(root), *args]
+    try:
+      return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+      return None
+
+  if git("ls-files", "--error-unmatch", "gencls/workdir.py") is None:
+    return {"revision": None, "dirty": None}  # installed, or inside somebody else's repository
+  changes = git("status", "--porcelain", "--untracked-files=no")
+  return {"revision": git("rev-parse", "HEAD"), "dirty": bool(changes)}
+
+
+def provenance() -> dict[str, Any]:
+  """With what a command runs: versions, git revision, devices, command line."""
+  return {
+    "versions": versions(),
+    "git": git_revision(),
+    "devices": {
+      "kind": jax.devices()[0].device_kind,
+      "platform": jax.default_backend(),
+      "count": jax.device_count(),
+      "processes": jax.process_count(),
+    },
+    "command": shlex.join(sys.argv),
+  }
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+  """Dotted fields in which two configs differ, each as "field: old -> new"."""
+  if isinstance(old, dict) and isinstance(new, dict):
+    found: list[str] = []
+    for name in sorted(old.keys() | new.keys()):
+      field = f"{prefix}{name}"
+      if field not in NOT_COMPARED:
+        missing = "(absent)"
+        found += differences(old.get(name, missing), new.get(name, missing), f"{field}.")
+    return found
+  return [] if old == new else [f"{prefix.rstrip('.')}: {old!r} -> {new!r}"]
+
+
+def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+  """Everything in a run's config.json: "config", "data", "class_prior", "versions", ...
+
+  Raises:
+    FileNotFoundError: if the folder holds no run.
+    ValueError: if config.json is not JSON.
+  """
+  path = Path(workdir) / "config.json"
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"{str(workdir)!r} is not a run's work directory: it has no config.json. "
+      f"Train into it first: launch/train.py --config=... --workdir={workdir}"
+    )
+  try:
+    return json.loads(path.read_text())
+  except json.JSONDecodeError as error:
+    raise ValueError(f"{str(path)!r} is not valid JSON ({error}): restore or delete it") from error
+
+
+def claim(
+  workdir: str | os.PathLike[str], record: dict[str, Any], *, override: bool = False
+) -> dict[str, Any]:
+  """Makes a folder the work directory of a config, or refuses one that belongs to another.
+
+  Args:
+    workdir: the folder; made if missing.
+    record: what config.json shall hold; `record["config"]` is compared with what is there, field
+      by field, except `NOT_COMPARED`.
+    override: take the folder over although its config differs.
+
+  Returns:
+    What config.json now holds: the older record where the configs agree.
+
+  Raises:
+    ValueError: if the folder's config differs and `override` is False; names the fields.
+  """
+  record = json.loads(json.dumps(record, allow_nan=False))
+  if (Path(workdir) / "config.json").is_file():
+    old = read_config(workdir)
+    found = differences(old["config"], record["config"])
+    if not found:
+      return old
+    if not override:
+      raise ValueError(
+        f"{str(workdir)!r} belongs to a run with another config. Differing fields (there -> here): "
+        f"{'; '.join(found)}. Use another --workdir, or --override_config to continue that run "
+        "with these values"
+      )
+  if jax.process_index() == 0:
+    atomic_write(Path(workdir) / "config.json", to_json(record))
+  return record
