@@ -1,0 +1,151 @@
+"""Strided SAME convolutions as matrix products: the forms that are fast on XLA:CPU.
+
+XLA:CPU packs the patches of a convolution anew for every 64 output channels, and dilated inputs or
+outputs of odd size leave its fast path altogether. Here the taps of a kernel are split: those along
+the height are gathered into the contracted axis of a matrix product, those along the width become
+output columns, which are shifted and added (or, for the kernel's gradient, gathered from the other
+side). Each side then grows about kw / 2 times in memory, not kh * kw times as with im2col, and XLA
+fuses the gathers and the sums. Against XLA's own: 1.6 times faster forward and in the kernel
+gradient, 1.6 to 15 times in the input gradient.
+
+One table serves all directions. Tap a of an axis joins output o with input s * (o + t) + p; it
+belongs to phase p and shifts by t. Letters: h, w are the small (strided) sizes, H, W the large.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+
+from gencls.types import Array
+
+# Below this many channels on either side the gathers cost more than the products gain.
+MIN_CHANNELS = 32
+# Up to this many output channels the input gradient gathers nothing: one product, shifted adds.
+MAX_CHANNELS_COL2IM = 8
+
+
+def taps_by_phase(size: int, kernel: int, stride: int) -> list[list[tuple[int, int]]]:
+  """For every phase p of an axis its taps [(a, t)]: output o reads input stride * (o + t) + p."""
+  low = max((-(-size // stride) - 1) * stride + kernel - size, 0) // 2
+  taps: list[list[tuple[int, int]]] = [[] for _ in range(stride)]
+  for a in range(kernel):
+    taps[(a - low) % stride].append((a, (a - low) // stride))
+  return taps
+
+
+def forward(x: Array, kernel: Array, stride: int) -> Array:
+  """SAME convolution; x [B, H, W, I], kernel [kh, kw, I, O] -> [B, h, w, O]."""
+  kh, kw, channels, _ = kernel.shape
+  w = -(-x.shape[2] // stride)
+  terms = []
+  for q, taps in enumerate(taps_by_phase(x.shape[2], kw, stride)):
+    if not taps:
+      continue
+    rows = _gather_rows(x[:, :, q::stride], kh, stride)
+    columns = jnp.concatenate([kernel[:, b] for b, _ in taps], axis=-1)
+    out = jnp.tensordot(rows, columns.reshape(kh * channels, -1), 1)
+    parts = jnp.split(out, len(taps), axis=-1)
+    terms += [_shift(part, t, 2, w) for part, (_, t) in zip(parts, taps, strict=True)]
+  return _sum(terms)
+
+
+def kernel_grad(x: Array, g: Array, kernel_size: tuple[int, ...], stride: int) -> Array:
+  """Gradient of `forward` in its kernel; g [B, h, w, O] -> [kh, kw, I, O]."""
+  kh, kw = kernel_size
+  channels, features = x.shape[3], g.shape[3]
+  columns: list[Array] = [jnp.zeros((kh, channels, features), g.dtype)] * kw
+  for q, taps in enumerate(taps_by_phase(x.shape[2], kw, stride)):
+    if not taps:
+      continue
+    rows = _gather_rows(x[:, :, q::stride], kh, stride)
+    shifted = jnp.concatenate([_shift(g, -t, 2, rows.shape[2]) for _, t in taps], axis=-1)
+    grad = jnp.tensordot(rows, shifted, [(0, 1, 2), (0, 1, 2)])
+    parts = jnp.split(grad, len(taps), axis=-1)
+    for (b, _), part in zip(taps, parts, strict=True):
+      columns[b] = part.reshape(kh, channels, features)
+  return jnp.stack(columns, axis=1)
+
+
+def input_grad(g: Array, kernel: Array, stride: int, shape: tuple[int, int]) -> Array:
+  """Gradient of `forward` in x, spatial sizes `shape`; g [B, h, w, O] -> [B, *shape, I]."""
+  kh, kw, channels, features = kernel.shape
+  terms = []
+  for p, taps in enumerate(taps_by_phase(shape[0], kh, stride)):
+    if not taps:
+      continue
+    height = _phase_size(shape[0], p, stride)
+    rows = jnp.concatenate([_shift(g, -t, 1, height) for _, t in taps], axis=-1)
+    # [kh, kw, I, O] -> [taps, O, kw, I]: contracted axes first
+    weights = jnp.stack([kernel[a] for a, _ in taps]).transpose(0, 3, 1, 2)
+    out = jnp.tensordot(rows, weights.reshape(len(taps) * features, kw * channels), 1)
+    parts = jnp.split(out, kw, axis=-1)
+    for q, columns in enumerate(taps_by_phase(shape[1], kw, stride)):
+      width = _phase_size(shape[1], q, stride)
+      shifted = [_shift(parts[b], -t, 2, width) for b, t in columns]
+      if shifted:
+        terms.append(_scatter(_sum(shifted), (p, q), stride, shape))
+  return _sum(terms)
+
+
+def input_grad_col2im(g: Array, kernel: Array, stride: int, shape: tuple[int, int]) -> Array:
+  """`input_grad` with every tap an output column, for a few channels I."""
+  kh, kw = kernel.shape[:2]
+  weights = kernel.transpose(3, 0, 1, 2).reshape(kernel.shape[3], -1)
+  parts = jnp.split(jnp.tensordot(g, weights, 1), kh * kw, axis=-1)
+  terms = []
+  for p, rows in enumerate(taps_by_phase(shape[0], kh, stride)):
+    for q, columns in enumerate(taps_by_phase(shape[1], kw, stride)):
+      height, width = _phase_size(shape[0], p, stride), _phase_size(shape[1], q, stride)
+      shifted = [
+        _shift(_shift(parts[a * kw + b], -t, 1, height), -u, 2, width)
+        for a, t in rows
+        for b, u in columns
+      ]
+      if shifted:
+        terms.append(_scatter(_sum(shifted), (p, q), stride, shape))
+  return _sum(terms)
+
+
+def _gather_rows(x: Array, kh: int, stride: int) -> Array:
+  """[B, H, m, I] -> [B, h, m, kh * I]: the rows that each output row reads."""
+  height, channels = x.shape[1:4:2]
+  h = -(-height // stride)
+  terms = []
+  for p, taps in enumerate(taps_by_phase(height, kh, stride)):
+    phase = x[:, p::stride]
+    for a, t in taps:
+      # A sum of zero-padded pieces fuses into one loop; a concatenation of slices does not.
+      place = (a * channels, (kh - 1 - a) * channels, 0)
+      rows = (-t, h + t - phase.shape[1], 0)
+      terms.append(_pad(phase, ((0, 0, 0), rows, (0, 0, 0), place)))
+  return _sum(terms)
+
+
+def _phase_size(size: int, phase: int, stride: int) -> int:
+  return max(-(-(size - phase) // stride), 0)
+
+
+def _shift(x: Array, by: int, axis: int, size: int) -> Array:
+  """Out[i] = x[i + by] along one axis, i < size, zero outside."""
+  pads = [(0, 0, 0)] * x.ndim
+  pads[axis] = (-by, by + size - x.shape[axis], 0)
+  return _pad(x, pads)
+
+
+def _scatter(x: Array, phase: tuple[int, int], stride: int, shape: tuple[int, int]) -> Array:
+  """Puts x at the pixels of one phase of an image of spatial size `shape`, zero elsewhere."""
+  pads = [(0, 0, 0)] * 4
+  for axis in (0, 1):
+    last = phase[axis] + stride * (x.shape[1 + axis] - 1)
+    pads[1 + axis] = (phase[axis], shape[axis] - 1 - last, stride - 1)
+  return _pad(x, pads)
+
+
+def _pad(x: Array, pads) -> Array:
+  return lax.pad(x, jnp.zeros((), x.dtype), pads)
+
+
+def _sum(terms: list[Array]) -> Array:
+  total = terms[0]
+  for term in terms[1:]:
+    total = total + term
+  return total
