@@ -56,8 +56,8 @@ class Goal(NamedTuple):
   start: Array | None = None  # [B, H, W, D] float32, where the attack shall start
 
 
-# (keys, step [B] int32, x_adv, goal) -> (loss [B], success [B] bool); the attack maximises the loss.
-# `step` counts the attack's queries: fresh randomness folds it into the key, fixed randomness
+# (keys, step [B] int32, x_adv, goal) -> (loss [B], success [B] bool); the attack maximises the
+# loss. `step` counts the attack's queries: fresh randomness folds it into the key, fixed randomness
 # ignores it. A `jax.tree_util.Partial`, so that parameters are leaves and not constants.
 Objective: TypeAlias = Callable[[Keys, Array, Array, Goal], tuple[Array, Array]]
 
@@ -69,6 +69,7 @@ class Info(NamedTuple):
   success: Array  # [B] bool, at the iterate the step evaluated
   done: Array  # [B] bool, nothing is left to gain: the example may be dropped
   nonfinite: Array  # [B] bool, the loss or its gradient was not finite at this step
+  zero_gradient: Array  # [B] bool, the input gradient was exactly zero (False without gradients)
 
 
 class Attack(NamedTuple):

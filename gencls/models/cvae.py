@@ -8,7 +8,8 @@ all classes, and decoded once (`prepare`). Three rules turn the templates g(z_k,
   log_mean_exp      logit_y = log p(y) + log mean_k p(x | z_k, y)  (an estimate of log p(x, y))
 
 References:
-  Sohn et al. 2015; the rules: 'Exploring Generative Classifiers for Adversarial Robustness on MNIST'.
+  Sohn et al. 2015. The rules: 'Exploring Generative Classifiers for Adversarial Robustness on
+  MNIST', section 2.7.
 """
 
 import math
@@ -17,7 +18,6 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from gencls import densities
 from gencls.keys import fold
 from gencls.models import likelihoods
 from gencls.models.likelihoods import Likelihood, floored_log_scale

@@ -1,10 +1,10 @@
-"""The deep latent-variable models of Li et al.: convolutional networks for the seven factorisations.
+"""The deep latent-variable models of Li et al.: convolutional nets for the seven factorisations.
 
 Differs from the authors' code: He initialisation (Glorot everywhere, with Adam at 1e-3, stays at
 the black image for epochs), and standard deviations have a floor of 1e-3.
 
 References:
-  Li, Bradshaw, Sharma 2019, arXiv:1802.06552, appendix B; github.com/deepgenerativeclassifier/DeepBayes.
+  Li, Bradshaw, Sharma 2019, arXiv:1802.06552, appendix B, and their code (DeepBayes).
 """
 
 import functools
@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 
-from gencls.models import latent, likelihoods
+from gencls.models import latent, likelihoods, sampling
 from gencls.models.factorisations import FACTORISATIONS, Y_HIDDEN_LAYERS, Parents
 from gencls.nets.images import ConvDecoder, ConvFeatures
 from gencls.nets.mlp import MLP
 from gencls.types import Classifier
 
 # Peak bytes of one decoder row per byte of its activations: inputs, outputs and work space in the
-# forward pass, everything in a gradient. Measured with XLA's memory analysis (tests/test_memory.py).
+# forward pass, everything in a gradient. Checked with XLA's memory analysis (tests/test_models.py).
 FORWARD_FACTOR = 2.0
 GRADIENT_FACTOR = 4.0
 
@@ -75,7 +75,10 @@ def deep_latent(
   )
   floats = decoder.floats_per_row() if parents["x"] else 3 * hidden_size
   rows = memory_budget_gib * 2**30 / (4 * floats)
-  settings = latent.Settings(
+  model = latent.Model(
+    parents=parents,
+    networks=networks,
+    likelihood=likelihoods.build(likelihood),
     image_shape=tuple(image_shape),
     num_classes=num_classes,
     latent_size=latent_size,
@@ -85,7 +88,10 @@ def deep_latent(
     max_rows=int(rows / FORWARD_FACTOR),
     max_saved_rows=int(rows / GRADIENT_FACTOR),
   )
-  return latent.classifier(parents, networks, likelihoods.build(likelihood), settings)
+  classifier = latent.classifier(model)
+  if not parents["x"]:
+    return classifier
+  return classifier._replace(sample=functools.partial(sampling.sample, model))
 
 
 def _networks(

@@ -1,7 +1,8 @@
 """The seven factorisations of p(x, y, z) as data: each node with its parents.
 
 G: generative (x has parents), D: discriminative; F: fully connected graph, B: bottleneck (x and y
-meet only in z). From these tables `latent.py` builds log p(x, y, z) = Σ_nodes log p(node | parents).
+meet only in z). From these tables `latent.py` builds
+log p(x, y, z) = Σ_nodes log p(node | parents).
 
 References:
   Li, Bradshaw, Sharma 2019, arXiv:1802.06552, section 3.
