@@ -117,12 +117,14 @@ def test_images_of_another_size_are_refused(tmp_path):
     data.load("mnist", data_dir=tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "no gzip"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "scrambled", "no gzip"])
 def test_a_corrupt_gzip_is_refused(tmp_path, damage):
   path = write_set(tmp_path) / "t10k-images-idx3-ubyte.gz"
   packed = path.read_bytes()
   flipped = packed[:5000] + bytes([packed[5000] ^ 0xFF]) + packed[5001:]
-  path.write_bytes({"cut": packed[:5000], "flipped": flipped, "no gzip": b"hello"}[damage])
+  scrambled = packed[:10] + b"\xff" * 100 + packed[110:]
+  damaged = {"cut": packed[:5000], "flipped": flipped, "scrambled": scrambled, "no gzip": b"hello"}
+  path.write_bytes(damaged[damage])
   with pytest.raises(ValueError, match="corrupt gzip"):
     data.load("mnist", data_dir=tmp_path)
 

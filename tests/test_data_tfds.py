@@ -43,7 +43,7 @@ class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _split_generators(self, dl_manager):
     return {"train": self._generate_examples()}
   def _generate_examples(self):
-    for i in range(11):
+    for i in range(12):
       yield i, {"image": image(self.name, i), "label": i % 3}
 
 for name in FEATURES:
@@ -147,12 +147,12 @@ def tiny(tmp_path_factory, request):
 def test_a_set_without_a_test_split_gets_its_last_fifth_as_one(tiny, tmp_path):
   train, test = read("train_only", "train,test", tiny, tmp_path)
   assert train["numbers"].tolist() == [3, 256]
-  np.testing.assert_array_equal(train["arr_2"], np.arange(9))
-  np.testing.assert_array_equal(test["arr_2"], [9, 10])
+  np.testing.assert_array_equal(train["arr_2"], np.arange(10))
+  np.testing.assert_array_equal(test["arr_2"], [10, 11])
   images = np.concatenate([train["arr_0"], test["arr_0"]])
-  assert images.shape == (11, 4, 6, 3) and images.dtype == np.uint8
+  assert images.shape == (12, 4, 6, 3) and images.dtype == np.uint8
   levels, labels = images[:, 0, 0, 0], np.concatenate([train["arr_1"], test["arr_1"]])
-  np.testing.assert_array_equal(np.sort(levels), 10 * np.arange(11))
+  np.testing.assert_array_equal(np.sort(levels), 10 * np.arange(12))
   np.testing.assert_array_equal(labels, levels // 10 % 3)
   np.testing.assert_array_equal(images, np.broadcast_to(images[:, :1, :1, :1], images.shape))
 
