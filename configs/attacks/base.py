@@ -1,0 +1,93 @@
+"""Every key of an evaluation config. Config files start from `get_config` and add their attacks.
+
+The command line changes any of them: --config.attacks.pgd.num_steps=100; an attack with no eps,
+--config.attacks.pgd.eps="()", is left out. A key that is not here does not exist.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from gencls.names import unknown_name
+
+VARIANTS = ("full", "cpu", "smoke")
+
+
+def attack(
+  name: str,
+  eps: Sequence[float],
+  *,
+  norm: str = "linf",
+  loss: str = "margin",
+  eot_samples: int = 1,
+  **hyperparameters: Any,
+) -> dict[str, Any]:
+  """One attack over an eps grid; its randomness follows from the threat model.
+
+  Args:
+    name: a name in `gencls.attacks.REGISTRY`.
+    eps: the grid, in the units of images in [0, 1].
+    norm: of the ball.
+    loss: what it maximises, of the logits in nats.
+    eot_samples: draws per query under a fresh seed.
+    **hyperparameters: of the attack, see its docstring.
+  """
+  settings = {"name": name, "norm": norm, "eps": tuple(float(e) for e in eps), "loss": loss}
+  return {**settings, "eot_samples": eot_samples, **hyperparameters}
+
+
+def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool = False,
+               arg: str = "") -> ConfigDict:  # fmt: skip
+  """All keys of an evaluation config, locked.
+
+  Args:
+    name: of the evaluation; results go to workdir/results/<name>/.
+    attacks: label -> `attack(...)`.
+    fresh: whether the threat model is a fresh seed, the mean over draws; else a known seed.
+    arg: "" or "full": every image; "cpu": the first 200; "smoke": the first 16, few steps.
+
+  Raises:
+    ValueError: if the variant is unknown.
+  """
+  if arg not in ("", *VARIANTS):
+    raise ValueError(unknown_name("config variant", arg, VARIANTS))
+  config = ConfigDict(
+    {
+      "name": name,
+      "split": "test",
+      "num_images": placeholder(int),  # always the first n; None: all
+      "seed": 0,
+      "threat": "fresh_seed" if fresh else "known_seed",
+      "select_draws": 5 if fresh else 1,  # choose the candidate per image
+      "grade_draws": 20 if fresh else 1,  # are reported; at least 20 for a fresh seed
+      "clean_draws": 5,
+      "clean": (
+        "accuracy",
+        "label_nll_nats",
+        "ece",
+        "loss_nats",
+        "elbo_nats",
+        "log_marginal_nats",
+        "bpd",
+      ),
+      "batch_size": placeholder(int),  # None: by the backend
+      "keep_images": 32,  # adversarial images kept in each cell
+      "step": "best",  # or "latest": which checkpoint
+      "model": {"num_samples": placeholder(int)},  # K of the grading; None: as trained
+      "attack_model": {"num_samples": placeholder(int)},  # K of the attack; None: that of grading
+      "attacks": {k: _short(v) if arg == "smoke" else v for k, v in attacks.items()},
+    }
+  )
+  if arg == "cpu":
+    config.num_images = 200
+  if arg == "smoke":
+    config.update({"num_images": 16, "clean_draws": 2, "keep_images": 4})
+  return config.lock()
+
+
+def _short(settings: dict[str, Any]) -> dict[str, Any]:
+  """An attack of two steps at two eps."""
+  steps = {"num_steps": 2} if "num_steps" in settings else {}
+  return {**settings, **steps, "eps": settings["eps"][:2]}

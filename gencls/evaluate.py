@@ -1,0 +1,179 @@
+"""The attack-and-grade loop: every attack × eps cell, graded by the evaluation rules, resumable."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from gencls import data
+from gencls.attacks.losses import LOSSES
+from gencls.cells import (
+  Arrays,
+  AttackSpec,
+  Protocol,
+  Work,
+  attack_cell,
+  build_attack,
+  clean_cell,
+  grey_cell,
+  untouched_cell,
+)
+from gencls.clean import Subject, check_metrics
+from gencls.grading import NORMS, check_draws
+from gencls.names import unknown_name
+from gencls.results import Cell, cell_path, read_cell, write_cell
+
+CLEAN, UNTOUCHED, GREY = "clean", "untouched", "grey"  # the cells that are no attack
+
+
+class Plan(NamedTuple):
+  """One cell to be made; `settings` is everything that decides its numbers."""
+
+  label: str
+  norm: str
+  eps: float
+  spec: AttackSpec | None
+  settings: dict[str, Any]
+  path: Path
+
+
+def check_specs(specs: Sequence[AttackSpec]) -> None:
+  """Raises ValueError for an attack that no cell can be made of."""
+  labels = [spec.label for spec in specs]
+  if len(set(labels)) != len(labels):
+    raise ValueError(f"every attack needs its own label, got {labels}")
+  for spec in specs:
+    where = f"attack {spec.label!r}"
+    if spec.label in (CLEAN, UNTOUCHED, GREY):
+      raise ValueError(f"{where}: the label is taken by a cell of its own; call it otherwise")
+    if spec.norm not in NORMS:
+      raise ValueError(f"{where}: {unknown_name('norm', spec.norm, NORMS)}")
+    if spec.loss not in LOSSES:
+      raise ValueError(f"{where}: {unknown_name('loss', spec.loss, LOSSES)}")
+    if not all(math.isfinite(eps) and eps >= 0 for eps in spec.eps):
+      raise ValueError(f"{where}: every eps must be finite and >= 0, got {spec.eps}")
+    if len(set(spec.eps)) != len(spec.eps):
+      raise ValueError(f"{where}: an eps is listed twice, got {spec.eps}")
+
+
+def check_protocol(protocol: Protocol) -> None:
+  """Raises ValueError for a protocol that makes no numbers that count."""
+  check_metrics(protocol.clean)
+  check_draws(protocol.threat, protocol.select_draws, protocol.grade_draws)
+  if protocol.clean_draws < 1:
+    raise ValueError(f"clean_draws must be >= 1, got {protocol.clean_draws}")
+  if protocol.batch_size is not None and protocol.batch_size < 1:
+    raise ValueError(f"batch_size must be >= 1 or None, got {protocol.batch_size}")
+  if protocol.keep_images < 0:
+    raise ValueError(f"keep_images must be >= 0, got {protocol.keep_images}")
+
+
+def make_plans(
+  folder: Path, protocol: Protocol, specs: Sequence[AttackSpec], identity: Mapping[str, Any]
+) -> list[Plan]:
+  """The cells of an evaluation in the order they are made.
+
+  Args:
+    folder: where the cells go.
+    protocol: how numbers are made.
+    specs: the attacks.
+    identity: JSON-able; what the model and the data are (parameters, checkpoint step, images).
+
+  Returns:
+    The clean cell, the untouched images under the draws of grading, then for each norm and eps
+    the grey image and the attacks.
+  """
+  names = ("threat", "seed", "select_draws", "grade_draws")
+  grading = {name: getattr(protocol, name) for name in names}
+
+  def plan(label: str, norm="", eps=0.0, spec=None, **settings: Any) -> Plan:
+    settings = {**identity, **settings, "label": label, "norm": norm, "eps": eps}
+    name = f"{label}-{norm}-{eps:g}" if norm else label
+    return Plan(label, norm, eps, spec, settings, cell_path(folder, name, settings))
+
+  clean = {"seed": protocol.seed, "draws": protocol.clean_draws, "metrics": list(protocol.clean)}
+  plans = [plan(CLEAN, **clean), plan(UNTOUCHED, **grading)]
+  for norm, eps in sorted({(spec.norm, float(eps)) for spec in specs for eps in spec.eps}):
+    plans.append(plan(GREY, norm, eps, **grading))
+    for spec in specs:
+      if spec.norm == norm and eps in spec.eps:
+        attack = {name: value for name, value in spec._asdict().items() if name != "eps"}
+        attack["keep_images"] = protocol.keep_images
+        plans.append(plan(spec.label, norm, eps, spec, attack=attack, **grading))
+  return plans
+
+
+def evaluate(
+  subject: Subject,
+  dataset: data.Dataset,
+  protocol: Protocol,
+  specs: Sequence[AttackSpec],
+  *,
+  folder: Path,
+  identity: Mapping[str, Any],
+  record: Mapping[str, Any],
+  progress: bool = True,
+) -> list[Cell]:
+  """Makes every cell that is not there yet and returns them all.
+
+  Args:
+    subject: the model with its parameters.
+    dataset: the images to be evaluated, all of them.
+    protocol: how numbers are made.
+    specs: the attacks.
+    folder: where the cells go.
+    identity: JSON-able; decides, with protocol and attack, which cell is which.
+    record: JSON-able; written into new cells (config, versions, device, command).
+    progress: whether to show a progress bar.
+
+  Returns:
+    The cells in the order of `make_plans`.
+
+  Raises:
+    ValueError: for an attack, metric or number of draws that does not exist or fit, or a damaged
+      cell.
+    OSError: if a cell cannot be written; finished cells stay.
+  """
+  check_specs(specs)
+  check_protocol(protocol)
+  n = len(dataset.labels)
+  if n == 0:
+    raise ValueError("an evaluation needs at least one image, got none")
+  for spec in specs:
+    for eps in spec.eps:
+      build_attack(subject, protocol, spec, eps)  # a misspelt hyperparameter fails before any work
+  plans = make_plans(folder, protocol, specs, identity)
+  cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
+  total = n * (len(plans) - len(cells))
+  with tqdm(total=total, unit="image", disable=not progress or total == 0) as bar:
+    work = Work(subject, dataset, protocol, bar)
+    for plan in plans:
+      if plan.path in cells:
+        continue
+      start = time.perf_counter()
+      arrays, numbers = _compute(work, plan, cells[plans[1].path] if plan.norm else None)
+      header = {
+        **{name: getattr(plan, name) for name in ("label", "norm", "eps", "settings")},
+        "num_images": n,
+        "seconds": round(time.perf_counter() - start, 3),
+        **numbers,
+        "record": dict(record),
+      }
+      arrays = {"index": dataset.indices, "label": dataset.labels, **arrays}
+      cells[plan.path] = Cell(header, arrays)
+      write_cell(plan.path, cells[plan.path])
+  return [cells[plan.path] for plan in plans]
+
+
+def _compute(work: Work, plan: Plan, untouched: Cell | None) -> tuple[Arrays, dict[str, Any]]:
+  if plan.label == CLEAN:
+    return clean_cell(work)
+  if plan.label == UNTOUCHED:
+    return untouched_cell(work)
+  if plan.spec is None:
+    return grey_cell(work, plan.norm, plan.eps)
+  assert untouched is not None
+  return attack_cell(work, plan.spec, plan.eps, untouched.arrays["logits"])

@@ -1,0 +1,216 @@
+"""Grading what an attack returned: back into ball and box, predict again, choose the worst.
+
+An attack never grades itself. The geometry here is NumPy in float64 and shares no code with the
+attacks.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencls.keys import example_keys, fold
+from gencls.names import unknown_name
+from gencls.types import Array, Keys, LogitsFn
+
+TOLERANCE = 1e-6  # absolute, in the units of the norm; it is added to eps and never shrinks it
+THREATS = ("known_seed", "fresh_seed")
+NORMS = ("linf", "l2")
+MIN_FRESH_DRAWS = 20
+NO_PREDICTION = -1  # of a row with non-finite logits: no class, so never right
+
+
+class Graded(NamedTuple):
+  """Predictions for a batch, under the draws that choose and the draws that count."""
+
+  prediction: np.ndarray  # [B, G] int32 on the grade draws, -1 where a logit was not finite
+  correct: np.ndarray  # [B] float32, share of the grade draws that are right
+  select_correct: np.ndarray  # [B] float32, share of the select draws that are right
+  logits: np.ndarray  # [B, C] float32 of the first grade draw
+
+
+def check_draws(threat: str, select_draws: int, grade_draws: int) -> None:
+  """Raises ValueError where the numbers of draws do not fit the threat model."""
+  if threat not in THREATS:
+    raise ValueError(unknown_name("threat model", threat, THREATS))
+  if threat == "known_seed" and (select_draws, grade_draws) != (1, 1):
+    raise ValueError(
+      "known_seed is one deterministic classifier: select_draws and grade_draws must be 1, got "
+      f"{select_draws} and {grade_draws}; for a mean over draws use threat='fresh_seed'"
+    )
+  if threat == "fresh_seed" and (grade_draws < MIN_FRESH_DRAWS or select_draws < 1):
+    raise ValueError(
+      f"fresh_seed needs grade_draws >= {MIN_FRESH_DRAWS} and select_draws >= 1, got "
+      f"{grade_draws} and {select_draws}"
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("seed", "purpose", "names"))
+def _keys_for(
+  seed: int, indices: Array, purpose: str, names: tuple[str, ...], draws: Array
+) -> Keys:
+  return fold(example_keys(seed, indices, purpose), *names, *draws)
+
+
+def keys_for(seed: int, indices: np.ndarray, purpose: str, *path: int | str) -> Keys:
+  """[B] the keys of a purpose, folded with names and then numbers; one small program each."""
+  names = tuple(item for item in path if isinstance(item, str))
+  draws = np.array([item for item in path if not isinstance(item, str)], np.uint32)
+  return _keys_for(seed, jnp.asarray(indices), purpose, names, jnp.asarray(draws))
+
+
+def attack_keys(threat: str, seed: int, indices: np.ndarray) -> Keys:
+  """[B] the keys that the attack gets: those of grading (known seed) or its own (fresh seed)."""
+  return keys_for(seed, indices, "grade" if threat == "known_seed" else "attack")
+
+
+def draw_keys(threat: str, seed: int, indices: np.ndarray, purpose: str, draw: int) -> Keys:
+  """[B] the keys of one select or grade draw; under a known seed the one key of grading."""
+  if threat == "known_seed":
+    return keys_for(seed, indices, "grade")
+  return keys_for(seed, indices, purpose, draw)
+
+
+@jax.jit
+def forward(logits_fn: LogitsFn, keys: Keys, x: Array) -> Array:
+  """Logits, [B, C] float32; compiled once per batch size (the parameters are leaves)."""
+  return logits_fn(keys, x)
+
+
+def predict(logits: np.ndarray) -> np.ndarray:
+  """[B] int32, the class of the largest logit; -1 for a row that is not finite."""
+  finite = np.all(np.isfinite(logits), axis=1)
+  return np.where(finite, np.argmax(logits, axis=1), NO_PREDICTION).astype(np.int32)
+
+
+def _share(right: np.ndarray, axis: int) -> np.ndarray:
+  return np.asarray(np.mean(right, axis=axis), np.float32)
+
+
+def grade(
+  logits_fn: LogitsFn,
+  x: np.ndarray,
+  labels: np.ndarray,
+  indices: np.ndarray,
+  *,
+  threat: str,
+  seed: int,
+  select_draws: int,
+  grade_draws: int,
+) -> Graded:
+  """Predicts a batch under the select and the grade draws of its threat model.
+
+  Args:
+    logits_fn: (keys, x) -> [B, C], a pytree whose leaves are the parameters.
+    x: [B, H, W, D] float32 in [0, 1].
+    labels: [B] integers.
+    indices: [B] dataset indices.
+    threat: one of `THREATS`.
+    seed: the evaluation's seed.
+    select_draws: draws that choose among candidates.
+    grade_draws: draws that are reported.
+
+  Returns:
+    A `Graded`.
+  """
+
+  def draws(purpose: str, count: int) -> list[np.ndarray]:
+    # Dispatched together and fetched afterwards, so that the device never waits.
+    every = [draw_keys(threat, seed, indices, purpose, draw) for draw in range(count)]
+    return [np.asarray(z) for z in [forward(logits_fn, keys, jnp.asarray(x)) for keys in every]]
+
+  graded = draws("grade", grade_draws)
+  prediction = np.stack([predict(logits) for logits in graded], axis=1)
+  correct = _share(prediction == labels[:, None], axis=1)
+  if threat == "known_seed":
+    select = correct
+  else:
+    right = [predict(logits) == labels for logits in draws("select", select_draws)]
+    select = _share(np.stack(right), axis=0)
+  return Graded(prediction, correct, select, graded[0])
+
+
+def perturbation_norm(x_adv: np.ndarray, x: np.ndarray, norm: str) -> np.ndarray:
+  """[B] float64, the norm of x_adv − x."""
+  delta = np.reshape(np.asarray(x_adv, np.float64) - x, (len(x), -1))
+  if norm == "linf":
+    return np.max(np.abs(delta), axis=1, initial=0.0)
+  if norm == "l2":
+    return np.linalg.norm(delta, axis=1)
+  raise ValueError(unknown_name("norm", norm, NORMS))
+
+
+def project(x_adv: np.ndarray, x: np.ndarray, norm: str, eps: float) -> np.ndarray:
+  """The point of ball and box that grading takes for x_adv, [B, H, W, D] float32.
+
+  ℓ∞: the nearest point. ℓ2: clipped to the box, then drawn towards x (which is in the box, a convex
+  set, so the result is in both).
+  """
+  x64 = np.asarray(x, np.float64)
+  delta = np.clip(np.asarray(x_adv, np.float64), 0.0, 1.0) - x64
+  if norm == "linf":
+    delta = np.clip(delta, -eps, eps)
+  else:
+    size = perturbation_norm(x64 + delta, x64, norm)
+    scale = np.where(size > eps, eps / np.where(size > 0, size, 1.0), 1.0)
+    delta = delta * np.reshape(scale, (-1,) + (1,) * (x64.ndim - 1))
+  return np.clip(x64 + delta, 0.0, 1.0).astype(np.float32)
+
+
+def reclip(
+  x_adv: np.ndarray, x: np.ndarray, norm: str, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Brings what an attack returned back into the box and the ball.
+
+  Examples within eps + 1e-6 and the box are left exactly as they are.
+
+  Args:
+    x_adv: [B, H, W, D] what the attack returned.
+    x: [B, H, W, D] the clean images in [0, 1].
+    norm: one of `NORMS`.
+    eps: radius.
+
+  Returns:
+    ([B, H, W, D] float32 to be graded, [B] bool whether the example was outside).
+
+  Raises:
+    ValueError: if a pixel is not finite: the attack is broken and nothing can be graded.
+  """
+  broken = ~np.all(np.isfinite(x_adv), axis=tuple(range(1, x_adv.ndim)))
+  if np.any(broken):
+    raise ValueError(
+      f"the attack returned non-finite pixels for {np.sum(broken)} of {len(x)} images (first at "
+      f"{np.flatnonzero(broken)[0]} of the batch); an attack must keep the last finite iterate"
+    )
+  out_of_box = np.any((x_adv < 0) | (x_adv > 1), axis=tuple(range(1, x_adv.ndim)))
+  outside = out_of_box | (perturbation_norm(x_adv, x, norm) > eps + TOLERANCE)
+  shape = (-1,) + (1,) * (x.ndim - 1)
+  fixed = np.where(np.reshape(outside, shape), project(x_adv, x, norm, eps), x_adv)
+  size = perturbation_norm(fixed, x, norm)
+  assert np.all(size <= eps + TOLERANCE), "projection must end in the ball"
+  return fixed.astype(np.float32), outside
+
+
+def grey(x: np.ndarray, norm: str, eps: float) -> np.ndarray:
+  """The uniform grey image, as near as ball and box allow, [B, H, W, D] float32."""
+  return project(np.full_like(x, 0.5), x, norm, eps)
+
+
+def worst_case(
+  select: Sequence[np.ndarray], correct: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Per example, the candidate that fails most on the select draws, graded on the others.
+
+  Args:
+    select: per candidate, [N] share of select draws that are right.
+    correct: per candidate, [N] share of grade draws that are right.
+
+  Returns:
+    ([N] index of the chosen candidate, [N] its share of right grade draws). Ties go to the first
+    candidate: breaking them on the grade draws would choose on what is reported.
+  """
+  pick = np.argmin(np.stack(select), axis=0)
+  return pick, np.stack(correct)[pick, np.arange(len(pick))]

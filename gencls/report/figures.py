@@ -1,0 +1,187 @@
+"""Figures as PNG; matplotlib is imported where it is used."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gencls.workdir import atomic_write
+
+_INK, _QUIET, _GOOD, _BAD = "#222222", "#8a8a8a", "#1a7f37", "#c0392b"
+# Okabe and Ito's colours: told apart by colour-blind readers too.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")
+_MARKERS = "osD^vPX*"
+_STYLE: Any = {
+  "font.size": 10,
+  "axes.titlesize": 12,
+  "axes.titleweight": "bold",
+  "axes.titlelocation": "left",
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.edgecolor": _QUIET,
+  "axes.grid": True,
+  "grid.color": "#e6e6e6",
+  "legend.frameon": False,
+  "figure.facecolor": "white",
+}
+
+
+class Line(NamedTuple):
+  """One curve over eps with its 95% interval, in shares."""
+
+  label: str
+  eps: Sequence[float]
+  mean: Sequence[float]
+  low: Sequence[float]
+  high: Sequence[float]
+  strong: bool = False  # the one that counts: thick, black, with a band
+  quiet: bool = False  # context: thin and dashed
+
+
+def _new(columns: int, rows: int, size: tuple[float, float], **options: Any):
+  """A figure and its axes [rows, columns] that no window belongs to."""
+  from matplotlib import rc_context  # noqa: PLC0415
+  from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+  from matplotlib.figure import Figure  # noqa: PLC0415
+
+  with rc_context(_STYLE):
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+  return figure, axes
+
+
+def save(figure: Any, path: Path) -> None:
+  """Writes a figure as PNG, whole or not at all."""
+  from matplotlib import rc_context  # noqa: PLC0415
+
+  content = io.BytesIO()
+  with rc_context(_STYLE):
+    figure.savefig(content, format="png", dpi=150)
+  atomic_write(path, content.getvalue())
+
+
+def line(label: str, rows: Sequence[Mapping[str, Any]], field: str, start: Mapping[str, Any] | None,
+         **style: bool) -> Line:  # fmt: skip
+  """A curve from the rows of a summary.
+
+  Args:
+    label: its name.
+    rows: rows with `eps` and an interval (or None: no point) under `field`.
+    field: "accuracy" or "success_rate".
+    start: the interval at eps = 0, or None for no point there.
+    **style: `strong` or `quiet`.
+  """
+  points = [(0.0, start)] if start else []
+  points += [(r["eps"], r[field]) for r in sorted(rows, key=lambda r: r["eps"]) if r[field]]
+  points = list({eps: interval for eps, interval in points}.items())
+  mean, low, high = ([i[name] for _, i in points] for name in ("mean", "low", "high"))
+  return Line(label, [eps for eps, _ in points], mean, low, high, **style)
+
+
+def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: str,
+           chance: float | None = None) -> Any:  # fmt: skip
+  """Curves over eps, one panel for each norm.
+
+  Args:
+    panels: norm -> lines.
+    title: what is shown.
+    ylabel: of the vertical axis, in percent.
+    note: small print below the figure (n, threat model, what the bars are).
+    chance: a level to be marked, as a share; or None.
+
+  Returns:
+    A matplotlib figure.
+  """
+  figure, axes = _new(len(panels), 1, (1.2 + 5.6 * len(panels), 4.4), sharey=True)
+  for axis, (norm, lines) in zip(axes[0], panels.items(), strict=True):
+    if chance is not None:
+      axis.axhline(100 * chance, color=_QUIET, lw=1, ls=(0, (1, 2)), label="largest class")
+    plain = 0
+    for each in lines:
+      colour = _INK if each.strong else _QUIET if each.quiet else _COLOURS[plain % len(_COLOURS)]
+      marker = "" if each.quiet else "o" if each.strong else _MARKERS[plain % len(_MARKERS)]
+      plain += not (each.strong or each.quiet)
+      _draw(axis, each, colour, marker)
+    axis.set_xlabel(f"eps ({norm}, images in [0, 1])")
+    axis.set_ylim(-3, 103)
+    axis.set_xlim(left=0)
+    axis.set_yticks(range(0, 101, 20))
+    axis.legend(loc="best")
+  axes[0][0].set_ylabel(ylabel)
+  axes[0][0].set_title(title)
+  figure.supxlabel(note, fontsize=8, color=_QUIET, x=0.02, ha="left")
+  return figure
+
+
+def _draw(axis: Any, each: Line, colour: str, marker: str) -> None:
+  mean, low, high = (100 * np.asarray(v, float) for v in (each.mean, each.low, each.high))
+  width = 2.6 if each.strong else 1.2 if each.quiet else 1.7
+  axis.plot(
+    each.eps,
+    mean,
+    color=colour,
+    lw=width,
+    ls="--" if each.quiet else "-",
+    marker=marker,
+    ms=5,
+    label=each.label,
+    zorder=4 if each.strong else 3,
+    clip_on=False,
+  )
+  axis.fill_between(each.eps, low, high, color=colour, alpha=0.06 if each.quiet else 0.13, lw=0)
+
+
+def image_grid(
+  clean: np.ndarray,
+  adversarial: np.ndarray,
+  labels: np.ndarray,
+  before: np.ndarray,
+  after: np.ndarray,
+  title: str,
+) -> Any:
+  """Clean image, adversarial image and perturbation, one column for each example.
+
+  Args:
+    clean: [N, H, W, D] float32 in [0, 1].
+    adversarial: [N, H, W, D].
+    labels: [N] true labels.
+    before: [N] predictions of the clean images.
+    after: [N] predictions of the adversarial images; −1 is none.
+    title: what is shown.
+
+  Returns:
+    A matplotlib figure.
+  """
+  n = len(clean)
+  figure, axes = _new(n, 3, (1.15 * n + 1.1, 4.5))
+  delta = np.mean(adversarial - clean, axis=-1)
+  scale = max(float(np.max(np.abs(delta))), 1e-6)
+  for i in range(n):
+    _image(axes[0, i], clean[i], f"{before[i]}", before[i] == labels[i])
+    text = "none" if after[i] < 0 else f"{after[i]}"
+    _image(axes[1, i], adversarial[i], text, after[i] == labels[i])
+    axes[2, i].imshow(delta[i], cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
+  for axis in axes.flat:
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
+  for axis, name in zip(axes[:, 0], ("clean", "adversarial", "perturbation"), strict=True):
+    axis.set_ylabel(name, fontsize=10)
+  figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=12)
+  note = (
+    "Above each image the prediction: green is right, red is wrong. Perturbation: red brighter,"
+  )
+  figure.supxlabel(
+    f"{note} blue darker, ±{scale:.2g}.", fontsize=8, color=_QUIET, x=0.02, ha="left"
+  )
+  return figure
+
+
+def _image(axis: Any, image: np.ndarray, caption: str, right: bool) -> None:
+  shown = image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)
+  axis.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+  colour = _GOOD if right else _BAD
+  axis.set_title(caption, color=colour, loc="center", fontsize=12, fontweight="bold")

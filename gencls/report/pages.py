@@ -1,0 +1,102 @@
+"""Everything that one evaluation leaves behind: table.json, table.md and its figures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gencls.evaluate import GREY
+from gencls.report import figures, table
+from gencls.results import Cell
+from gencls.workdir import atomic_write, to_json
+
+MAX_COLUMNS = 8
+
+
+def write(
+  summary: Mapping[str, Any],
+  cells: Sequence[Cell],
+  images: np.ndarray,
+  *,
+  results: Path,
+  figure_folder: Path,
+) -> list[Path]:
+  """Writes table and figures of one evaluation.
+
+  Args:
+    summary: from `summary.summarise` with the fields that `launch/evaluate.py` adds.
+    cells: the cells it was made of.
+    images: [M, H, W, D] float32, the first clean images.
+    results: folder for table.json and table.md.
+    figure_folder: folder for the figures, <name>_….png.
+
+  Returns:
+    The files written.
+  """
+  paths = [results / "table.json", results / "table.md"]
+  atomic_write(paths[0], to_json(dict(summary)))
+  atomic_write(paths[1], table.markdown(summary))
+  if summary["worst"]:
+    paths.append(figure_folder / f"{summary['name']}_accuracy_vs_eps.png")
+    figures.save(accuracy_figure(summary), paths[-1])
+  shown = strongest_shown(cells)
+  if shown is not None and len(images):
+    paths.append(figure_folder / f"{summary['name']}_images.png")
+    figures.save(images_figure(summary, cells[1], shown, images), paths[-1])
+  return paths
+
+
+def note(summary: Mapping[str, Any]) -> str:
+  """The small print of a figure."""
+  settings = summary["protocol"]
+  threat = settings["threat"].replace("_", " ")
+  return (
+    f"First {summary['num_images']} {summary['data']['split']} images, {threat}, "
+    f"seed {settings['seed']}; bands are 95% intervals over images"
+  )
+
+
+def accuracy_figure(summary: Mapping[str, Any]) -> Any:
+  """Accuracy against eps, a curve for each attack and the worst case."""
+  start, panels = summary["untouched"]["accuracy"], {}
+  for norm in dict.fromkeys(row["norm"] for row in summary["worst"]):
+    rows = [row for row in summary["rows"] if row["norm"] == norm]
+    worst = [row for row in summary["worst"] if row["norm"] == norm]
+    lines = []
+    for label in dict.fromkeys(row["label"] for row in rows if row["label"] != GREY):
+      own = [row for row in rows if row["label"] == label]
+      lines.append(figures.line(label, own, "accuracy", start))
+    grey = [row for row in rows if row["label"] == GREY]
+    lines.append(figures.line("grey image", grey, "accuracy", start, quiet=True))
+    lines.append(figures.line("worst case", worst, "accuracy", start, strong=True))
+    panels[norm] = lines
+  title = f"{summary['title']}: accuracy under attack"
+  chance = summary["largest_class_share"]
+  return figures.curves(panels, title, "accuracy, %", note(summary), chance)
+
+
+def strongest_shown(cells: Sequence[Cell]) -> Cell | None:
+  """The attack whose images are shown: the strongest one at the eps where about half survive."""
+  kept = [cell for cell in cells if len(cell.arrays.get("x_adv", ())) and cell.header["eps"] > 0]
+  if not kept:
+    return None
+  return min(kept, key=lambda cell: abs(float(np.mean(cell.arrays["correct"])) - 0.4))
+
+
+def images_figure(
+  summary: Mapping[str, Any], untouched: Cell, shown: Cell, images: np.ndarray
+) -> Any:
+  """The first images, as the attack left them: never chosen by how they look."""
+  adversarial = shown.arrays["x_adv"][:MAX_COLUMNS]
+  n = min(len(adversarial), len(images))
+  header = shown.header
+  return figures.image_grid(
+    images[:n],
+    adversarial[:n],
+    shown.arrays["label"][:n],
+    untouched.arrays["prediction"][:n, 0],
+    shown.arrays["prediction"][:n, 0],
+    f"{summary['title']}: {header['label']}, {header['norm']} eps = {header['eps']:g}, "
+    f"the first {n} images",
+  )

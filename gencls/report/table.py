@@ -1,0 +1,122 @@
+"""Markdown tables of one evaluation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_METRIC_TITLES = {
+  "label_nll_nats": ("NLL of the label", "nats"),
+  "ece": ("expected calibration error, 15 bins", ""),
+  "loss_nats": ("training loss", "nats"),
+  "elbo_nats": ("mean ELBO", "nats"),
+  "log_marginal_nats": ("log p(x)", "nats"),
+  "bpd": ("bits per dimension, dequantised", "bits"),
+}
+_MARKS = {"pass": "pass", "fail": "**FAIL**", "not run": "not run"}
+
+
+def percent(interval: Mapping[str, Any]) -> str:
+  """An interval as "86.5 [81.1, 90.6]", in percent."""
+  mean, low, high = (100 * interval[name] for name in ("mean", "low", "high"))
+  return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """A Markdown table, padded so that the source can be read too."""
+  lines = [list(header), *[list(row) for row in rows]]
+  widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+  padded = [
+    "| " + " | ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)) + " |"
+    for line in lines
+  ]
+  rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+  return "\n".join([padded[0], rule, *padded[1:]])
+
+
+def clean_table(summary: Mapping[str, Any]) -> str:
+  """Clean numbers, one a line; what a model does not have, with the reason."""
+  clean = summary["clean"]
+  draws = f"mean of {clean['draws']} draws" if clean["draws"] > 1 else "one draw"
+  rows = [["accuracy, %", percent(clean["accuracy"]) + f" ({draws})"]]
+  for name, metric in clean["metrics"].items():
+    if name == "loss_nats" and clean["metrics"].get("elbo_nats", {"value": None})["value"]:
+      continue  # the same number with the other sign
+    title, unit = _METRIC_TITLES[name]
+    rows.append([f"{title}, {unit}" if unit else title, _metric(metric)])
+  return grid(["clean", f"n = {summary['num_images']}"], rows)
+
+
+def _metric(metric: Mapping[str, Any]) -> str:
+  if metric["value"] is None:
+    return f"none ({metric['reason']})"
+  error = metric["standard_error"]
+  return f"{metric['value']:.4g}" + (f" ± {error:.2g}" if error is not None else "")
+
+
+def attack_tables(summary: Mapping[str, Any]) -> str:
+  """Per norm: a row for each attack, a column for each eps, the worst case last."""
+  tables = []
+  for norm in dict.fromkeys(row["norm"] for row in summary["worst"]):
+    rows = [r for r in [*summary["rows"], *summary["worst"]] if r["norm"] == norm]
+    eps = sorted({row["eps"] for row in rows})
+    # The grey image stands last but one, beside the worst case.
+    labels = list(dict.fromkeys(row["label"] for row in rows if row["label"] != "grey"))
+    labels.insert(len(labels) - 1, "grey")
+    lines = []
+    for label in labels:
+      at = {row["eps"]: percent(row["accuracy"]) for row in rows if row["label"] == label}
+      strong = "**" if label == labels[-1] else ""
+      texts = [f"{strong}{at[e]}{strong}" if e in at else "" for e in eps]
+      name = "grey image" if label == "grey" else label
+      lines.append([f"{strong}{name}{strong}", *texts])
+    tables.append(grid([f"{norm}, eps =", *[f"{e:g}" for e in eps]], lines))
+  return "\n\n".join(tables)
+
+
+def checks_table(summary: Mapping[str, Any]) -> str:
+  """The sanity checks, failures first."""
+  order = {"fail": 0, "pass": 1, "not run": 2}
+  checks = sorted(summary["checks"], key=lambda check: order[check["status"]])
+  rows = [[_MARKS[c["status"]], c["name"], c["detail"].replace("|", "\\|")] for c in checks]
+  return grid(["check", "what", "detail"], rows)
+
+
+def threat_sentence(settings: Mapping[str, Any]) -> str:
+  """The threat model in words."""
+  if settings["threat"] == "known_seed":
+    return "Known seed: attack and grading share each image's key, a deterministic classifier."
+  return (
+    "Fresh seed: the attack averages over keys; the candidate is chosen per image on "
+    f"{settings['select_draws']} select draws and graded by the mean over "
+    f"{settings['grade_draws']} separate draws."
+  )
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+  """The whole table.md of one evaluation.
+
+  Args:
+    summary: from `summary.summarise`, with the fields that `launch/evaluate.py` adds.
+  """
+  failed = sum(check["status"] == "fail" for check in summary["checks"])
+  warning = f"\n\n**{failed} sanity check(s) failed: see below.**" if failed else ""
+  settings, versions = summary["protocol"], summary["record"]["versions"]
+  return f"""# {summary["title"]}: {summary["name"]}
+
+The first {summary["num_images"]} images of the {summary["data"]["split"]} split of \
+{summary["data"]["name"]}, checkpoint of step {summary["step"]}, seed {settings["seed"]}. \
+{threat_sentence(settings)}{warning}
+
+{clean_table(summary)}
+
+Accuracy under attack, % with 95% interval ({summary["untouched"]["accuracy"]["method"]}), \
+n = {summary["num_images"]}. The untouched image is a candidate everywhere: clean errors count as \
+errors. Without attack, under the draws of grading: {percent(summary["untouched"]["accuracy"])}. \
+The worst case is chosen per image over all attacks and the grey image at the same norm and eps.
+
+{attack_tables(summary)}
+
+{checks_table(summary)}
+
+Made by `{summary["record"]["command"]}` with jax {versions["jax"]}, gencls \
+{versions["gencls"]} on {summary["record"]["devices"]["kind"]}.
+"""

@@ -1,0 +1,109 @@
+"""Result cells: one attack at one eps on the first n images, one .npz file each, written whole.
+
+A cell belongs to its identity, the hash of everything that decides its numbers: attack, eps, data,
+parameters, seed, threat model and draws. Another setting is another file; a finished one is never
+computed again.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import shlex
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencls.types import Params
+from gencls.workdir import atomic_write
+
+FORMAT = 1
+_HEADER = "header"
+
+
+class Cell(NamedTuple):
+  """One finished cell: what it is (JSON) and its per-example arrays, [n, ...]."""
+
+  header: dict[str, Any]
+  arrays: dict[str, np.ndarray]
+
+
+def canonical_json(value: Any) -> str:
+  """One text for one value: sorted keys, no spaces, no NaN."""
+  return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def identity(settings: Mapping[str, Any]) -> str:
+  """The hash, 12 hexadecimal digits, of JSON-able settings."""
+  text = canonical_json({"format": FORMAT, **settings})
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def params_digest(params: Params) -> str:
+  """The hash, 12 hexadecimal digits, of every parameter's path, shape, dtype and bytes."""
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+    digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+  return digest.hexdigest()[:12]
+
+
+def cell_path(folder: Path, label: str, settings: Mapping[str, Any]) -> Path:
+  """Where the cell of these settings lives: `folder`/<label>-<identity>.npz."""
+  safe = re.sub(r"[^\w.]+", "_", label)
+  return folder / f"{safe}-{identity(settings)}.npz"
+
+
+def write_cell(path: Path, cell: Cell, write: Callable[[Path, bytes], None] = atomic_write) -> None:
+  """Writes a cell whole or not at all.
+
+  Args:
+    path: the cell's file; its folder is made if it is missing.
+    cell: header and arrays.
+    write: (path, bytes) -> None, atomic.
+
+  Raises:
+    OSError: if the disk is full or not writable; files that were there stay as they were.
+  """
+  header = np.frombuffer(json.dumps(cell.header, allow_nan=False).encode(), np.uint8)
+  content = io.BytesIO()
+  np.savez_compressed(content, allow_pickle=False, **{_HEADER: header}, **cell.arrays)
+  write(path, content.getvalue())
+
+
+def read_cell(path: Path) -> Cell:
+  """Reads a cell.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    ValueError: if the file is damaged.
+  """
+  content = path.read_bytes()
+  try:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+      arrays = {name: file[name] for name in file.files}
+    header = json.loads(arrays.pop(_HEADER).tobytes())
+  except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+    raise ValueError(f"result cell {path} is damaged ({error}); delete it and run again") from error
+  return Cell(header, arrays)
+
+
+def portable_command(command: str) -> str:
+  """A command line without this machine's folders: paths relative, or their last part."""
+
+  def portable(token: str) -> str:
+    flag, equals, value = token.rpartition("=")
+    if not os.path.isabs(value):
+      return token
+    inside = Path(value).is_relative_to(Path.cwd())
+    return f"{flag}{equals}{os.path.relpath(value) if inside else Path(value).name}"
+
+  return shlex.join(portable(token) for token in shlex.split(command))

@@ -1,0 +1,171 @@
+"""Signs that a robustness number is wrong (Carlini et al. 2019, arXiv:1902.06705), as checks.
+
+A failed check is printed beside the number; it stops nothing.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencls.attacks.losses import LogitLoss
+from gencls.grading import forward
+from gencls.types import Array, Goal, Keys, LogitsFn
+
+Status = Literal["pass", "fail", "not run"]
+SINGLE_STEP = ("fgsm", "fgm")
+
+
+class Check(NamedTuple):
+  """One check: what was asked, how it ended, and the numbers."""
+
+  name: str
+  status: Status
+  detail: str
+
+
+class Curve(NamedTuple):
+  """The graded share of each image at each eps, of one attack or of the worst case."""
+
+  label: str
+  norm: str
+  eps: tuple[float, ...]  # increasing
+  correct: tuple[np.ndarray, ...]  # per eps, [N]
+
+
+def _allowed(first: np.ndarray, second: np.ndarray, draws: int) -> float:
+  """One image; where numbers are means over draws, two paired standard errors if that is more."""
+  one = 1.0 / len(first)
+  if draws == 1 or len(first) < 2:
+    return one
+  return max(one, 2 * float(np.std(second - first, ddof=1)) / np.sqrt(len(first)))
+
+
+def monotone(curve: Curve, draws: int) -> Check:
+  """Accuracy never rises with eps by more than one image."""
+  name = f"{curve.label} ({curve.norm}): accuracy falls with eps"
+  if len(curve.eps) < 2:
+    return Check(name, "not run", "one eps")
+  rises = []
+  pairs = zip(curve.eps[:-1], curve.eps[1:], curve.correct[:-1], curve.correct[1:], strict=True)
+  for low, high, first, second in pairs:
+    rise = float(np.mean(second) - np.mean(first))
+    if rise > _allowed(first, second, draws) + 1e-9:
+      rises.append(f"{low:g} → {high:g}: +{100 * rise:.1f} points")
+  return Check(name, "fail" if rises else "pass", "; ".join(rises) or "at every step")
+
+
+def half_box(worst: Curve | None, labels: np.ndarray) -> Check:
+  """At eps = 0.5 (ℓ∞) every image can be grey: at most the largest class share is right."""
+  name = "at eps ≥ 0.5 (linf) no more than the largest class is right"
+  at = [i for i, eps in enumerate(worst.eps) if eps >= 0.5] if worst else []
+  if worst is None or not at:
+    return Check(name, "not run", "no linf attack at eps ≥ 0.5")
+  share = float(np.max(np.bincount(labels)) / len(labels))
+  accuracy = max(float(np.mean(worst.correct[i])) for i in at)
+  status = "pass" if accuracy <= share + 1e-9 else "fail"
+  return Check(name, status, f"accuracy {100 * accuracy:.1f}%, largest class {100 * share:.1f}%")
+
+
+def iterated_beats_single(single: Sequence[Curve], iterated: Sequence[Curve], draws: int) -> Check:
+  """Every iterated attack is at least as strong as every single-step one, within one image."""
+  name = "iterated attacks beat single-step ones"
+  worse, compared = [], 0
+  for many in iterated:
+    for one in single:
+      for eps, strong in zip(many.eps, many.correct, strict=True):
+        if many.norm != one.norm or eps not in one.eps:
+          continue
+        compared += 1
+        weak = one.correct[one.eps.index(eps)]
+        gap = float(np.mean(strong) - np.mean(weak))
+        if gap > _allowed(weak, strong, draws) + 1e-9:
+          worse.append(f"{many.label} weaker than {one.label} at {eps:g} by {100 * gap:.1f} points")
+  if not compared:
+    return Check(name, "not run", "no pair of both at the same norm and eps")
+  return Check(name, "fail" if worse else "pass", "; ".join(worse) or f"{compared} compared")
+
+
+def counted(name: str, counts: Mapping[str, int], n: int) -> Check:
+  """Fails where any cell counts an example, and says which."""
+  found = [f"{label}: {count} of {n}" for label, count in counts.items() if count]
+  status = "not run" if not counts else "fail" if found else "pass"
+  return Check(name, status, "; ".join(found) or ("none" if counts else "no attack"))
+
+
+def not_probabilities(logits: np.ndarray) -> Check:
+  """Logits in nats are not (log-)probabilities: attacks on those fail by saturation.
+
+  Args:
+    logits: [N, C].
+  """
+  name = "logits are not probabilities"
+  with np.errstate(over="ignore", invalid="ignore"):
+    exp_sum = np.sum(np.exp(np.asarray(logits, np.float64)), axis=1)
+    total = np.sum(np.asarray(logits, np.float64), axis=1)
+    if np.all(np.abs(exp_sum - 1) < 1e-3):
+      return Check(name, "fail", "the exponentials sum to 1 for every image: log-probabilities")
+    if np.all(np.abs(total - 1) < 1e-3) and np.all((logits >= 0) & (logits <= 1)):
+      return Check(name, "fail", "every row is in [0, 1] and sums to 1: probabilities")
+  return Check(name, "pass", "rows do not sum to 1")
+
+
+class Randomness(NamedTuple):
+  """What two keys, and the same key twice, do to the logits."""
+
+  randomised: bool
+  repeatable: bool
+
+
+def detect_randomness(logits_fn: LogitsFn, keys: Keys, other: Keys, x: Array) -> Randomness:
+  """Runs a batch under two sets of keys, and the first once more.
+
+  Args:
+    logits_fn: (keys, x) -> [B, C].
+    keys: [B].
+    other: [B], different keys.
+    x: [B, H, W, D].
+  """
+  first, second, again = (np.asarray(forward(logits_fn, k, x)) for k in (keys, other, keys))
+  same = np.array_equal(first, again, equal_nan=True)
+  return Randomness(not np.array_equal(first, second, equal_nan=True), same)
+
+
+def threat_fits(randomness: Randomness, threat: str) -> Check:
+  """The declared threat model is about the randomness that the model has."""
+  name = "forward pass and threat model agree"
+  kind = "randomised" if randomness.randomised else "deterministic"
+  if not randomness.repeatable:
+    return Check(name, "fail", "the same keys give other logits: there is hidden randomness")
+  if threat == "fresh_seed" and not randomness.randomised:
+    return Check(name, "fail", "fresh_seed, but the model is deterministic: use known_seed")
+  return Check(name, "pass", f"{kind}, {threat}")
+
+
+NOT_RUN = (
+  Check("white-box beats black-box", "not run", "no black-box attack"),
+  Check("doubling the steps changes nothing", "not run", "needs two step counts"),
+  Check("a gradient-free attack finds nothing new", "not run", "no gradient-free attack"),
+)
+
+
+@functools.partial(jax.jit, static_argnames="loss")
+def _own_gradient(loss: LogitLoss, logits: Array, goal: Goal) -> Array:
+  gradient = jax.grad(lambda z: jnp.sum(loss(z, goal)))(logits)
+  return jnp.take_along_axis(gradient, goal.label[:, None], axis=1)[:, 0]
+
+
+def zero_gradients(loss: LogitLoss, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """[N] bool, whether ∂L/∂z_y of an untargeted loss is zero or not finite at the clean logits.
+
+  Args:
+    loss: (logits [N, C], goal) -> [N], one of `attacks.losses.LOSSES`.
+    logits: [N, C].
+    labels: [N].
+  """
+  goal = Goal(label=jnp.asarray(labels), target=jnp.full(labels.shape, -1, jnp.int32))
+  own = np.asarray(_own_gradient(loss, jnp.asarray(logits), goal))
+  return ~(np.abs(own) > 0)  # NaN counts

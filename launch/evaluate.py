@@ -1,0 +1,118 @@
+"""Attacks and grades a trained classifier; finished cells are never computed again.
+
+  python launch/evaluate.py --workdir=runs/gfz_mnist --config=configs/attacks/fgsm_pgd.py:cpu
+  python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.num_steps=100
+
+Leaves workdir/results/<name>/ (cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png,
+and prints the table.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from gencls import data, runs, runtime, workdir
+from gencls.cells import AttackSpec, Protocol, first_images
+from gencls.clean import Subject
+from gencls.evaluate import evaluate
+from gencls.report import pages
+from gencls.report.summary import summarise
+from gencls.report.table import markdown
+from gencls.results import params_digest, portable_command
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "configs/attacks/<name>.py[:variant]")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
+PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
+
+
+def specs(attacks: dict[str, dict[str, Any]]) -> list[AttackSpec]:
+  """Attack specifications from a plain config; what is not named here is a hyperparameter."""
+  named = [field for field in AttackSpec._fields if field not in ("label", "hyperparameters")]
+  found = []
+  for label, settings in attacks.items():
+    rest = {name: value for name, value in settings.items() if name not in named}
+    fields = {name: settings[name] for name in named}
+    fields["eps"] = tuple(float(eps) for eps in fields["eps"])
+    found.append(AttackSpec(label=label, **fields, hyperparameters=rest))
+  return found
+
+
+def given(overrides: dict[str, Any]) -> dict[str, Any]:
+  """The overrides that are not None."""
+  return {name: value for name, value in overrides.items() if value is not None}
+
+
+def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[str, Any]:
+  """Evaluates a work directory as a plain config says; returns what table.json holds."""
+  overrides, attack_overrides = given(config["model"]), given(config["attack_model"])
+  graded = runs.load(folder, config["step"], **overrides)
+  attacked = graded
+  if attack_overrides:
+    attacked = runs.load(folder, config["step"], **{**overrides, **attack_overrides})
+  dataset = first_images(graded.split(config["split"]), config["num_images"])
+  protocol = Protocol(
+    **{name: config[name] for name in Protocol._fields if name != "clean"},
+    clean=tuple(config["clean"]),
+  )
+  subject = Subject(
+    graded.classifier, graded.params, graded.logits_fn, attacked.logits_fn, graded.step
+  )
+  source = {"name": dataset.name, "split": dataset.split, "num_images": len(dataset.labels)}
+  identity = {
+    "data": source,
+    "model": graded.config["model"],
+    "attack_model": attacked.config["model"],
+    "params": params_digest(graded.params),
+    "step": graded.step,
+  }
+  record = workdir.provenance()
+  record = {**record, "command": portable_command(record["command"])}
+  results = Path(folder) / "results" / config["name"]
+  cells = evaluate(
+    subject,
+    dataset,
+    protocol,
+    specs(config["attacks"]),
+    folder=results / "cells",
+    identity=identity,
+    record={"config": config, **record},
+    progress=progress,
+  )
+  summary = {
+    "name": config["name"],
+    "title": graded.config["model"]["name"].upper(),
+    **identity,
+    "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
+    **summarise(cells),
+    "config": config,
+    "record": record,
+  }
+  shown = first_images(dataset, min(pages.MAX_COLUMNS, len(dataset.labels)))
+  images = data.to_float(shown.images, shown.num_levels)
+  pages.write(summary, cells, images, results=results, figure_folder=Path(folder) / "figures")
+  return summary
+
+
+def main(argv: list[str]) -> None:
+  """Reads the flags, evaluates, and prints the table."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  logging.set_verbosity(logging.WARNING)
+  runtime.start(deterministic=False)
+  if jax.default_backend() != "cpu":
+    # Attacks find the rounding of TF32 and bfloat16; what they find there is no robustness.
+    jax.config.update("jax_default_matmul_precision", "highest")
+  summary = run(CONFIG.value.to_dict(), WORKDIR.value, progress=PROGRESS.value)
+  print(markdown(summary))
+  print(f"Written to {WORKDIR.value}/results/{summary['name']} and {WORKDIR.value}/figures.")
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("config")
+  app.run(main)

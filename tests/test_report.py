@@ -1,0 +1,156 @@
+"""Tables and figures from result cells."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_evaluation import (
+  IDENTITY,
+  LEVELS,
+  full_summary,
+  protocol,
+  record,
+  specs,
+  toy_images,
+  toy_subject,
+)
+
+from gencls.evaluate import evaluate
+from gencls.report import compare, pages, table
+from gencls.report.summary import success_rate, summarise
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("toy")
+  cells = evaluate(
+    toy_subject(),
+    toy_images(),
+    protocol(),
+    specs(),
+    folder=workdir / "results" / "toy" / "cells",
+    identity=IDENTITY,
+    record=record(),
+    progress=False,
+  )
+  summary = full_summary(summarise(cells), protocol())
+  images = np.asarray(toy_images().images[:8] / (LEVELS - 1), np.float32)
+  paths = pages.write(
+    summary, cells, images, results=workdir / "results" / "toy", figure_folder=workdir / "figures"
+  )
+  return workdir, summary, paths
+
+
+def test_everything_is_written(evaluated):
+  workdir, summary, paths = evaluated
+  assert [p.relative_to(workdir).as_posix() for p in paths] == [
+    "results/toy/table.json",
+    "results/toy/table.md",
+    "figures/toy_accuracy_vs_eps.png",
+    "figures/toy_images.png",
+  ]
+  assert json.loads(paths[0].read_text()) == json.loads(json.dumps(summary))
+  assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[2:])
+
+
+def test_the_table_says_what_the_summary_says(evaluated):
+  _, summary, paths = evaluated
+  text = paths[1].read_text()
+  for row in [*summary["rows"], *summary["worst"]]:
+    assert table.percent(row["accuracy"]) in text
+  assert "**worst case**" in text
+  assert "n = 30" in text
+  assert "Known seed" in text
+  assert "FAIL" not in text
+  assert "not run" in text
+
+
+def test_a_failed_check_stands_first_and_is_announced(evaluated):
+  failed = {"name": "x", "status": "fail", "detail": "y"}
+  summary = {**evaluated[1], "checks": [*evaluated[1]["checks"], failed]}
+  text = table.markdown(summary)
+  assert "1 sanity check(s) failed" in text
+  assert table.checks_table(summary).splitlines()[2].split("|")[1:4] == [
+    text_.ljust(len(found))
+    for text_, found in zip(
+      (" **FAIL** ", " x ", " y "),
+      table.checks_table(summary).splitlines()[2].split("|")[1:4],
+      strict=True,
+    )
+  ]
+
+
+def test_success_rate_is_of_the_images_classified_right():
+  untouched = np.repeat([1.0, 0.0], [80, 20])
+  attacked = np.repeat([1.0, 0.0], [60, 40])
+  rate = success_rate(attacked, untouched, 1)
+  assert (rate["mean"], rate["n"]) == (0.25, 80)
+  many = success_rate(attacked, untouched, 20)
+  assert many["mean"] == pytest.approx(0.25)
+  assert many["low"] < 0.25 < many["high"]
+  assert success_rate(attacked, np.zeros(100), 1) is None
+
+
+def test_models_side_by_side(evaluated, tmp_path):
+  workdir, summary, _ = evaluated
+  other = tmp_path / "other"
+  path = other / "results" / "toy" / "table.json"
+  path.parent.mkdir(parents=True)
+  path.write_text(json.dumps(summary))
+  found = compare.write([workdir, other], "toy", tmp_path / "out")
+  assert set(found) == {f"TOY ({workdir.name})", "TOY (other)"}
+  names = {"toy.md", "toy.json", "toy_worst_case.png", "toy_success_rate.png"}
+  assert {p.name for p in (tmp_path / "out").iterdir()} == names
+  text = (tmp_path / "out" / "toy.md").read_text()
+  assert table.percent(summary["worst"][0]["accuracy"]) in text
+  for content in (tmp_path / "out").glob("*.*"):
+    assert str(tmp_path).encode() not in content.read_bytes()
+
+
+def test_different_protocols_are_not_compared(evaluated, tmp_path):
+  workdir, summary, _ = evaluated
+  path = tmp_path / "results" / "toy" / "table.json"
+  path.parent.mkdir(parents=True)
+  path.write_text(json.dumps({**summary, "num_images": 29}))
+  with pytest.raises(ValueError, match="differ in num_images"):
+    compare.write([workdir, tmp_path], "toy", tmp_path / "out")
+  with pytest.raises(FileNotFoundError, match="did you mean 'toy'"):
+    compare.read(workdir, "tou")
+
+
+def _launch(*arguments):
+  # Few threads and no plug-ins: as a user's shell would start it.
+  command = [sys.executable, *arguments]
+  return subprocess.run(
+    command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ}
+  )
+
+
+@pytest.mark.slow
+def test_from_training_to_the_table(tmp_path):
+  """launch/train.py, launch/evaluate.py twice (the second computes nothing), launch/report.py."""
+  run, config = tmp_path / "run", "configs/attacks/fgsm_pgd_digits.py:smoke"
+  trained = _launch("launch/train.py", "--config=configs/gfz_digits.py:smoke", f"--workdir={run}")
+  assert trained.returncode == 0, trained.stderr
+  arguments = ("launch/evaluate.py", f"--config={config}", f"--workdir={run}")
+  first = _launch(*arguments)
+  assert first.returncode == 0, first.stderr
+  assert "**worst case**" in first.stdout
+  cells = {p: p.stat().st_mtime_ns for p in run.glob("results/fgsm_pgd/cells/*.npz")}
+  assert len(cells) == 8
+  again = _launch(*arguments)
+  assert again.stdout == first.stdout
+  assert cells == {p: p.stat().st_mtime_ns for p in run.glob("results/fgsm_pgd/cells/*.npz")}
+  out = f"--out={tmp_path / 'out'}"
+  report = _launch("launch/report.py", "--name=fgsm_pgd", f"--workdirs={run}", out)
+  assert report.returncode == 0, report.stderr
+  assert str(tmp_path) not in (tmp_path / "out" / "fgsm_pgd.json").read_text()
+  misspelt = _launch(*arguments, "--config.num_image=3")
+  assert misspelt.returncode != 0
+  assert "num_images" in misspelt.stderr
