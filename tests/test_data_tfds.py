@@ -18,7 +18,7 @@ real_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data: no folde
 
 # Small sets that TFDS itself prepares: without a test split, of several shapes, of no classes.
 PREPARE = """
-import os, sys
+import os
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -48,7 +48,9 @@ class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 for name in FEATURES:
   Tiny.name = name
-  Tiny(data_dir=os.environ["TFDS_DATA_DIR"], file_format=sys.argv[1]).download_and_prepare()
+  for file_format in ("array_record", "tfrecord"):
+    folder = os.path.join(os.environ["TFDS_DATA_DIR"], file_format)
+    Tiny(data_dir=folder, file_format=file_format).download_and_prepare()
 """
 
 # Hides TensorFlow from every import and from every question whether it is there.
@@ -136,10 +138,16 @@ def test_labels_in_another_order_than_the_original_are_refused():
     tfds_source._original_order("mnist", "test", test.images, test.labels)
 
 
-@pytest.fixture(scope="module", params=["array_record", "tfrecord"])
-def tiny(tmp_path_factory, request):
-  folder = tmp_path_factory.mktemp(request.param)
-  run(PREPARE, request.param, folder=folder)
+@pytest.fixture(scope="module")
+def tiny_sets(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("tiny")
+  run(PREPARE, folder=folder)
+  return folder
+
+
+@pytest.fixture(params=["array_record", "tfrecord"])
+def tiny(tiny_sets, request):
+  folder = tiny_sets / request.param
   assert list(folder.rglob(f"*.{request.param}*"))
   return folder
 
