@@ -8,8 +8,8 @@ all classes, and decoded once (`prepare`). Three rules turn the templates g(z_k,
   log_mean_exp      logit_y = log p(y) + log mean_k p(x | z_k, y)  (an estimate of log p(x, y))
 
 References:
-  Sohn et al. 2015. The rules: 'Exploring Generative Classifiers for Adversarial Robustness on
-  MNIST', section 2.7.
+  Sohn et al. 2015. The rules: "Exploring Generative Classifiers for Adversarial Robustness on
+  MNIST".
 """
 
 import math
