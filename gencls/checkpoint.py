@@ -16,7 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from gencls.workdir import atomic_write, to_json
+from gencls.workdir import atomic_write, differences, to_json
 
 SEAL = "seal.json"
 
@@ -90,6 +90,7 @@ def save(
       state=ocp.args.StandardSave(state),
       config=ocp.args.JsonSave(config),
       progress=ocp.args.JsonSave(progress),
+      arrays=ocp.args.JsonSave(_arrays(state)),
     ),
     metrics=None if accuracy is None else {"accuracy": accuracy},
     force=True,
@@ -130,19 +131,39 @@ def restore(
       if delete_broken:
         manager.delete(candidate)
       continue
-    read = manager.restore(
-      candidate,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract_state),
-        config=ocp.args.JsonRestore(),
-        progress=ocp.args.JsonRestore(),
-      ),
-    )
-    return Restored(candidate, read["state"], read["config"], read["progress"])
+    return _read(manager, candidate, abstract_state)
   raise FileNotFoundError(
     f"no whole checkpoint in {manager.directory}: train into this work directory first "
     "(launch/train.py --config=... --workdir=...)"
   )
+
+
+def _read(manager: ocp.CheckpointManager, step: int, abstract_state: Any) -> Restored:
+  names = ("config", "progress", "arrays")
+  texts = manager.restore(
+    step, args=ocp.args.Composite(**{name: ocp.args.JsonRestore() for name in names})
+  )
+  # Looked at first: Orbax would give up in the middle of reading, with a page of its own terms.
+  found = differences(texts["arrays"], _arrays(abstract_state))
+  if found:
+    raise ValueError(
+      f"checkpoint {_folder(manager, step)} holds other arrays than this model and optimizer "
+      f"(there -> here): {'; '.join(found[:5])}{' ...' if len(found) > 5 else ''}. Use the "
+      "hyperparameters it was trained with"
+    )
+  state = manager.restore(
+    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+  )["state"]
+  return Restored(step, state, texts["config"], texts["progress"])
+
+
+def _arrays(tree: Any) -> dict[str, str]:
+  """Path -> dtype and shape of every leaf."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+    for path, leaf in leaves
+  }
 
 
 def _candidates(manager: ocp.CheckpointManager, step: int | str) -> Iterator[int]:

@@ -141,7 +141,7 @@ def train_step(
     # The average of the first steps must not remember the initial parameters for 1/(1 - decay).
     decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
     ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
-  metrics = {**terms, "grad_norm": optax.global_norm(grads), "loss": loss}
+  metrics = {**terms, "grad_norm": optax.tree.norm(grads), "loss": loss}
   return TrainState(state.step + 1, params, ema, opt_state), metrics
 
 

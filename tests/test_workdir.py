@@ -1,0 +1,101 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gencls
+from gencls import workdir
+
+RECORD = {"config": {"seed": 0, "train": {"lr": 0.1, "epochs": 2}, "data": {"dir": None}}, "x": 1}
+
+
+def changed(**train):
+  return RECORD | {"config": RECORD["config"] | {"train": {"lr": 0.1, "epochs": 2} | train}}
+
+
+def test_the_same_config_continues_and_keeps_the_first_record(tmp_path):
+  workdir.claim(tmp_path, RECORD)
+  elsewhere = {**RECORD["config"], "data": {"dir": "/elsewhere"}}  # where the data lies may differ
+  assert workdir.claim(tmp_path, {"config": elsewhere, "x": 2})["x"] == 1
+  assert workdir.read_config(tmp_path) == RECORD
+
+
+def test_another_config_is_refused_unless_told(tmp_path):
+  workdir.claim(tmp_path, RECORD)
+  with pytest.raises(ValueError, match=r"train.epochs: 2 -> 3; train.new: '\(absent\)' -> 1"):
+    workdir.claim(tmp_path, changed(epochs=3, new=1))
+  assert workdir.read_config(tmp_path) == RECORD
+  workdir.claim(tmp_path, changed(epochs=3), override=True)
+  assert workdir.read_config(tmp_path)["config"]["train"]["epochs"] == 3
+
+
+def test_tuples_equal_the_lists_json_makes_of_them(tmp_path):
+  workdir.claim(tmp_path, {"config": {"channels": (64, 64)}})
+  workdir.claim(tmp_path, {"config": {"channels": (64, 64)}})
+
+
+def test_no_run_and_a_damaged_record(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+    workdir.read_config(tmp_path)
+  (tmp_path / "config.json").write_text('{"config": ')
+  with pytest.raises(ValueError, match="not valid JSON"):
+    workdir.claim(tmp_path, RECORD)
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch, broken):
+  path = tmp_path / "folder" / "results.json"
+  workdir.atomic_write(path, "old")
+
+  def full(*args):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(os, broken, full)
+  with pytest.raises(OSError, match="No space left"):
+    workdir.atomic_write(path, b"new")
+  assert path.read_text() == "old"
+  assert [p.name for p in path.parent.iterdir()] == ["results.json"]  # no litter
+  monkeypatch.undo()
+  workdir.atomic_write(path, b"new")
+  assert path.read_text() == "new"
+
+
+def test_json_refuses_nan():
+  with pytest.raises(ValueError, match="Out of range float"):
+    workdir.to_json({"loss": float("nan")})
+
+
+def test_provenance_is_complete():
+  found = json.loads(workdir.to_json(workdir.provenance()))
+  assert set(found["versions"]) == {"python", *workdir.PACKAGES}
+  assert "not installed" not in found["versions"].values()
+  assert found["devices"]["count"] >= 1
+  assert set(found["git"]) == {"revision", "dirty"}
+
+
+def test_absent_git_is_fine(monkeypatch):
+  monkeypatch.setenv("PATH", "/nonexistent")
+  assert workdir.git_revision() == {"revision": None, "dirty": None}
+
+
+def test_importing_the_library_alone_is_light():
+  code = (
+    "import gencls, sys; gencls.load, gencls.models, gencls.data, gencls.example_keys;"
+    "heavy = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'sklearn'} & set(sys.modules);"
+    "assert not heavy, heavy;"
+    "assert callable(gencls.load)"
+  )
+  root = Path(__file__).resolve().parent.parent
+  done = subprocess.run(
+    [sys.executable, "-c", code], check=False, cwd=root, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+
+
+def test_unknown_public_name():
+  with pytest.raises(AttributeError, match=r"no attribute 'lod'\. Public: "):
+    gencls.lod  # noqa: B018
