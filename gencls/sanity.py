@@ -17,6 +17,7 @@ from gencls.types import Array, Goal, Keys, LogitsFn
 
 Status = Literal["pass", "fail", "not run"]
 SINGLE_STEP = ("fgsm", "fgm")
+_ROUNDING = 1e-6  # far below one image
 
 
 class Check(NamedTuple):
@@ -36,9 +37,13 @@ class Curve(NamedTuple):
   correct: tuple[np.ndarray, ...]  # per eps, [N]
 
 
+def _mean(shares: np.ndarray) -> float:
+  return float(np.mean(shares, dtype=np.float64))  # cells hold float32: one image is not 1e-7
+
+
 def _allowed(first: np.ndarray, second: np.ndarray, draws: int) -> float:
   """One image; where numbers are means over draws, two paired standard errors if that is more."""
-  one = 1.0 / len(first)
+  one = 1.0 / len(first) + _ROUNDING
   if draws == 1 or len(first) < 2:
     return one
   return max(one, 2 * float(np.std(second - first, ddof=1)) / np.sqrt(len(first)))
@@ -52,8 +57,8 @@ def monotone(curve: Curve, draws: int) -> Check:
   rises = []
   pairs = zip(curve.eps[:-1], curve.eps[1:], curve.correct[:-1], curve.correct[1:], strict=True)
   for low, high, first, second in pairs:
-    rise = float(np.mean(second) - np.mean(first))
-    if rise > _allowed(first, second, draws) + 1e-9:
+    rise = _mean(second) - _mean(first)
+    if rise > _allowed(first, second, draws):
       rises.append(f"{low:g} → {high:g}: +{100 * rise:.1f} points")
   return Check(name, "fail" if rises else "pass", "; ".join(rises) or "at every step")
 
@@ -65,8 +70,8 @@ def half_box(worst: Curve | None, labels: np.ndarray) -> Check:
   if worst is None or not at:
     return Check(name, "not run", "no linf attack at eps ≥ 0.5")
   share = float(np.max(np.bincount(labels)) / len(labels))
-  accuracy = max(float(np.mean(worst.correct[i])) for i in at)
-  status = "pass" if accuracy <= share + 1e-9 else "fail"
+  accuracy = max(_mean(worst.correct[i]) for i in at)
+  status = "pass" if accuracy <= share + _ROUNDING else "fail"
   return Check(name, status, f"accuracy {100 * accuracy:.1f}%, largest class {100 * share:.1f}%")
 
 
@@ -81,8 +86,8 @@ def iterated_beats_single(single: Sequence[Curve], iterated: Sequence[Curve], dr
           continue
         compared += 1
         weak = one.correct[one.eps.index(eps)]
-        gap = float(np.mean(strong) - np.mean(weak))
-        if gap > _allowed(weak, strong, draws) + 1e-9:
+        gap = _mean(strong) - _mean(weak)
+        if gap > _allowed(weak, strong, draws):
           worse.append(f"{many.label} weaker than {one.label} at {eps:g} by {100 * gap:.1f} points")
   if not compared:
     return Check(name, "not run", "no pair of both at the same norm and eps")

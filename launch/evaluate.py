@@ -89,6 +89,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "title": graded.config["model"]["name"].upper(),
     **identity,
     "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
+    "attacks": config["attacks"],
     **summarise(cells),
     "config": config,
     "record": record,

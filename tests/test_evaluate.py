@@ -384,6 +384,9 @@ def curve(label, means, eps=(0.0, 0.1, 0.2), n=100):
 
 def test_monotone_allows_one_image_and_no_more():
   assert sanity.monotone(curve("a", (0.9, 0.5, 0.51)), 1).status == "pass"
+  single = curve("a", (0.9, 0.5, 0.51))  # as cells hold them
+  single = single._replace(correct=tuple(c.astype(np.float32) for c in single.correct))
+  assert sanity.monotone(single, 1).status == "pass"
   check = sanity.monotone(curve("a", (0.9, 0.5, 0.52)), 1)
   assert check.status == "fail"
   assert "0.1 → 0.2: +2.0" in check.detail

@@ -88,6 +88,7 @@ def full_summary(summary, the_protocol, name="toy", title="TOY"):
     "data": {"name": "toy", "split": "test", "num_images": summary["num_images"]},
     "step": 5,
     "protocol": the_protocol._asdict(),
+    "attacks": {spec.label: spec._asdict() for spec in specs()},
     **summary,
     "record": record(),
   }

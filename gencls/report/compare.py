@@ -11,7 +11,7 @@ from gencls.report.pages import note
 from gencls.workdir import atomic_write, to_json
 
 # Models are compared only where these agree: everything else makes a different experiment.
-_MUST_AGREE = ("name", "data", "num_images", "protocol")
+_MUST_AGREE = ("name", "data", "num_images", "protocol", "attacks")
 
 
 def read(workdir: Path, name: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Figures as PNG; matplotlib is imported where it is used."""
 
+import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,26 +41,34 @@ class Line(NamedTuple):
   quiet: bool = False  # context: thin and dashed
 
 
+def _styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+  """Draws under the house style: matplotlib reads some settings only when a thing is made."""
+
+  @functools.wraps(draw)
+  def styled(*args: Any, **kwargs: Any) -> Any:
+    from matplotlib import rc_context  # noqa: PLC0415
+
+    with rc_context(_STYLE):
+      return draw(*args, **kwargs)
+
+  return styled
+
+
 def _new(columns: int, rows: int, size: tuple[float, float], **options: Any):
   """A figure and its axes [rows, columns] that no window belongs to."""
-  from matplotlib import rc_context  # noqa: PLC0415
   from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
   from matplotlib.figure import Figure  # noqa: PLC0415
 
-  with rc_context(_STYLE):
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-  return figure, axes
+  figure = Figure(figsize=size, layout="constrained")
+  FigureCanvasAgg(figure)
+  return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+@_styled
 def save(figure: Any, path: Path) -> None:
   """Writes a figure as PNG, whole or not at all."""
-  from matplotlib import rc_context  # noqa: PLC0415
-
   content = io.BytesIO()
-  with rc_context(_STYLE):
-    figure.savefig(content, format="png", dpi=150)
+  figure.savefig(content, format="png", dpi=150)
   atomic_write(path, content.getvalue())
 
 
@@ -81,6 +90,7 @@ def line(label: str, rows: Sequence[Mapping[str, Any]], field: str, start: Mappi
   return Line(label, [eps for eps, _ in points], mean, low, high, **style)
 
 
+@_styled
 def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: str,
            chance: float | None = None) -> Any:  # fmt: skip
   """Curves over eps, one panel for each norm.
@@ -131,9 +141,13 @@ def _draw(axis: Any, each: Line, colour: str, marker: str) -> None:
     zorder=4 if each.strong else 3,
     clip_on=False,
   )
-  axis.fill_between(each.eps, low, high, color=colour, alpha=0.06 if each.quiet else 0.13, lw=0)
+  if each.strong:
+    axis.fill_between(each.eps, low, high, color=colour, alpha=0.13, lw=0)
+  elif not each.quiet:
+    axis.vlines(each.eps, low, high, color=colour, lw=1, alpha=0.6)
 
 
+@_styled
 def image_grid(
   clean: np.ndarray,
   adversarial: np.ndarray,
@@ -172,11 +186,10 @@ def image_grid(
     axis.set_ylabel(name, fontsize=10)
   figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=12)
   note = (
-    "Above each image the prediction: green is right, red is wrong. Perturbation: red brighter,"
+    "Numbers are predictions: green right, red wrong.\n"
+    f"Perturbation: red brighter, blue darker, up to ±{scale:.2g}."
   )
-  figure.supxlabel(
-    f"{note} blue darker, ±{scale:.2g}.", fontsize=8, color=_QUIET, x=0.02, ha="left"
-  )
+  figure.supxlabel(note, fontsize=8, color=_QUIET, x=0.02, ha="left")
   return figure
 
 

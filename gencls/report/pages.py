@@ -53,7 +53,7 @@ def note(summary: Mapping[str, Any]) -> str:
   threat = settings["threat"].replace("_", " ")
   return (
     f"First {summary['num_images']} {summary['data']['split']} images, {threat}, "
-    f"seed {settings['seed']}; bands are 95% intervals over images"
+    f"seed {settings['seed']}; bars and bands: 95% intervals over images"
   )
 
 

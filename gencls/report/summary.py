@@ -20,9 +20,10 @@ def _interval(correct: np.ndarray, draws: int) -> dict[str, Any]:
 
 def _candidate(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
   """([N] chosen cell, [N] share of grade draws that are right) of the worst of several cells."""
-  return worst_case(
+  pick, correct = worst_case(
     [cell.arrays["select_correct"] for cell in cells], [cell.arrays["correct"] for cell in cells]
   )
+  return pick, correct.astype(np.float64)
 
 
 def success_rate(correct: np.ndarray, untouched: np.ndarray, draws: int) -> dict[str, Any] | None:
