@@ -34,12 +34,15 @@ def _accuracy(metrics: Any) -> float:
   return metrics["accuracy"]
 
 
-def open_manager(directory: str | Path, *, keep: int = 2) -> ocp.CheckpointManager:
+def open_manager(
+  directory: str | Path, *, keep: int = 2, read_only: bool = False
+) -> ocp.CheckpointManager:
   """Opens (or makes) a folder of checkpoints.
 
   Args:
     directory: the folder.
     keep: how many of the latest checkpoints to keep, >= 1, besides the best one.
+    read_only: change nothing, since a training may be writing there.
 
   Returns:
     An Orbax manager for the functions below; `close()` it in the end.
@@ -57,7 +60,9 @@ def open_manager(directory: str | Path, *, keep: int = 2) -> ocp.CheckpointManag
     best_fn=_accuracy,  # without it Orbax forgets the metrics when the process ends
     preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
     enable_async_checkpointing=False,
-    cleanup_tmp_directories=True,
+    cleanup_tmp_directories=not read_only,
+    create=not read_only,
+    read_only=read_only,
   )
   return ocp.CheckpointManager(Path(directory).resolve(), options=options)
 

@@ -117,7 +117,7 @@ def _read_params(
     sharding.data_mesh(),
     ema=settings["ema_decay"] is not None,
   )
-  manager = checkpoint.open_manager(folder, keep=record["config"]["checkpoint"]["keep"])
+  manager = checkpoint.open_manager(folder, read_only=True)
   try:
     restored = checkpoint.restore(manager, shapes, step=step)
   finally:

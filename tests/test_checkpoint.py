@@ -117,6 +117,18 @@ def test_a_half_written_folder_is_no_checkpoint(tmp_path):
   manager.close()
 
 
+def test_a_reader_leaves_a_save_in_progress_alone(tmp_path):
+  fill(tmp_path, {1: 0.9, 2: 0.6, 3: 0.5, 4: 0.5}).close()
+  unfinished = tmp_path / "8.orbax-checkpoint-tmp"
+  unfinished.mkdir()
+  reader = checkpoint.open_manager(tmp_path, read_only=True)
+  assert checkpoint.restore(reader, abstract(), step="best").step == 1
+  reader.close()
+  assert unfinished.is_dir()
+  checkpoint.open_manager(tmp_path).close()
+  assert not unfinished.exists()  # the next training clears it away
+
+
 def test_nothing_to_restore(tmp_path):
   manager = checkpoint.open_manager(tmp_path)
   with pytest.raises(FileNotFoundError, match="no whole checkpoint in"):

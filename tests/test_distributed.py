@@ -26,11 +26,11 @@ def one_device(tmp_path_factory, cache):
   return workdir
 
 
-def start_pair(workdir, cache, *overrides, devices=2):
+def start_pair(workdir, cache, *overrides, devices=2, config=MODEL):
   several = (f"--coordinator=localhost:{free_port()}", "--num_processes=2")
   return [
     start(
-      command(workdir, *overrides, *several, f"--process_id={process}", config=MODEL),
+      command(workdir, *overrides, *several, f"--process_id={process}", config=config),
       cache / str(process),
       devices,
     )
@@ -64,8 +64,12 @@ def test_two_processes_draw_the_curve_of_one(one_device, tmp_path, cache):
 
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_stops_both_and_they_continue(tmp_path, cache):
-  longer = ("--config.train.max_steps=600", "--config.train.validate_every=300")
-  pair = start_pair(tmp_path / "stopped", cache, *longer, devices=1)
+  longer = ("--config.train.max_steps=400", "--config.train.validate_every=200")
+
+  def pair_in(name):
+    return start_pair(tmp_path / name, cache, *longer, devices=1, config="cnn_digits.py:smoke")
+
+  pair = pair_in("stopped")
   deadline = time.monotonic() + 120
   while not (tmp_path / "stopped" / "metrics.jsonl").exists() or not losses(tmp_path / "stopped"):
     assert time.monotonic() < deadline
@@ -73,11 +77,10 @@ def test_a_signal_to_one_of_two_processes_stops_both_and_they_continue(tmp_path,
   os.kill(pair[1].pid, signal.SIGTERM)
   outputs = [finish(process, code=143) for process in pair]
   assert "asked to stop: saved step" in "".join(outputs)
-  for process in start_pair(tmp_path / "stopped", cache, *longer, devices=1):
-    finish(process)
-  for process in start_pair(tmp_path / "straight", cache, *longer, devices=1):
-    finish(process)
+  for name in ("stopped", "straight"):
+    for process in pair_in(name):
+      finish(process)
   got, want = (gencls.load(tmp_path / name, step="latest") for name in ("stopped", "straight"))
-  assert got.step == want.step == 600
+  assert got.step == want.step == 400
   for x, y in zip(jax.tree.leaves(got.params), jax.tree.leaves(want.params), strict=True):
     np.testing.assert_array_equal(x, y)
