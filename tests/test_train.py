@@ -95,6 +95,7 @@ def test_a_stopped_run_continues_bit_for_bit(straight, tmp_path, monkeypatch):
   # The stop wrote one more row and cut the mean of the next; the others are the same.
   rows = {row["step"]: row for row in rows_without_rate(tmp_path)}
   expected = {row["step"]: row for row in rows_without_rate(straight[0])}
+  assert [row["step"] for row in read_metrics(tmp_path)] == sorted(rows)  # none twice
   assert set(rows) - set(expected) == {7}
   assert all(rows[step] == expected[step] for step in expected if step != 8)
 
