@@ -82,7 +82,7 @@ def iterated_beats_single(single: Sequence[Curve], iterated: Sequence[Curve], dr
   for many in iterated:
     for one in single:
       for eps, strong in zip(many.eps, many.correct, strict=True):
-        if many.norm != one.norm or eps not in one.eps:
+        if eps == 0 or many.norm != one.norm or eps not in one.eps:
           continue
         compared += 1
         weak = one.correct[one.eps.index(eps)]
