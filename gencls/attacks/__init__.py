@@ -1,0 +1,65 @@
+"""Attacks by name. A new one is one new file and one line in `REGISTRY`."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from gencls.attacks import fgsm, pgd
+from gencls.attacks import objective as objectives
+from gencls.attacks.run import AttackResult, Tally, run
+from gencls.names import unknown_name
+from gencls.types import Attack, LogitsFn
+
+__all__ = ["REGISTRY", "AttackResult", "Tally", "build", "run"]
+
+# name -> factory(objective, **hyperparameters)
+REGISTRY: dict[str, Callable[..., Attack]] = {"fgm": fgsm.fgm, "fgsm": fgsm.fgsm, "pgd": pgd.pgd}
+
+
+def build(
+  name: str,
+  logits_fn: LogitsFn,
+  *,
+  loss: str = "margin",
+  randomness: str = "fixed",
+  eot_samples: int = 1,
+  **hyperparameters: Any,
+) -> Attack:
+  """An attack on `logits_fn` by the attack's name.
+
+  Args:
+    name: a name in `REGISTRY`.
+    logits_fn: (keys [B], x) -> [B, C] nats; a `jax.tree_util.Partial` of its parameters, or a
+      plain function (see `objective.build`).
+    loss: a name in `losses.LOSSES`.
+    randomness: "fixed" or "fresh", see `objective.build`.
+    eot_samples: draws per query, under "fresh".
+    **hyperparameters: those of the factory: `norm`, `eps`, `num_steps`, ….
+
+  Returns:
+    An `Attack`, to be given to `run`.
+
+  Raises:
+    ValueError: if a name is unknown, a needed hyperparameter is missing or one is out of range.
+  """
+  if name not in REGISTRY:
+    raise ValueError(unknown_name("attack", name, REGISTRY))
+  factory = REGISTRY[name]
+  _check_names(name, factory, hyperparameters)
+  objective = objectives.build(logits_fn, loss=loss, randomness=randomness, eot_samples=eot_samples)
+  return factory(objective, **hyperparameters)
+
+
+def _check_names(name: str, factory: Callable[..., Attack], given: dict[str, Any]) -> None:
+  parameters = {
+    key: value
+    for key, value in inspect.signature(factory).parameters.items()
+    if value.kind is inspect.Parameter.KEYWORD_ONLY
+  }
+  for key in given:
+    if key not in parameters:
+      valid = [*parameters, "loss", "randomness", "eot_samples"]
+      raise ValueError(unknown_name(f"hyperparameter of {name}", key, valid))
+  missing = [k for k, v in parameters.items() if v.default is v.empty and k not in given]
+  if missing:
+    raise ValueError(f"{name} needs {', '.join(missing)}; pass {missing[0]}=…")

@@ -1,0 +1,82 @@
+"""The fast gradient method: one step of length eps along the ball's steepest direction.
+
+`fgsm` is the ℓ∞ form (the sign of the gradient), `fgm` the ℓ2 form; they differ in their default.
+
+References:
+  Goodfellow et al. 2015, arXiv:1412.6572; Miyato et al. 2017, arXiv:1605.07725 (ℓ2).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from gencls.attacks import geometry as geometries
+from gencls.attacks.geometry import Geometry, expand
+from gencls.attacks.objective import query
+from gencls.types import Array, Attack, Goal, Info, Keys, Objective
+
+
+class State(NamedTuple):
+  """Before the one step, the start; after it, the result."""
+
+  x: Array  # [B, H, W, D] the clean image
+  x_adv: Array  # [B, H, W, D]
+  goal: Goal
+
+
+def fgsm(objective: Objective, *, norm: str = "linf", eps: float) -> Attack:
+  """One gradient step of length eps, by default in the ℓ∞ ball.
+
+  An example that already succeeds where it starts stays there.
+
+  Args:
+    objective: what to maximise, see `objective.build`.
+    norm: a name in `geometry.GEOMETRIES`.
+    eps: radius of the ball.
+
+  Returns:
+    An `Attack` of one step, which evaluates the start with its gradient and the result without.
+
+  Raises:
+    ValueError: if the norm is unknown or eps is out of its range.
+  """
+  ball = geometries.build(norm, eps)
+  return Attack(
+    init=Partial(_init, ball=ball),
+    step=Partial(_step, objective=objective, ball=ball),
+    result=Partial(_result),
+    num_steps=1,
+  )
+
+
+def fgm(objective: Objective, *, norm: str = "l2", eps: float) -> Attack:
+  """`fgsm` with the ℓ2 ball as its default; the arguments are the same."""
+  return fgsm(objective, norm=norm, eps=eps)
+
+
+def _init(keys: Keys, x: Array, goal: Goal, *, ball: Geometry) -> State:
+  del keys
+  start = x if goal.start is None else ball.project(goal.start, x)
+  return State(x=x, x_adv=start, goal=goal._replace(start=None))
+
+
+def _step(keys: Keys, state: State, *, objective: Objective, ball: Geometry) -> tuple[State, Info]:
+  first = jnp.zeros(state.x.shape[:1], jnp.int32)
+  at = query(objective, keys, first, state.x_adv, state.goal)
+  size = expand(jnp.where(at.usable, ball.eps, 0.0), state.x)
+  moved = ball.project(state.x_adv + size * ball.steepest(at.gradient), state.x)
+  loss, success = objective(keys, first + 1, moved, state.goal)
+  x_adv = jnp.where(expand(at.success, state.x), state.x_adv, moved)
+  info = Info(
+    loss=jnp.where(at.success, at.loss, loss),
+    success=at.success | success,
+    done=jnp.ones_like(success),
+    nonfinite=at.nonfinite | ~jnp.isfinite(loss),
+    zero_gradient=at.zero_gradient,
+  )
+  return state._replace(x_adv=x_adv), info
+
+
+def _result(state: State) -> Array:
+  return state.x_adv

@@ -1,0 +1,125 @@
+"""Per-example losses of logits that an attack maximises, targeted or not, and when it succeeds.
+
+Every loss takes logits [B, C] in nats and a `Goal`; examples with `goal.target` -1 are untargeted,
+and one batch may hold both kinds.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gencls.types import Array, Goal
+
+
+def _class_and_sign(goal: Goal) -> tuple[Array, Array]:
+  """The class that the loss is about, and +1 where it shall lose or -1 where it shall win."""
+  targeted = goal.target >= 0
+  return jnp.where(targeted, goal.target, goal.label), jnp.where(targeted, -1.0, 1.0)
+
+
+def _own_and_others(logits: Array, which: Array) -> tuple[Array, Array]:
+  """Class `which`'s logit [B], and the logits with that class at −inf [B, C]."""
+  own = jnp.take_along_axis(logits, which[:, None], axis=1)[:, 0]
+  is_own = jnp.arange(logits.shape[1])[None, :] == which[:, None]
+  return own, jnp.where(is_own, -jnp.inf, logits)
+
+
+def cross_entropy(logits: Array, goal: Goal) -> Array:
+  """−log softmax(logits)_y, or log softmax(logits)_target where targeted.
+
+  Written softplus(logsumexp_{j≠y} z_j − z_y): beyond a gap of about 17 nats the usual
+  `log_softmax` keeps the rival's gradient and loses that of y, which is wrong and not zero.
+
+  Args:
+    logits: [B, C] nats, C >= 2.
+    goal: labels and targets.
+
+  Returns:
+    [B] nats.
+
+  Raises:
+    ValueError: if C < 2.
+  """
+  _check_classes(logits, 2, "cross_entropy")
+  which, sign = _class_and_sign(goal)
+  own, others = _own_and_others(logits, which)
+  return sign * jax.nn.softplus(jax.nn.logsumexp(others, axis=1) - own)
+
+
+def margin(logits: Array, goal: Goal) -> Array:
+  """max_{j≠y} z_j − z_y, or z_target − max_{j≠target} z_j where targeted: positive on success.
+
+  Args:
+    logits: [B, C] nats, C >= 2.
+    goal: labels and targets.
+
+  Returns:
+    [B] nats.
+
+  Raises:
+    ValueError: if C < 2.
+  """
+  _check_classes(logits, 2, "margin")
+  which, sign = _class_and_sign(goal)
+  own, others = _own_and_others(logits, which)
+  return sign * (jnp.max(others, axis=1) - own)
+
+
+def dlr(logits: Array, goal: Goal) -> Array:
+  """Difference of logits ratio: the margin over a spread of the logits, so free of their scale.
+
+  With z_π1 >= z_π2 >= …: (max_{i≠y} z_i − z_y) / (z_π1 − z_π3 + 1e-12), where targeted
+  (z_t − z_y) / (z_π1 − (z_π3 + z_π4)/2 + 1e-12).
+
+  Args:
+    logits: [B, C], C >= 3. With C = 3 the loss of a targeted example is not defined and NaN
+      (`run` refuses such goals).
+    goal: labels and targets.
+
+  Returns:
+    [B], without a unit.
+
+  Raises:
+    ValueError: if C < 3.
+
+  References:
+    Croce and Hein 2020, arXiv:2003.01690.
+  """
+  _check_classes(logits, 3, "dlr")
+  top = jax.lax.top_k(logits, min(4, logits.shape[1]))[0]
+  own, others = _own_and_others(logits, goal.label)
+  untargeted = (jnp.max(others, axis=1) - own) / (top[:, 0] - top[:, 2] + 1e-12)
+  if logits.shape[1] < 4:
+    return jnp.where(goal.target >= 0, jnp.nan, untargeted)
+  wanted = jnp.take_along_axis(logits, jnp.maximum(goal.target, 0)[:, None], axis=1)[:, 0]
+  targeted = (wanted - own) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
+  return jnp.where(goal.target >= 0, targeted, untargeted)
+
+
+LogitLoss = Callable[[Array, Goal], Array]
+LOSSES: dict[str, LogitLoss] = {"cross_entropy": cross_entropy, "dlr": dlr, "margin": margin}
+TARGETED_MIN_CLASSES: dict[LogitLoss, int] = {dlr: 4}
+
+
+def misclassified(logits: Array, goal: Goal) -> Array:
+  """Whether the prediction is what the attack wants.
+
+  The prediction is the first of the largest logits, as in grading. A row that is not finite has no
+  prediction and is no success.
+
+  Args:
+    logits: [B, C].
+    goal: labels and targets.
+
+  Returns:
+    [B] bool.
+  """
+  prediction = jnp.argmax(logits, axis=1)
+  wanted = jnp.where(goal.target >= 0, prediction == goal.target, prediction != goal.label)
+  return wanted & jnp.all(jnp.isfinite(logits), axis=1)
+
+
+def _check_classes(logits: Array, least: int, name: str) -> None:
+  if logits.ndim != 2 or logits.shape[1] < least:
+    raise ValueError(f"{name} needs logits [B, C] with C >= {least}, got shape {logits.shape}")

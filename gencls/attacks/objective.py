@@ -1,0 +1,136 @@
+"""Objectives: all that an attack sees of a model, a loss to maximise and whether it succeeded.
+
+White-box, expectation over transformation, transfer or detector-aware are different objectives, not
+different attacks. By convention an objective is a `Partial` with its model under the keyword
+`logits_fn` and its loss under `loss`, and an attack's functions hold it under `objective`, so that
+`run` can check labels and targets beforehand.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from gencls.attacks.losses import LOSSES, LogitLoss, misclassified
+from gencls.keys import fold
+from gencls.names import unknown_name
+from gencls.types import Array, Goal, Keys, LogitsFn, Objective
+
+RANDOMNESS = ("fixed", "fresh")
+
+
+def build(
+  logits_fn: LogitsFn, *, loss: str = "margin", randomness: str = "fixed", eot_samples: int = 1
+) -> Objective:
+  """The objective of misclassification under a loss of the logits.
+
+  Args:
+    logits_fn: (keys [B], x) -> [B, C] nats, never probabilities. As a `jax.tree_util.Partial` its
+      leaves are parameters, and another parameter set does not compile again; a plain function
+      compiles anew for each new function.
+    loss: a name in `losses.LOSSES`.
+    randomness: "fixed": the model gets each example's key as it is (attack and grading share it,
+      and a randomised model is a deterministic function). "fresh": new draws at every query.
+    eot_samples: draws per query ("fresh" only), expectation over transformation. The loss is the
+      mean over draws, success is a majority of draws. The draws are one model call with
+      B · eot_samples examples, which is faster than a loop; the batch size bounds the memory.
+
+  Returns:
+    (keys, step [B], x_adv, goal) -> (loss [B], success [B]).
+
+  Raises:
+    ValueError: if a name is unknown or `eot_samples` does not fit.
+  """
+  if loss not in LOSSES:
+    raise ValueError(unknown_name("loss", loss, LOSSES))
+  if randomness not in RANDOMNESS:
+    raise ValueError(unknown_name("randomness", randomness, RANDOMNESS))
+  if eot_samples < 1:
+    raise ValueError(f"eot_samples must be >= 1, got {eot_samples}")
+  if randomness == "fixed" and eot_samples != 1:
+    raise ValueError(
+      f"eot_samples={eot_samples} draws are all the same under randomness='fixed'; "
+      "set randomness='fresh' or eot_samples=1"
+    )
+  parts: dict[str, Any] = {
+    "logits_fn": logits_fn if isinstance(logits_fn, Partial) else Partial(logits_fn),
+    "loss": Partial(LOSSES[loss]),
+  }
+  if randomness == "fixed":
+    return Partial(_fixed, **parts)
+  return Partial(_fresh, draws=jnp.arange(eot_samples, dtype=jnp.uint32), **parts)
+
+
+def _fixed(
+  keys: Keys, step: Array, x_adv: Array, goal: Goal, *, logits_fn: LogitsFn, loss: LogitLoss
+) -> tuple[Array, Array]:
+  del step
+  logits = logits_fn(keys, x_adv)
+  return loss(logits, goal), misclassified(logits, goal)
+
+
+def _fresh(
+  keys: Keys,
+  step: Array,
+  x_adv: Array,
+  goal: Goal,
+  *,
+  logits_fn: LogitsFn,
+  loss: LogitLoss,
+  draws: Array,
+) -> tuple[Array, Array]:
+  batch, num_draws = len(x_adv), len(draws)
+
+  def repeat(values: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf, num_draws, axis=0), values)
+
+  goal = goal._replace(start=None)
+  drawn = fold(repeat(fold(keys, "attack", step)), jnp.tile(draws, batch))
+  logits = logits_fn(drawn, repeat(x_adv))
+  losses = jnp.reshape(loss(logits, repeat(goal)), (batch, num_draws))
+  successes = jnp.reshape(misclassified(logits, repeat(goal)), (batch, num_draws))
+  return jnp.mean(losses, axis=1), 2 * jnp.sum(successes, axis=1) > num_draws
+
+
+class Query(NamedTuple):
+  """What one evaluation with gradient gives, per example."""
+
+  loss: Array  # [B]
+  success: Array  # [B] bool
+  gradient: Array  # [B, H, W, D], zero where it is not finite
+  usable: Array  # [B] bool, the gradient is finite
+  nonfinite: Array  # [B] bool, the loss or the gradient is not finite
+  zero_gradient: Array  # [B] bool, every entry of the (finite) gradient is exactly zero
+
+
+def query(objective: Objective, keys: Keys, step: Array, x_adv: Array, goal: Goal) -> Query:
+  """Loss, success and the input gradient of the loss; examples do not touch each other.
+
+  Args:
+    objective: see `gencls.types.Objective`.
+    keys: [B] typed keys.
+    step: [B] int32, the example's query count.
+    x_adv: [B, H, W, D].
+    goal: what the attack is after.
+
+  Returns:
+    A `Query`.
+  """
+
+  def evaluate(x: Array) -> tuple[Array, Array]:
+    return objective(keys, step, x, goal)
+
+  loss, pullback, success = jax.vjp(evaluate, x_adv, has_aux=True)
+  (gradient,) = pullback(jnp.ones_like(loss))
+  pixels = tuple(range(1, x_adv.ndim))
+  usable = jnp.all(jnp.isfinite(gradient), axis=pixels)
+  mask = jnp.reshape(usable, (-1,) + (1,) * (x_adv.ndim - 1))
+  return Query(
+    loss=loss,
+    success=success,
+    gradient=jnp.where(mask, gradient, 0.0),
+    usable=usable,
+    nonfinite=~(usable & jnp.isfinite(loss)),
+    zero_gradient=usable & jnp.all(gradient == 0, axis=pixels),
+  )

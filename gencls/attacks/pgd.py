@@ -1,0 +1,249 @@
+"""Projected gradient descent in a ball, with restarts inside the state machine.
+
+One restart evaluates num_steps + 1 iterates and moves between them,
+
+  x_{t+1} = project(x_t + step_size · schedule(t / num_steps) · steepest(rule(∇ loss(x_t)))),
+
+then the example starts again from another random point. Every example has its own counter, so that
+examples of one batch may be at different steps. An iterate that succeeds is kept (the one of the
+largest loss), so the attack is at least as strong as without tracking; without a success the result
+is the final iterate.
+
+References:
+  Madry et al. 2018, arXiv:1706.06083. Momentum: Dong et al. 2018, arXiv:1710.06081.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+
+from gencls.attacks import geometry as geometries
+from gencls.attacks.geometry import Geometry, expand
+from gencls.attacks.objective import query
+from gencls.keys import fold
+from gencls.names import unknown_name
+from gencls.types import Array, Attack, Goal, Info, Keys, Objective
+
+# Transforms of the ascent direction, per example, before the steepest step of the ball.
+RULES: dict[str, optax.GradientTransformation] = {
+  "sgd": optax.identity(),
+  "momentum": optax.trace(decay=0.9),
+  "adam": optax.scale_by_adam(),
+}
+
+
+def _constant(progress: Array) -> Array:
+  return jnp.ones_like(progress)
+
+
+def _cosine(progress: Array) -> Array:
+  return 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+
+
+# Share of the step size by the share of the restart's moves already made, [B] -> [B].
+SCHEDULES = {"constant": _constant, "cosine": _cosine}
+
+
+class State(NamedTuple):
+  """Where each example stands."""
+
+  x: Array  # [B, H, W, D] the clean image
+  x_adv: Array  # [B, H, W, D] the iterate to evaluate next
+  best: Array  # [B, H, W, D] the successful iterate of the largest loss; x where there is none
+  best_loss: Array  # [B] its loss, −inf where there is none
+  found: Array  # [B] bool, some iterate has succeeded
+  goal: Goal
+  rule: Any  # the rule's state, every leaf [B, ...]
+  step: Array  # [B] int32, iterates evaluated over all restarts
+
+
+class Plan(NamedTuple):
+  """The numbers of the attack: leaves, so that other values do not compile again."""
+
+  step_size: Array
+  num_steps: Array
+  num_restarts: Array
+  random_start: Array
+  early_stop: Array
+
+
+def pgd(
+  objective: Objective,
+  *,
+  norm: str = "linf",
+  eps: float,
+  num_steps: int = 40,
+  step_size: float | None = None,
+  rel_step_size: float | None = None,
+  random_start: bool = True,
+  num_restarts: int = 1,
+  early_stop: bool = True,
+  rule: str | optax.GradientTransformation = "sgd",
+  schedule: str = "constant",
+) -> Attack:
+  """Projected gradient descent.
+
+  Args:
+    objective: what to maximise, see `objective.build`.
+    norm: a name in `geometry.GEOMETRIES`.
+    eps: radius of the ball.
+    num_steps: moves per restart, >= 1.
+    step_size: length of a move in the units of eps; default 2.5 · eps / num_steps.
+    rel_step_size: the same as a multiple of eps; at most one of the two.
+    random_start: whether restarts begin at a random point of the ball instead of x. A `Goal.start`
+      takes the place of the first restart's start.
+    num_restarts: runs from different starts, 1 is a single run.
+    early_stop: whether an example is done at its first success. If not, the success of the largest
+      loss is kept.
+    rule: a name in `RULES`, or an optax transform that takes and gives an ascent direction (one
+      without learning rate: `optax.sgd` would turn the sign). One made anew compiles anew.
+    schedule: a name in `SCHEDULES`.
+
+  Returns:
+    An `Attack` of num_restarts · (num_steps + 1) steps.
+
+  Raises:
+    ValueError: if a name is unknown or a number is out of its range.
+  """
+  ball = geometries.build(norm, eps)
+  if num_steps < 1 or num_restarts < 1:
+    raise ValueError(
+      f"num_steps and num_restarts must be >= 1, got {num_steps} and {num_restarts} "
+      "(num_restarts=1 is a single run)"
+    )
+  if num_restarts > 1 and not random_start:
+    raise ValueError(
+      f"num_restarts={num_restarts} without a random start repeats one run; "
+      "set random_start=True or num_restarts=1"
+    )
+  plan = Plan(
+    step_size=jnp.float32(_absolute_step(eps, num_steps, step_size, rel_step_size)),
+    num_steps=jnp.int32(num_steps),
+    num_restarts=jnp.int32(num_restarts),
+    random_start=jnp.bool_(random_start),
+    early_stop=jnp.bool_(early_stop),
+  )
+  if schedule not in SCHEDULES:
+    raise ValueError(unknown_name("schedule", schedule, SCHEDULES))
+  transform = _transform(rule)
+  return Attack(
+    init=Partial(_init, ball=ball, plan=plan, rule=transform),
+    step=Partial(
+      _step,
+      objective=objective,
+      ball=ball,
+      plan=plan,
+      rule=transform,
+      schedule=Partial(SCHEDULES[schedule]),
+    ),
+    result=Partial(_result),
+    num_steps=num_restarts * (num_steps + 1),
+  )
+
+
+def _absolute_step(
+  eps: float, num_steps: int, step_size: float | None, rel_step_size: float | None
+) -> float:
+  if step_size is not None and rel_step_size is not None:
+    raise ValueError(
+      f"give step_size or rel_step_size, not both (got {step_size} and {rel_step_size})"
+    )
+  if step_size is None:
+    step_size = eps * (2.5 / num_steps if rel_step_size is None else rel_step_size)
+  if not (math.isfinite(step_size) and step_size >= 0):
+    raise ValueError(f"the step size must be a finite number >= 0, got {step_size}")
+  return step_size
+
+
+def _transform(rule: str | optax.GradientTransformation) -> optax.GradientTransformation:
+  """The rule with its functions as pytrees without leaves."""
+  if isinstance(rule, str):
+    if rule not in RULES:
+      raise ValueError(unknown_name("rule", rule, RULES))
+    rule = RULES[rule]
+  return optax.GradientTransformation(Partial(rule.init), Partial(rule.update))
+
+
+def _init(
+  keys: Keys,
+  x: Array,
+  goal: Goal,
+  *,
+  ball: Geometry,
+  plan: Plan,
+  rule: optax.GradientTransformation,
+) -> State:
+  if goal.start is None:
+    random = ball.random(fold(keys, "start", 0), x)
+    x_adv = jnp.where(plan.random_start, random, x)
+  else:
+    x_adv = ball.project(goal.start, x)
+  batch = x.shape[:1]
+  return State(
+    x=x,
+    x_adv=x_adv,
+    best=x,
+    best_loss=jnp.full(batch, -jnp.inf, x.dtype),
+    found=jnp.zeros(batch, bool),
+    goal=goal._replace(start=None),
+    rule=jax.vmap(rule.init)(x),
+    step=jnp.zeros(batch, jnp.int32),
+  )
+
+
+def _step(
+  keys: Keys,
+  state: State,
+  *,
+  objective: Objective,
+  ball: Geometry,
+  plan: Plan,
+  rule: optax.GradientTransformation,
+  schedule: Partial,
+) -> tuple[State, Info]:
+  """Evaluates the iterate, keeps it if it is the best, then moves or restarts."""
+  at = query(objective, keys, state.step, state.x_adv, state.goal)
+  better = at.success & (~state.found | (at.loss > state.best_loss))
+  restart, move = state.step // (plan.num_steps + 1), state.step % (plan.num_steps + 1)
+
+  updates, rule_state = jax.vmap(lambda g, s: rule.update(g, s))(at.gradient, state.rule)
+  progress = move.astype(jnp.float32) / plan.num_steps
+  size = jnp.where(at.usable, plan.step_size * schedule(progress), 0.0)
+  moved = ball.project(state.x_adv + expand(size, state.x) * ball.steepest(updates), state.x)
+
+  last = move == plan.num_steps  # of its restart
+  again = last & (restart + 1 < plan.num_restarts)
+
+  def start_again() -> Array:
+    return ball.random(fold(keys, "start", restart + 1), state.x)
+
+  # A random start costs about as much as all else here: only where some example needs one.
+  fresh = jax.lax.cond(jnp.any(again), start_again, lambda: state.x)
+  x_adv = _choose(again, fresh, _choose(last, state.x_adv, moved))
+  rule_state = _choose(at.usable, rule_state, state.rule)
+  step = state.step + 1
+  found = state.found | at.success
+  new = state._replace(
+    x_adv=x_adv,
+    best=_choose(better, state.x_adv, state.best),
+    best_loss=jnp.where(better, at.loss, state.best_loss),
+    found=found,
+    rule=_choose(again, jax.vmap(rule.init)(state.x), rule_state),
+    step=step,
+  )
+  finished = step >= plan.num_restarts * (plan.num_steps + 1)
+  done = finished | (found & plan.early_stop)
+  return new, Info(at.loss, at.success, done, at.nonfinite, at.zero_gradient)
+
+
+def _result(state: State) -> Array:
+  return _choose(state.found, state.best, state.x_adv)
+
+
+def _choose(condition: Array, chosen: Any, other: Any) -> Any:
+  """`jnp.where` per example over two trees whose leaves are [B, ...]."""
+  return jax.tree.map(lambda a, b: jnp.where(expand(condition, a), a, b), chosen, other)

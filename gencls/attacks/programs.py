@@ -1,0 +1,107 @@
+"""The compiled programs that `run` drives.
+
+They are module-level and take the attack's functions as arguments, whose leaves are parameters and
+numbers: another eps, step size or parameter set of the same shapes does not compile again.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencls.attacks import checks
+from gencls.types import Array, Goal, Info, Keys
+
+
+class Tally(NamedTuple):
+  """What happened to each example while it was attacked."""
+
+  loss: Array  # [B] float32, the last one evaluated; NaN before the first
+  success: Array  # [B] bool, some evaluated iterate succeeded
+  done: Array  # [B] bool, the attack had nothing left to gain
+  nonfinite: Array  # [B] int32, steps whose loss or gradient was not finite
+  zero_gradient: Array  # [B] int32, steps whose input gradient was exactly zero
+  num_steps: Array  # [B] int32, steps spent on the example
+
+
+def no_tally(num: int) -> Tally:
+  """The tally before the first step, as NumPy arrays."""
+  fill: Any = np.full
+  zeros: Any = functools.partial(np.zeros, num)
+  return Tally(
+    loss=fill(num, np.nan, np.float32),
+    success=zeros(bool),
+    done=zeros(bool),
+    nonfinite=zeros(np.int32),
+    zero_gradient=zeros(np.int32),
+    num_steps=zeros(np.int32),
+  )
+
+
+@jax.jit
+def take(tree: Any, rows: Array) -> Any:
+  """The examples `rows` of every leaf."""
+  return jax.tree.map(lambda leaf: leaf[rows], tree)
+
+
+@jax.jit
+def result(of: Callable[[Any], Array], state: Any) -> Array:
+  """What the attack has found so far, [B, H, W, D]."""
+  return of(state)
+
+
+# Jitted so that no leaf of the state is the caller's x, which must not be donated.
+@jax.jit
+def start(init: Any, keys: Keys, x: Array, goal: Goal, padding: Array) -> tuple[Any, Tally]:
+  """The attack's first state and the empty tally, in which padding is done."""
+  state = init(keys, x, goal)
+  checks.batch_axis(state, len(x))
+  return state, jax.tree.map(jnp.asarray, no_tally(len(x)))._replace(done=padding)
+
+
+def _step(step: Any, keys: Keys, state: Any, tally: Tally) -> tuple[Any, Tally]:
+  """One step of the examples that are not done; the others stay as they are."""
+  new, info = step(keys, state)
+  checks.same_state(state, new)
+  checks.info(info, len(tally.done))
+  live = ~tally.done
+
+  def if_live(after: Array, before: Array) -> Array:
+    return jnp.where(jnp.reshape(live, (-1,) + (1,) * (after.ndim - 1)), after, before)
+
+  return jax.tree.map(if_live, new, state), _count(tally, info, live)
+
+
+def _count(tally: Tally, info: Info, live: Array) -> Tally:
+  return Tally(
+    loss=jnp.where(live, info.loss, tally.loss),
+    success=tally.success | (live & info.success),
+    done=tally.done | info.done,
+    nonfinite=tally.nonfinite + (live & info.nonfinite).astype(jnp.int32),
+    zero_gradient=tally.zero_gradient + (live & info.zero_gradient).astype(jnp.int32),
+    num_steps=tally.num_steps + live.astype(jnp.int32),
+  )
+
+
+# The tally is small and the host looks at it: only the state is donated.
+one_step = functools.partial(jax.jit, donate_argnames="state")(_step)
+
+
+# Not a scan: with a traced number of steps one program serves every length, and it can stop early.
+@functools.partial(jax.jit, donate_argnames="state")
+def many_steps(
+  step: Any, keys: Keys, state: Any, tally: Tally, num_steps: Array
+) -> tuple[Any, Tally]:
+  """`num_steps` steps, fewer when all examples are done; the state is donated."""
+
+  def unfinished(carry: Any) -> Array:
+    return (carry[0] < num_steps) & ~jnp.all(carry[2].done)
+
+  def body(carry: Any) -> Any:
+    made, state, tally = carry
+    return made + 1, *_step(step, keys, state, tally)
+
+  return jax.lax.while_loop(unfinished, body, (jnp.int32(0), state, tally))[1:]

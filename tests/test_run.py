@@ -1,0 +1,254 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from attack_models import curved, curved_logits, images, keys, linear, predictions
+from jax.tree_util import Partial
+
+from gencls import attacks
+from gencls.types import Attack, Goal, Info
+
+NUM = 24
+SIZE = 32  # with its halves: most tests share their compiled programs
+X = images(NUM)
+Y = predictions(curved(), X)
+KEYS = keys(NUM)
+ALL = slice(None)
+
+
+def _pgd(logits_fn=None, **options):
+  options = {"eps": 0.06, "num_steps": 10, "num_restarts": 2, **options}
+  return attacks.build("pgd", curved() if logits_fn is None else logits_fn, **options)
+
+
+def _run(logits_fn=None, *, keys=KEYS, x=X, y=Y, **options):
+  """PGD in one padded batch of `SIZE`."""
+  names = ("target", "start", "loop", "batch_size", "progress", "record_every", "compact")
+  settings = {name: options.pop(name) for name in names if name in options}
+  return attacks.run(_pgd(logits_fn, **options), keys, x, y, **{"batch_size": SIZE, **settings})
+
+
+def _equal(first, second, *, rows=ALL):
+  np.testing.assert_array_equal(first.x, np.asarray(second.x)[rows])
+  for a, b in zip(first.info, second.info, strict=True):
+    np.testing.assert_array_equal(a, np.asarray(b)[rows])
+
+
+def _close(first, second):
+  np.testing.assert_allclose(first.x, second.x, atol=1e-5)
+  np.testing.assert_array_equal(first.info.success, second.info.success)
+  np.testing.assert_array_equal(first.info.num_steps, second.info.num_steps)
+
+
+def test_permuting_the_batch_permutes_the_result_bit_for_bit():
+  order = np.random.default_rng(0).permutation(NUM)
+  plain = _run()
+  permuted = _run(keys=KEYS[order], x=X[order], y=Y[order])
+  _equal(permuted, plain, rows=order)
+  assert not np.array_equal(permuted.x, plain.x)
+
+
+@pytest.mark.parametrize("batch_size", [16, None])
+def test_splitting_and_padding_change_nothing_beyond_float_error(batch_size):
+  _close(_run(batch_size=batch_size, compact=batch_size is not None), _run())
+
+
+def test_dropping_finished_examples_changes_nothing():
+  counted = _Counted()
+  logits_fn = Partial(counted, *curved().args)
+  whole = _run(logits_fn, compact=False)
+  assert set(counted.traces) == {1, SIZE}
+  _close(_run(logits_fn), whole)
+  assert {1, SIZE} < set(counted.traces) <= {1, SIZE, SIZE // 2, SIZE // 4, SIZE // 8}
+  # Some examples finish at once and some never: the test is about something.
+  assert 1 in whole.info.num_steps and 22 in whole.info.num_steps
+
+
+def test_finished_examples_stay_as_they_are_even_when_not_dropped():
+  """An attack that goes on moving after it is done must not change its result."""
+
+  def step(keys, state):
+    new = state + jnp.ones_like(state)
+    num = jnp.full(len(state), 0.0)
+    return new, Info(num, num > 0, new[:, 0, 0, 0] >= 3.0, num > 0, num > 0)
+
+  attack = Attack(Partial(lambda keys, x, goal: x), Partial(step), Partial(lambda s: s), 9)
+  adv = attacks.run(attack, keys(2), jnp.zeros((2, 1, 1, 1)), np.zeros(2, int), compact=False)
+  np.testing.assert_array_equal(adv.x.ravel(), [3, 3])
+  np.testing.assert_array_equal(adv.info.num_steps, [3, 3])
+
+
+def test_both_loops_give_the_same():
+  _close(_run(loop="device"), _run(loop="python"))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_jit_equals_eager(name):
+  options = {"num_steps": 2} if name == "pgd" else {}
+  attack = attacks.build(name, linear(), eps=0.05, **options)
+  y = predictions(linear(), X[:4])
+  jitted = attacks.run(attack, keys(4), X[:4], y)
+  with jax.disable_jit():
+    eager = attacks.run(attack, keys(4), X[:4], y)
+  _close(jitted, eager)
+
+
+class _Counted:
+  """A model that notes the batch size of each trace."""
+
+  def __init__(self):
+    self.traces = []
+
+  def __call__(self, weights, readout, keys, x):
+    self.traces.append(len(x))  # in the traced body: runs once per trace
+    return curved_logits(weights, readout, keys, x)
+
+
+@pytest.mark.parametrize(("loop", "compact"), [("python", True), ("device", False)])
+def test_nothing_is_traced_again_once_each_batch_size_was_seen(loop, compact):
+  counted = _Counted()
+
+  def attack(parameters, **options):
+    before = len(counted.traces)
+    logits_fn = Partial(counted, *curved(parameters).args)
+    _run(logits_fn, loop=loop, compact=compact, **options)
+    return counted.traces[before:]
+
+  first = [*attack(0), *attack(1, eps=0.3), *attack(1, eps=0.05)]
+  assert len(first) == len(set(first)) <= 5  # each batch size once, and one example
+  again = []
+  for parameters in (0, 1, 2):
+    again += attack(parameters, eps=0.05, num_steps=20)
+    again += attack(parameters, eps=0.2, step_size=0.03, num_steps=25)
+    again += attack(parameters, eps=0.0, num_restarts=4)
+    again += attack(parameters, num_restarts=1, random_start=False, early_stop=False)
+  assert len(again) == len(set(again))
+  assert not set(first) & set(again), (first, again)
+  # The counter can count: another attack is another trace.
+  attacks.run(attacks.build("fgsm", Partial(counted, *curved().args), eps=0.1), keys(NUM), X, Y)
+  assert counted.traces[-1] == NUM
+
+
+def test_fgsm_is_traced_once_for_all_eps_and_parameters():
+  counted = _Counted()
+  for eps in (0.01, 0.1, 0.3):
+    for parameters in (0, 1):
+      logits_fn = Partial(counted, *curved(parameters).args)
+      attacks.run(attacks.build("fgsm", logits_fn, eps=eps), keys(NUM), X, Y)
+  # One example for the number of classes, then the gradient and the result of the one step.
+  assert sorted(counted.traces) == [1, NUM, NUM]
+
+
+def test_the_callers_images_survive_donation():
+  x = jnp.array(X)
+  _run(x=x)
+  np.testing.assert_array_equal(x, X)
+
+
+@pytest.mark.parametrize("loop", ["python", "device"])
+def test_history_progress_and_empty_batches(loop):
+  seen = []
+  adv = _run(
+    loop=loop,
+    compact=loop == "python",
+    batch_size=16,
+    record_every=5,
+    progress=lambda done, total: seen.append((done, total)),
+  )
+  _close(adv, _run())
+  assert all(field.shape == (22 // 5, NUM) for field in adv.history)
+  spent = np.asarray(adv.history.num_steps)
+  np.testing.assert_array_equal(
+    spent, np.minimum([[5], [10], [15], [20]], np.asarray(adv.info.num_steps))
+  )
+  assert np.all(np.diff(np.asarray(adv.history.success, int), axis=0) >= 0)
+  assert seen == sorted(seen) and seen[-1] == (22 * NUM, 22 * NUM)
+
+  empty = attacks.run(_pgd(), keys(0), X[:0], Y[:0], loop=loop, record_every=5)
+  assert empty.x.shape == (0, 2, 3, 1) and all(field.shape == (0,) for field in empty.info)
+
+
+def test_a_time_limit_returns_what_there_is():
+  adv = attacks.run(_pgd(), keys(NUM), X, Y, max_seconds=0.0)
+  assert not adv.info.done.any() and np.all(np.isnan(adv.info.loss))
+  assert np.all(np.abs(adv.x - X) <= 0.06 + 1e-6)
+
+
+def _bad_attack(init=None, step=None):
+  good = _pgd()
+  return good._replace(
+    init=Partial(init) if init else good.init, step=Partial(step) if step else good.step
+  )
+
+
+def _info(state):
+  zero = jnp.zeros(len(jax.tree.leaves(state)[0]))
+  return Info(zero, zero > 0, zero > 0, zero > 0, zero > 0)
+
+
+@pytest.mark.parametrize(
+  ("init", "step", "message"),
+  [
+    (lambda k, x, g: {"x": x, "count": jnp.int32(0)}, None, r"state\['count'\] has shape \(\)"),
+    (
+      lambda k, x, g: {"x": x},
+      lambda k, s: ({"x": s["x"].astype(jnp.float16)}, _info(s)),
+      r"state\['x'\] went from float32\[24, 2, 3, 1\] to float16",
+    ),
+    (
+      lambda k, x, g: {"x": x, "n": jnp.broadcast_to(0.0, x.shape[:1])},
+      lambda k, s: ({"x": s["x"], "n": s["n"] + jnp.ones(NUM)}, _info(s)),
+      r"state\['n'\] went from float32\[24\] \(weak\) to float32\[24\]",
+    ),
+    (lambda k, x, g: {"x": x}, lambda k, s: ({"y": s["x"]}, _info(s)), "of the structure"),
+    (
+      lambda k, x, g: {"x": x},
+      lambda k, s: (s, _info(s)._replace(loss=jnp.float32(0))),
+      r"Info.loss must be \[24\]",
+    ),
+  ],
+)
+def test_an_attack_that_breaks_the_contract_is_named(init, step, message):
+  with pytest.raises(ValueError, match=message):
+    attacks.run(_bad_attack(init, step), keys(NUM), X, Y)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"x": np.asarray(X) * 255}, r"x must be finite and in \[0, 1\]"),
+    ({"x": X.at[0, 0, 0, 0].set(jnp.nan)}, "x must be finite"),
+    ({"x": np.zeros((4, 2, 3, 1), np.uint8)}, "float32"),
+    ({"x": X[..., 0]}, r"must be \[B, H, W, D\]"),
+    ({"y": Y[:3]}, r"y must be \[24\] integers"),
+    ({"y": Y.astype("f4")}, r"y must be \[24\] integers"),
+    ({"y": np.where(np.arange(NUM) == 0, 3, Y)}, "y must be < 3, the number of logits, got 3"),
+    ({"y": np.where(np.arange(NUM) == 0, -1, Y)}, "y must be >= 0, got -1"),
+    ({"target": Y}, "target must differ from the label"),
+    ({"target": np.full(NUM, 7)}, "target must be < 3"),
+    ({"start": X[:5]}, "start must have the shape of x"),
+    ({"start": X * 9}, "start must be finite and in"),
+    ({"keys": keys(3)}, r"keys must be \[24\] typed keys"),
+    ({"keys": jax.random.PRNGKey(0)}, "typed keys"),
+    ({"loop": "scan"}, "unknown loop"),
+    ({"batch_size": 0}, "batch_size >= 1"),
+    ({"record_every": -1}, "record_every must be >= 0"),
+  ],
+)
+def test_wrong_inputs_are_refused(change, message):
+  arguments = {"keys": keys(NUM), "x": X, "y": Y, **change}
+  first = [arguments.pop(name) for name in ("keys", "x", "y")]
+  with pytest.raises(ValueError, match=message):
+    attacks.run(_pgd(), *first, **arguments)
+
+
+def test_targeted_dlr_needs_four_classes():
+  with pytest.raises(ValueError, match="targeted dlr needs at least 4 classes, got 3"):
+    attacks.run(_pgd(loss="dlr"), keys(NUM), X, Y, target=(Y + 1) % 3)
+
+
+def test_goal_and_numpy_inputs():
+  """NumPy arrays do as well as JAX ones, and the label's width does not matter."""
+  adv = _run(x=np.asarray(X), y=np.asarray(Y, np.uint8))
+  _equal(adv, _run())
+  assert isinstance(adv.x, jax.Array) and Goal._fields == ("label", "target", "start")
