@@ -1,12 +1,13 @@
 """Strided SAME convolutions as matrix products: the forms that are fast on XLA:CPU.
 
-XLA:CPU packs the patches of a convolution anew for every 64 output channels, and dilated inputs or
-outputs of odd size leave its fast path altogether. Here the taps of a kernel are split: those along
-the height are gathered into the contracted axis of a matrix product, those along the width become
-output columns, which are shifted and added (or, for the kernel's gradient, gathered from the other
-side). Each side then grows about kw / 2 times in memory, not kh * kw times as with im2col, and XLA
-fuses the gathers and the sums. Against XLA's own: 1.6 times faster forward and in the kernel
-gradient, 1.6 to 15 times in the input gradient.
+XLA:CPU runs a convolution of fewer than about 128 output channels on one thread, and dilated inputs
+or outputs of odd size leave its fast path altogether; matrix products use every thread. Here the
+taps of a kernel are split: those along the height are gathered into the contracted axis of a
+product, those along the width become output columns, which are shifted and added (or, for the
+kernel's gradient, gathered from the other side). Each side then grows about kw / 2 times in memory,
+not kh * kw times as with im2col, and XLA fuses the gathers and the sums. At 64 channels on two
+cores this is about 1.5 times as fast as XLA's own in every direction, 12 times or more for the
+input gradient at odd sizes (4 -> 7). Batches of 25 to 100 rows keep the gathered rows in the cache.
 
 One table serves all directions. Tap a of an axis joins output o with input s * (o + t) + p; it
 belongs to phase p and shifts by t. Letters: h, w are the small (strided) sizes, H, W the large.
@@ -58,7 +59,8 @@ def kernel_grad(x: Array, g: Array, kernel_size: tuple[int, ...], stride: int) -
       continue
     rows = _gather_rows(x[:, :, q::stride], kh, stride)
     shifted = jnp.concatenate([_shift(g, -t, 2, rows.shape[2]) for _, t in taps], axis=-1)
-    grad = jnp.tensordot(rows, shifted, [(0, 1, 2), (0, 1, 2)])
+    # Flat and transposed: XLA:CPU reads the factors in place, which it does not with tensordot.
+    grad = rows.reshape(-1, kh * channels).T @ shifted.reshape(-1, len(taps) * features)
     parts = jnp.split(grad, len(taps), axis=-1)
     for (b, _), part in zip(taps, parts, strict=True):
       columns[b] = part.reshape(kh, channels, features)
