@@ -2,7 +2,10 @@
 
   python launch/train.py --config=configs/gfz_digits.py --workdir=runs/gfz_digits
 
-full and cpu: test accuracy >= 97%, about a minute on 2 cores. smoke: seconds, chance.
+full and cpu: test accuracy >= 97%, about half a minute on 2 cores. smoke: seconds, chance.
+
+The Gaussian with a learned scale, not the squared error of the MNIST configs: its fixed variance of
+1/2 tells 64 pixels too little about the class (89%).
 """
 
 from ml_collections import ConfigDict
@@ -14,9 +17,10 @@ def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke"."""
   config = base.deep_latent("gfz", "digits")
   model = {"channels": (32, 32), "hidden_size": 128, "latent_size": 16}
+  model["likelihood"] = "gaussian"
   train = {
-    "num_epochs": 100,
-    "learning_rate": 1e-3,
+    "num_epochs": 120,
+    "learning_rate": 2e-3,
     "schedule": "cosine",
     "warmup_steps": 100,
     "validate_every": 250,
