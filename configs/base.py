@@ -38,7 +38,7 @@ def get_config(data: str, model: dict[str, Any]) -> ConfigDict:
       "early_stop_patience": placeholder(int),  # validations without a better accuracy; None: off
       "log_every": 100,  # steps
       "validate_every": placeholder(int),  # steps; None: an epoch
-      "stuck_after": placeholder(int),  # steps after which to be below the mean image; None: off
+      "stuck_after": 5000,  # steps after which a decoder must beat the mean image; None: off
     },
     "validate": {
       "num_images": 1000,
@@ -60,7 +60,10 @@ def deep_latent(name: str, data: str) -> ConfigDict:
     "channels": (64, 64, 64),
     "likelihood": "squared_error",  # or "gaussian", "bernoulli"
     "dropout_rate": 0.0,
+    # Training steps over which the KL weight grows from 0 to 1; DBX never uses z without them.
+    "kl_warmup_steps": 1000 if name == "dbx" else 0,
     "memory_budget_gib": 2.0,
+    "max_rows": placeholder(int),  # rows of (x, y, z) at once in prediction; None: by the backend
   }
   return get_config(data, model)
 
@@ -97,6 +100,7 @@ def cpu(config: ConfigDict) -> None:
     "learning_rate": 1e-3,
     "schedule": "cosine",
     "warmup_steps": 400,  # without it the decoder stays at the black image
+    "stuck_after": 1500,
   }
   config.update({"train": train, "validate": {"num_images": 500}})
   if config.to_dict()["model"]["name"] in LATENT_MODELS:

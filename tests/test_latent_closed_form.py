@@ -57,7 +57,9 @@ def linear_model(name, num_samples, latent_size=LATENTS):
     class_prior=(0.2, 0.3, 0.5),
     num_samples=num_samples,
     train_samples=1,
+    kl_warmup_steps=0,
     max_rows=10**6,
+    fast_rows=10**6,
     max_saved_rows=10**6,
   )
 

@@ -17,7 +17,13 @@ from gencls.nets.images import ConvDecoder, ConvFeatures
 from gencls.nets.mlp import MLP, ConcatDense, dropout
 
 SHAPE, CLASSES, BATCH = (8, 8, 1), 3, 6
-SMALL = {"latent_size": 3, "hidden_size": 16, "channels": (4, 4), "num_samples": 5}
+SMALL = {
+  "latent_size": 3,
+  "hidden_size": 16,
+  "channels": (4, 4),
+  "num_samples": 5,
+  "max_rows": 10**6,
+}
 HYPERPARAMETERS = {
   **dict.fromkeys(FACTORISATIONS, SMALL),
   "cvae": {"latent_size": 3, "hidden_sizes": (16,), "num_samples": 5},
@@ -155,6 +161,16 @@ def test_terms_add_up_to_the_bound():
     np.testing.assert_allclose(total, terms["elbo"], rtol=1e-4)
 
 
+def test_kl_warmup_weighs_the_objective_and_not_the_bound():
+  _, params, keys, x, y = problem("dbx")
+  loss = build("dbx", kl_warmup_steps=10).loss
+  for step, beta in ((0, 0.0), (5, 0.5), (10, 1.0), (99, 1.0)):
+    out = loss(params, keys, x, y, jnp.int32(step))
+    terms = out.terms
+    np.testing.assert_allclose(out.total, -terms["log_p_y"] + beta * terms["kl"], rtol=1e-4)
+    np.testing.assert_allclose(terms["elbo"], terms["log_p_y"] - terms["kl"], rtol=1e-4)
+
+
 def test_purposes_and_draws_differ_and_repeat():
   classifier, params, keys, x, _ = problem("gfz")
   other = example_keys(0, jnp.arange(BATCH), "attack")
@@ -251,6 +267,7 @@ def test_marginals_refuse_scores_that_are_not_densities():
     ({"dropout_rate": 1.0}, "dropout_rate must be in"),
     ({"memory_budget_gib": 0.0}, "memory_budget_gib must be > 0"),
     ({"likelihood": "squared_eror"}, "did you mean 'squared_error'"),
+    ({"max_rows": 2}, "max_rows must hold a sample of each of 3"),
     ({"latent_sise": 3}, "did you mean 'latent_size'"),
   ],
 )
@@ -301,6 +318,7 @@ def test_nothing_is_computed_twice(name):
     hidden_size=hidden,
     channels=channels,
     num_samples=k,
+    max_rows=10**6,  # one piece: XLA counts a loop's body once
   )
   x, y = jnp.zeros((batch, *shape)), jnp.zeros(batch, jnp.int32)
   keys = example_keys(0, jnp.arange(batch))
@@ -342,7 +360,9 @@ def test_nothing_is_computed_twice(name):
 @pytest.mark.parametrize("name", ["gfz", "dfx"])
 def test_peak_memory_stays_under_the_budget(name):
   """B = 500, C = 10, K = 100 at the full size of MNIST, compiled and not run."""
-  classifier = models.build(name, image_shape=(28, 28, 1), num_classes=10, num_samples=100)
+  classifier = models.build(
+    name, image_shape=(28, 28, 1), num_classes=10, num_samples=100, max_rows=10**9
+  )
   x = jax.ShapeDtypeStruct((500, 28, 28, 1), jnp.float32)
   keys = jax.eval_shape(lambda: example_keys(0, jnp.arange(500)))
   params = jax.eval_shape(classifier.init, jax.random.key(0), x, jnp.zeros(500, jnp.int32))

@@ -8,9 +8,11 @@ References:
 """
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 
 from gencls.models import latent, likelihoods, sampling
 from gencls.models.factorisations import FACTORISATIONS, Y_HIDDEN_LAYERS, Parents
@@ -22,6 +24,10 @@ from gencls.types import Classifier
 # forward pass, everything in a gradient. Checked with XLA's memory analysis (tests/test_models.py).
 FORWARD_FACTOR = 2.0
 GRADIENT_FACTOR = 4.0
+
+# Rows at once in prediction where nothing is asked for: on CPU 100 decoder rows stay in the cache
+# and halve the time of an input gradient (benchmarks/layers.py); accelerators want all of them.
+FAST_ROWS = {"cpu": 100}
 
 
 def deep_latent(
@@ -37,7 +43,9 @@ def deep_latent(
   channels: Sequence[int] = (64, 64, 64),
   likelihood: str = "squared_error",
   dropout_rate: float = 0.0,
+  kl_warmup_steps: int = 0,
   memory_budget_gib: float = 2.0,
+  max_rows: int | None = None,
 ) -> Classifier:
   """A deep latent-variable classifier.
 
@@ -53,7 +61,10 @@ def deep_latent(
     channels: of the stride-2 convolutions of the encoders; the decoder mirrors them.
     likelihood: a key of `likelihoods.LIKELIHOODS`.
     dropout_rate: of hidden dense layers, in training only; in [0, 1).
+    kl_warmup_steps: training steps over which the KL weight of the objective grows from 0 to 1.
     memory_budget_gib: what the decoder's activations may take at once, in GiB.
+    max_rows: rows of (x, y, z) processed at once in prediction, within the budget; None: what is
+      fastest on the default backend.
 
   Returns:
     A `Classifier`; its score is "posterior" for the models that drop p(x), else the likelihood's.
@@ -62,7 +73,9 @@ def deep_latent(
     ValueError: if a number is out of its range or a name is unknown.
   """
   prior = tuple(class_prior) if class_prior is not None else (1.0 / num_classes,) * num_classes
-  _check(num_classes, prior, num_samples, train_samples, dropout_rate, memory_budget_gib)
+  if max_rows is None:
+    max_rows = FAST_ROWS.get(jax.default_backend(), sys.maxsize)
+  _check(num_classes, max_rows, prior, num_samples, train_samples, dropout_rate, memory_budget_gib)
   parents = FACTORISATIONS[factorisation]
   decoder = ConvDecoder(tuple(image_shape), tuple(channels), hidden_size, dropout_rate)
   networks = _networks(
@@ -85,7 +98,9 @@ def deep_latent(
     class_prior=prior,
     num_samples=num_samples,
     train_samples=train_samples,
+    kl_warmup_steps=kl_warmup_steps,
     max_rows=int(rows / FORWARD_FACTOR),
+    fast_rows=max_rows,
     max_saved_rows=int(rows / GRADIENT_FACTOR),
   )
   classifier = latent.classifier(model)
@@ -117,6 +132,7 @@ def _networks(
 
 def _check(
   num_classes: int,
+  max_rows: int,
   prior: Sequence[float],
   num_samples: int,
   train_samples: int,
@@ -132,6 +148,10 @@ def _check(
     )
   if not 0 <= dropout_rate < 1:
     raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+  if max_rows < num_classes:
+    raise ValueError(
+      f"max_rows must hold a sample of each of {num_classes} classes, got {max_rows}"
+    )
   if memory_budget_gib <= 0:
     raise ValueError(f"memory_budget_gib must be > 0, got {memory_budget_gib}")
 

@@ -54,7 +54,9 @@ class Model(NamedTuple):
   class_prior: Sequence[float]  # p(y), used where y has no parents
   num_samples: int  # K at test
   train_samples: int  # K in training
-  max_rows: int  # rows of z processed at once
+  kl_warmup_steps: int  # over which the objective's KL weight grows from 0 to 1
+  max_rows: int  # rows of z processed at once, by the memory budget
+  fast_rows: int  # the same, by speed: used in prediction
   max_saved_rows: int  # rows of z whose activations a gradient may keep
 
 
@@ -169,15 +171,19 @@ def log_weights(
     functools.partial(log_joint, model, params),
     per_image,
     z,
-    max_rows=model.max_rows,
+    max_rows=model.max_rows if training else min(model.max_rows, model.fast_rows),
     remat=math.prod(z.shape[:3]) > model.max_saved_rows,
   )
   return logp | {"q": log_q}
 
 
-def log_mean_weight(logp: dict[str, Array]) -> Array:
-  """log mean_k p(x, y, z_k) / q(z_k | x, y), [B, M, K] parts -> [B, M] nats."""
-  log_w = sum(value for node, value in logp.items() if node != "q") - logp["q"]
+def log_mean_weight(logp: dict[str, Array], beta: Array | float = 1.0) -> Array:
+  """log mean_k p(x, y, z_k) / q(z_k | x, y), [B, M, K] parts -> [B, M] nats.
+
+  `beta` weighs log p(z | ·) − log q(z | x, y); the importance weight has 1.
+  """
+  log_w = beta * (logp["z"] - logp["q"])
+  log_w += sum(value for node, value in logp.items() if node not in ("z", "q"))
   return jax.nn.logsumexp(log_w, axis=-1) - math.log(log_w.shape[-1])
 
 
@@ -200,7 +206,6 @@ def _init(model: Model, key: Key, x: Array, y: Array) -> Params:
 
 
 def _loss(model: Model, params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
-  del step
   one_hot = jax.nn.one_hot(y, model.num_classes)[:, None, :]
   logp = log_weights(
     model, params, keys, x, one_hot, num_samples=model.train_samples, training=True
@@ -212,7 +217,12 @@ def _loss(model: Model, params: Params, keys: Keys, x: Array, y: Array, step: Ar
   if model.parents["x"]:
     num_pixels = math.prod(model.image_shape)
     terms |= {"log_p_x": means["x"]} | model.likelihood.terms(means["x"], num_pixels)
-  return Loss(-bound, terms)
+  if model.kl_warmup_steps == 0:
+    return Loss(-bound, terms)
+  # Without it DBX never uses z: log p(y | z) gains at most what KL(q ‖ p(z | x)) costs
+  # until p(z | x) has learnt the class (Sønderby et al. 2016).
+  beta = jnp.minimum(step / model.kl_warmup_steps, 1.0)
+  return Loss(-log_mean_weight(logp, beta)[:, 0], terms)
 
 
 def _logits(model: Model, params: Params, keys: Keys, x: Array) -> Array:
