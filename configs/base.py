@@ -102,6 +102,8 @@ def cpu(config: ConfigDict) -> None:
     "warmup_steps": 400,  # without it the decoder stays at the black image
     "stuck_after": 1500,
   }
+  if config.to_dict()["data"]["name"] == "fashion_mnist":
+    train["num_epochs"] = 3
   config.update({"train": train, "validate": {"num_images": 500}})
   if config.to_dict()["model"]["name"] in LATENT_MODELS:
     config.update({"validate": {"num_samples": 1}})
