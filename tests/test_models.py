@@ -59,13 +59,13 @@ def test_the_table_covers_the_registry():
 @pytest.mark.parametrize("name", ALL)
 def test_contract(name):
   classifier, params, keys, x, y = problem(name)
-  loss = classifier.loss(params, keys, x, y, jnp.int32(0))
+  loss = jax.eval_shape(classifier.loss, params, keys, x, y, jnp.int32(0))
   assert loss.total.shape == (BATCH,)
   assert all(term.shape == (BATCH,) for term in loss.terms.values())
-  logits = classifier.logits(params, keys, x)
+  logits = jax.eval_shape(classifier.logits, params, keys, x)
   assert logits.shape == (BATCH, CLASSES) and logits.dtype == jnp.float32
   if classifier.sample is not None:
-    image = classifier.sample(params, keys, y)
+    image = jax.jit(classifier.sample)(params, keys, y)
     assert image.shape == x.shape and (image >= 0).all() and (image <= 1).all()
   assert (classifier.sample is None) == (name in ("dfx", "dbx", "cnn"))
 
@@ -79,9 +79,9 @@ def test_batches_do_not_matter(name):
   np.testing.assert_array_equal(logits(params, keys[order], x[order]), whole[order])
   parts = jnp.concatenate([logits(params, keys[:3], x[:3]), logits(params, keys[3:], x[3:])])
   np.testing.assert_allclose(parts, whole, rtol=2e-5, atol=2e-5)
-  np.testing.assert_allclose(
-    classifier.logits(params, keys, x), whole, rtol=2e-5, atol=2e-5, err_msg="jit and eager"
-  )
+  if name in ("gfz", "dfx", "cvae", "cnn"):  # the others are made of the same parts
+    eager = classifier.logits(params, keys, x)
+    np.testing.assert_allclose(eager, whole, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -136,14 +136,14 @@ def test_logits_are_the_log_mean_weight(name):
   parts = log_weights(model, params, keys, x, y, num_samples=5)
   log_w = np.asarray(parts["z"] + parts["y"] + parts.get("x", 0.0) - parts["q"], np.float64)
   expected = np.log(np.mean(np.exp(log_w), axis=-1))
-  np.testing.assert_allclose(classifier.logits(params, keys, x), expected, rtol=1e-4)
+  np.testing.assert_allclose(jax.jit(classifier.logits)(params, keys, x), expected, rtol=1e-4)
 
 
 def test_the_bound_tightens_with_k_and_is_named():
   classifier, params, _, x, y = problem("gfz")
   bounds = []
   for k in (1, 16):
-    loss = build("gfz", train_samples=k).loss
+    loss = jax.jit(build("gfz", train_samples=k).loss)
     keys = example_keys(0, jnp.arange(512))
     out = loss(params, keys, jnp.tile(x[:1], (512, 1, 1, 1)), jnp.tile(y[:1], 512), jnp.int32(0))
     assert ("elbo" in out.terms) == (k == 1)
@@ -156,7 +156,7 @@ def test_the_bound_tightens_with_k_and_is_named():
 def test_terms_add_up_to_the_bound():
   for name in FACTORISATIONS:
     classifier, params, keys, x, y = problem(name)
-    terms = classifier.loss(params, keys, x, y, jnp.int32(0)).terms
+    terms = jax.jit(classifier.loss)(params, keys, x, y, jnp.int32(0)).terms
     total = terms["log_p_y"] - terms["kl"] + terms.get("log_p_x", 0.0)
     np.testing.assert_allclose(total, terms["elbo"], rtol=1e-4)
 
@@ -174,9 +174,10 @@ def test_kl_warmup_weighs_the_objective_and_not_the_bound():
 def test_purposes_and_draws_differ_and_repeat():
   classifier, params, keys, x, _ = problem("gfz")
   other = example_keys(0, jnp.arange(BATCH), "attack")
-  first = classifier.logits(params, keys, x)
-  np.testing.assert_array_equal(first, classifier.logits(params, keys, x))
-  assert (first != classifier.logits(params, other, x)).all()
+  logits = jax.jit(classifier.logits)
+  first = logits(params, keys, x)
+  np.testing.assert_array_equal(first, logits(params, keys, x))
+  assert (first != logits(params, other, x)).all()
 
 
 def test_dropout_has_a_mask_per_example():
