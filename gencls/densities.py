@@ -25,7 +25,7 @@ def squared_error(x: Array, mean: Array) -> Array:
 
 
 def bernoulli(x: Array, logits: Array) -> Array:
-  """log Bernoulli(x; sigmoid(logits)), [..., D] -> [...]; a log-probability only for x in {0, 1}."""
+  """log Bernoulli(x; sigmoid(logits)), [..., D] -> [...]; a probability only for x in {0, 1}."""
   # log p = log_sigmoid(a), log(1 − p) = log_sigmoid(−a): finite at |a| = 100 and beyond.
   return jnp.sum(x * jax.nn.log_sigmoid(logits) + (1 - x) * jax.nn.log_sigmoid(-logits), axis=-1)
 
