@@ -86,7 +86,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
   )
   summary = {
     "name": config["name"],
-    "title": graded.config["model"]["name"].upper(),
+    "title": " ".join([graded.config["model"]["name"].upper(), *map(str, overrides.values())]),
     **identity,
     "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
     "attacks": config["attacks"],

@@ -75,7 +75,8 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
       "batch_size": placeholder(int),  # None: by the backend
       "keep_images": 32,  # adversarial images kept in each cell
       "step": "best",  # or "latest": which checkpoint
-      "model": {"num_samples": placeholder(int)},  # K of the grading; None: as trained
+      # Hyperparameters of the graded model; None: as trained. K, and the rule of a CVAE.
+      "model": {"num_samples": placeholder(int), "rule": placeholder(str)},
       "attack_model": {"num_samples": placeholder(int)},  # K of the attack; None: that of grading
       "attacks": {k: _short(v) if arg == "smoke" else v for k, v in attacks.items()},
     }

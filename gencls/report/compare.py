@@ -132,20 +132,23 @@ def write(
   found = [read(workdir, name) for workdir in workdirs]
   summaries = dict(zip(titles(found, workdirs), found, strict=True))
   check_comparable(summaries)
-  label = attack or next(row["label"] for row in found[0]["rows"] if "attack" in row)
   first = found[0]
   text = (
     f"# {name} on {first['data']['name']}\n\n"
     f"The first {first['num_images']} {first['data']['split']} images. "
-    f"{table.threat_sentence(first['protocol'])} Under attack: per-example worst case over all "
+    f"{table.threat_sentence(first['protocol'])} Clean accuracy is the mean over "
+    f"{first['protocol']['clean_draws']} draws. Under attack: per-example worst case over all "
     "attacks and the grey image, with 95% intervals over images.\n\n"
     f"{headline(summaries)}\n\n"
-    f"![worst case]({name}_worst_case.png)\n\n![success rate]({name}_success_rate.png)\n\n"
-    "Commands, configs, seeds, versions, devices and every row: "
-    f"[{name}.json]({name}.json).\n"
   )
-  figures.save(worst_figure(summaries), out / f"{name}_worst_case.png")
-  figures.save(success_figure(summaries, label), out / f"{name}_success_rate.png")
+  labels = [row["label"] for row in first["rows"] if "attack" in row]
+  if labels:
+    text += f"![worst case]({name}_worst_case.png)\n\n![success rate]({name}_success_rate.png)\n\n"
+    figures.save(worst_figure(summaries), out / f"{name}_worst_case.png")
+    figures.save(success_figure(summaries, attack or labels[0]), out / f"{name}_success_rate.png")
+  text += (
+    f"Commands, configs, seeds, versions, devices and every row: [{name}.json]({name}.json).\n"
+  )
   atomic_write(out / f"{name}.json", to_json(summaries))
   atomic_write(out / f"{name}.md", text)
   return summaries
