@@ -6,7 +6,7 @@ Class probabilities are softmax_c of the logits; the log-marginal is their logsu
 import jax
 import jax.numpy as jnp
 
-from gencls.types import NORMALISED_SCORES, Array, Classifier, Keys, Params
+from gencls.types import NORMALISED_SCORES, Array
 
 
 def predict(logits: Array) -> Array:
@@ -43,8 +43,3 @@ def log_marginal(logits: Array, score: str) -> Array:
 def correct(logits: Array, y: Array) -> Array:
   """Whether the prediction is right, [B] bool; a row with a non-finite logit is never right."""
   return (predict(logits) == y) & jnp.all(jnp.isfinite(logits), axis=-1)
-
-
-def accuracy(classifier: Classifier, params: Params, keys: Keys, x: Array, y: Array) -> Array:
-  """Share of a batch that is classified rightly under one draw, a scalar in [0, 1]."""
-  return jnp.mean(correct(classifier.logits(params, keys, x), y))

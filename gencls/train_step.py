@@ -1,4 +1,4 @@
-"""One training step and one validation batch, as pure functions of what lies on the device."""
+"""One training step, a pure function of what lies on the device."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

@@ -22,7 +22,7 @@ from gencls.logs import show_log
 _LOG = logging.getLogger("gencls.launch")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<model>_<dataset>.py[:variant]")
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; the same again continues it.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same again continues it.")
 OVERRIDE = flags.DEFINE_bool(
   "override_config", False, "Continue a work directory although its config differs."
 )
@@ -45,7 +45,7 @@ def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
     )
     for split in ("train", "validation")
   }
-  prior = list(data.class_frequencies(splits["train"]))
+  prior = list(data.class_frequencies(splits["train"], pseudo_count=1))
   image_shape, num_classes = splits["train"].images.shape[1:], splits["train"].num_classes
 
   def build(**overrides: Any) -> Any:
@@ -107,5 +107,5 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
   # Config files import `configs.base`, from wherever the command is started.
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-  flags.mark_flags_as_required(["config"])
+  flags.mark_flags_as_required(["config", "workdir"])
   app.run(main)

@@ -1,4 +1,4 @@
-"""What all tests share: strict JAX, and a place for compiled programs."""
+"""What all tests share: a JAX that refuses to broadcast arrays of different ranks."""
 
 import jax
 

@@ -155,7 +155,7 @@ def test_gfz_against_quadrature_in_one_latent_dimension():
     rng.normal(size=(PIXELS, CLASSES)),
     rng.normal(size=PIXELS),
   )
-  u, a = rng.normal(size=(1, CLASSES)), rng.normal(size=CLASSES)
+  u, a = 0.5 * rng.normal(size=(1, CLASSES)), rng.normal(size=CLASSES)
   x = rng.uniform(size=(3, PIXELS))
 
   def joint(z, image, c):
@@ -188,5 +188,6 @@ def test_gfz_against_quadrature_in_one_latent_dimension():
   model = linear_model("gfz", num_samples=200_000, latent_size=1)
   images = jnp.asarray(x, jnp.float32).reshape(-1, PIXELS, 1, 1)
   logits = jax.jit(latent.classifier(model).logits)(params, example_keys(1, jnp.arange(3)), images)
-  # Weights in [0, 1] relative to p(x | y): standard error of the log-mean < 3e-3 nats of ~10.
-  np.testing.assert_allclose(logits, expected, rtol=5e-4)
+  # The weights p(y | z) vary by a tenth under q: the log of their mean has a standard error below
+  # 3e-4 nats, of about 10.
+  np.testing.assert_allclose(logits, expected, rtol=1e-4)

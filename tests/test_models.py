@@ -268,7 +268,7 @@ def test_marginals_refuse_scores_that_are_not_densities():
     ({"dropout_rate": 1.0}, "dropout_rate must be in"),
     ({"memory_budget_gib": 0.0}, "memory_budget_gib must be > 0"),
     ({"likelihood": "squared_eror"}, "did you mean 'squared_error'"),
-    ({"max_rows": 2}, "max_rows must hold a sample of each of 3"),
+    ({"max_rows": 2}, "max_rows must be >= 3, got 2"),
     ({"latent_sise": 3}, "did you mean 'latent_size'"),
   ],
 )
@@ -286,6 +286,23 @@ def test_bad_builds():
     models.build("gfz", image_shape=SHAPE, num_classes=1)
   with pytest.raises(ValueError, match="class_prior must hold 3"):
     models.build("gfz", image_shape=SHAPE, num_classes=3, class_prior=(0.5, 0.5))
+
+
+def test_bad_values_are_refused_by_every_model():
+  for name in ALL:
+    with pytest.raises(ValueError, match="dropout_rate must be in"):
+      build(name, dropout_rate=1.5)
+    with pytest.raises(ValueError, match="class_prior must hold 3 positive"):
+      build(name, class_prior=(0.5, 0.5, 0.0))
+
+
+def test_more_classes_than_fast_rows():
+  models.build("gfz", image_shape=SHAPE, num_classes=300)
+
+
+def test_equal_hyperparameters_give_the_same_functions():
+  assert build("gfz").logits is build("gfz", channels=[4, 4]).logits
+  assert build("gfz").logits is not build("gfz", num_samples=6).logits
 
 
 def test_second_call_does_not_trace_again():

@@ -123,14 +123,15 @@ def to_float(images: Any, num_levels: int) -> Any:
   return floats * np.float32(1 / top) if integer else floats
 
 
-def class_frequencies(dataset: Dataset) -> tuple[float, ...]:
+def class_frequencies(dataset: Dataset, pseudo_count: int = 0) -> tuple[float, ...]:
   """The share of each class among the labels.
 
   Args:
     dataset: any split.
+    pseudo_count: added to every class: 1 (Laplace) keeps the prior of an unseen class positive.
 
   Returns:
-    C floats that add up to 1; 0.0 for a class without an example.
+    C floats that add up to 1; 0.0 for a class without an example and without a pseudo-count.
   """
-  counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
-  return tuple((counts / len(dataset.labels)).tolist())
+  counts = np.bincount(dataset.labels, minlength=dataset.num_classes) + pseudo_count
+  return tuple((counts / counts.sum()).tolist())

@@ -1,5 +1,6 @@
 """Classifiers by name: one family per file, each a factory of a `Classifier`."""
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,14 +47,22 @@ def build(
     raise ValueError(f"image_shape must be (H, W, D), got {tuple(image_shape)}")
   if num_classes < 2:
     raise ValueError(f"num_classes must be >= 2, got {num_classes}")
-  factory = REGISTRY[name]
-  valid = set(inspect.signature(factory).parameters)
+  valid = set(inspect.signature(REGISTRY[name]).parameters)
   for hyperparameter in hyperparameters:
     if hyperparameter not in valid:
       raise ValueError(unknown_name(f"hyperparameter of {name!r}", hyperparameter, valid))
-  return factory(
-    image_shape=tuple(image_shape),
-    num_classes=num_classes,
-    class_prior=class_prior,
-    **hyperparameters,
-  )
+  arguments = hyperparameters | {
+    "image_shape": image_shape,
+    "num_classes": num_classes,
+    "class_prior": class_prior,
+  }
+  hashable = {k: tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v
+              for k, v in arguments.items()}  # fmt: skip
+  return _build(name, **hashable)
+
+
+@functools.cache
+def _build(name: str, **arguments: Any) -> Classifier:
+  # The same hyperparameters give the same functions: what is compiled for one set of parameters
+  # serves every other one.
+  return REGISTRY[name](**arguments)

@@ -7,6 +7,7 @@ import jax
 
 from gencls import densities
 from gencls.keys import fold
+from gencls.models import checks
 from gencls.nets.images import ConvFeatures
 from gencls.nets.mlp import MLP
 from gencls.types import Array, Classifier, Key, Keys, Loss, Params
@@ -38,7 +39,7 @@ def cnn(
   Args:
     image_shape: (H, W, D).
     num_classes: C.
-    class_prior: ignored, the posterior learns it; there so that every model is built alike.
+    class_prior: checked and not used, the posterior learns it; every model is built alike.
     hidden_size: units of the dense layers.
     channels: of the stride-2 convolutions.
     dropout_rate: of the dense layers, in training only.
@@ -46,7 +47,9 @@ def cnn(
   Returns:
     A `Classifier` whose logits are "posterior" scores.
   """
-  del image_shape, class_prior
+  del image_shape
+  checks.class_prior(class_prior, num_classes)
+  checks.dropout_rate(dropout_rate)
   network = _Network(tuple(channels), hidden_size, num_classes, dropout_rate)
 
   def init(key: Key, x: Array, y: Array) -> Params:

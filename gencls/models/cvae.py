@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from gencls.keys import fold
-from gencls.models import likelihoods
+from gencls.models import checks, likelihoods
 from gencls.models.likelihoods import Likelihood, floored_log_scale
 from gencls.names import unknown_name
 from gencls.nets.mlp import MLP
@@ -83,12 +83,12 @@ def cvae(
   Raises:
     ValueError: if `num_samples` < 1 or a name is unknown.
   """
-  if num_samples < 1:
-    raise ValueError(f"num_samples must be >= 1, got {num_samples}")
+  checks.at_least(1, num_samples=num_samples)
+  checks.dropout_rate(dropout_rate)
   if rule not in RULES:
     raise ValueError(unknown_name("rule", rule, RULES))
   density: Likelihood = likelihoods.build(likelihood)
-  prior = tuple(class_prior) if class_prior is not None else (1.0 / num_classes,) * num_classes
+  prior = checks.class_prior(class_prior, num_classes)
   encoder = MLP(tuple(hidden_sizes), 2 * latent_size, dropout_rate)
   decoder = MLP(tuple(hidden_sizes)[::-1], math.prod(image_shape), dropout_rate)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 
-from gencls.models import latent, likelihoods, sampling
+from gencls.models import checks, latent, likelihoods, sampling
 from gencls.models.factorisations import FACTORISATIONS, Y_HIDDEN_LAYERS, Parents
 from gencls.nets.images import ConvDecoder, ConvFeatures
 from gencls.nets.mlp import MLP
@@ -72,10 +72,15 @@ def deep_latent(
   Raises:
     ValueError: if a number is out of its range or a name is unknown.
   """
-  prior = tuple(class_prior) if class_prior is not None else (1.0 / num_classes,) * num_classes
+  prior = checks.class_prior(class_prior, num_classes)
+  checks.at_least(1, num_samples=num_samples, train_samples=train_samples)
+  checks.at_least(0, kl_warmup_steps=kl_warmup_steps)
+  checks.dropout_rate(dropout_rate)
   if max_rows is None:
-    max_rows = FAST_ROWS.get(jax.default_backend(), sys.maxsize)
-  _check(num_classes, max_rows, prior, num_samples, train_samples, dropout_rate, memory_budget_gib)
+    max_rows = max(num_classes, FAST_ROWS.get(jax.default_backend(), sys.maxsize))
+  checks.at_least(num_classes, max_rows=max_rows)  # a sample of each class
+  if memory_budget_gib <= 0:
+    raise ValueError(f"memory_budget_gib must be > 0, got {memory_budget_gib}")
   parents = FACTORISATIONS[factorisation]
   decoder = ConvDecoder(tuple(image_shape), tuple(channels), hidden_size, dropout_rate)
   networks = _networks(
@@ -128,32 +133,6 @@ def _networks(
     heads["z"] = mlp(1, 2 * latent_size)
   seen_by = ["q", *(node for node in ("y", "z") if "x" in parents[node])]
   return latent.Networks(features={node: features() for node in seen_by}, heads=heads)
-
-
-def _check(
-  num_classes: int,
-  max_rows: int,
-  prior: Sequence[float],
-  num_samples: int,
-  train_samples: int,
-  dropout_rate: float,
-  memory_budget_gib: float,
-) -> None:
-  for name, value in (("num_samples", num_samples), ("train_samples", train_samples)):
-    if value < 1:
-      raise ValueError(f"{name} must be >= 1, got {value}")
-  if len(prior) != num_classes or min(prior) <= 0 or abs(sum(prior) - 1) > 1e-3:
-    raise ValueError(
-      f"class_prior must hold {num_classes} positive numbers that sum to 1, got {prior}"
-    )
-  if not 0 <= dropout_rate < 1:
-    raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
-  if max_rows < num_classes:
-    raise ValueError(
-      f"max_rows must hold a sample of each of {num_classes} classes, got {max_rows}"
-    )
-  if memory_budget_gib <= 0:
-    raise ValueError(f"memory_budget_gib must be > 0, got {memory_budget_gib}")
 
 
 FACTORIES = {name: functools.partial(deep_latent, name) for name in FACTORISATIONS}

@@ -1,0 +1,32 @@
+"""Checks of the hyperparameters that several models share: the rule, the value, the fix."""
+
+from collections.abc import Sequence
+
+
+def class_prior(prior: Sequence[float] | None, num_classes: int) -> tuple[float, ...]:
+  """p(y) as a tuple, uniform where None.
+
+  Raises:
+    ValueError: if it does not hold `num_classes` positive numbers that sum to one.
+  """
+  if prior is None:
+    return (1.0 / num_classes,) * num_classes
+  if len(prior) != num_classes or min(prior) <= 0 or abs(sum(prior) - 1) > 1e-3:
+    raise ValueError(
+      f"class_prior must hold {num_classes} positive numbers that sum to 1, got {tuple(prior)}; "
+      "None is the uniform prior"
+    )
+  return tuple(prior)
+
+
+def at_least(minimum: int, **values: int) -> None:
+  """Raises ValueError for a named value below the minimum."""
+  for name, value in values.items():
+    if value < minimum:
+      raise ValueError(f"{name} must be >= {minimum}, got {value}")
+
+
+def dropout_rate(rate: float) -> None:
+  """Raises ValueError for a rate outside [0, 1)."""
+  if not 0 <= rate < 1:
+    raise ValueError(f"dropout_rate must be in [0, 1), got {rate}; 0.0 is no dropout")
