@@ -49,7 +49,8 @@ def test_projection_ends_in_ball_and_box_and_stays(norm, data):
 @pytest.mark.parametrize("norm", NORMS)
 def test_points_inside_are_left_bit_for_bit(norm):
   x = images(4)
-  x_adv = x + jnp.asarray(np.random.default_rng(0).uniform(-0.02, 0.02, SHAPE), jnp.float32)
+  delta = np.random.default_rng(0).normal(size=SHAPE).astype("f4")
+  x_adv = x + delta * (0.0999 / _numpy_norm(delta, norm)).astype("f4")[:, None, None, None]
   inside, _ = _project(geometry.build(norm, 0.1), x_adv, x)
   np.testing.assert_array_equal(inside, x_adv)
   # The test can fail: a smaller ball does move them.

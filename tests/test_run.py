@@ -70,12 +70,13 @@ def test_finished_examples_stay_as_they_are_even_when_not_dropped():
   def step(keys, state):
     new = state + jnp.ones_like(state)
     num = jnp.full(len(state), 0.0)
-    return new, Info(num, num > 0, new[:, 0, 0, 0] >= 3.0, num > 0, num > 0)
+    return new, Info(num, num > 0, new[:, 0, 0, 0] >= 4.0, num > 0, num > 0)
 
   attack = Attack(Partial(lambda keys, x, goal: x), Partial(step), Partial(lambda s: s), 9)
-  adv = attacks.run(attack, keys(2), jnp.zeros((2, 1, 1, 1)), np.zeros(2, int), compact=False)
-  np.testing.assert_array_equal(adv.x.ravel(), [3, 3])
-  np.testing.assert_array_equal(adv.info.num_steps, [3, 3])
+  x = jnp.asarray([0.0, 1.0]).reshape(2, 1, 1, 1)
+  adv = attacks.run(attack, keys(2), x, np.zeros(2, int), compact=False)
+  np.testing.assert_array_equal(adv.x.ravel(), [4, 4])
+  np.testing.assert_array_equal(adv.info.num_steps, [4, 3])
 
 
 def test_both_loops_give_the_same():
