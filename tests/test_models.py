@@ -105,7 +105,7 @@ def test_gradients_are_finite_at_extreme_inputs(name):
 )
 def test_chunks_change_nothing(name, rows):
   classifier, params, keys, x, _ = problem(name, num_samples=7)
-  budget = rows * 2 * 4 * (_floats(name) + 0.5) / 2**30
+  budget = rows * 12 * 4 * (_floats(name) + 0.5) / 2**30
   chunked = build(name, num_samples=7, memory_budget_gib=budget)
   both = [
     jax.jit(jax.value_and_grad(lambda x, c=c: c.logits(params, keys, x)[:, 0].sum()))(x)
@@ -388,4 +388,4 @@ def test_peak_memory_stays_under_the_budget(name):
   assert compiled.memory_analysis().temp_size_in_bytes < 2 * 2**30
   gradient = jax.jit(jax.grad(lambda x, p, k: classifier.logits(p, k, x).sum()))
   temporary = gradient.lower(x, params, keys).compile().memory_analysis().temp_size_in_bytes
-  assert temporary < 3 * 2**30
+  assert temporary < 2 * 2**30

@@ -20,10 +20,9 @@ from gencls.nets.images import ConvDecoder, ConvFeatures
 from gencls.nets.mlp import MLP
 from gencls.types import Classifier
 
-# Peak bytes of one decoder row per byte of its activations: inputs, outputs and work space in the
-# forward pass, everything in a gradient. Checked with XLA's memory analysis (tests/test_models.py).
-FORWARD_FACTOR = 2.0
-GRADIENT_FACTOR = 4.0
+# Peak bytes of one decoder row, its input gradient and work space included, per byte of its
+# activations. Checked with XLA's memory analysis (tests/test_models.py).
+PEAK_FACTOR = 12.0
 
 # Rows at once in prediction where nothing is asked for: on CPU 100 decoder rows stay in the cache
 # and halve the time of an input gradient (benchmarks/layers.py); accelerators want all of them.
@@ -92,7 +91,6 @@ def deep_latent(
     num_classes=num_classes,
   )
   floats = decoder.floats_per_row() if parents["x"] else 3 * hidden_size
-  rows = memory_budget_gib * 2**30 / (4 * floats)
   model = latent.Model(
     parents=parents,
     networks=networks,
@@ -104,9 +102,8 @@ def deep_latent(
     num_samples=num_samples,
     train_samples=train_samples,
     kl_warmup_steps=kl_warmup_steps,
-    max_rows=int(rows / FORWARD_FACTOR),
+    max_rows=int(memory_budget_gib * 2**30 / (4 * floats * PEAK_FACTOR)),
     fast_rows=max_rows,
-    max_saved_rows=int(rows / GRADIENT_FACTOR),
   )
   classifier = latent.classifier(model)
   if not parents["x"]:

@@ -55,9 +55,8 @@ class Model(NamedTuple):
   num_samples: int  # K at test
   train_samples: int  # K in training
   kl_warmup_steps: int  # over which the objective's KL weight grows from 0 to 1
-  max_rows: int  # rows of z processed at once, by the memory budget
+  max_rows: int  # rows of z whose activations fit the memory budget
   fast_rows: int  # the same, by speed: used in prediction
-  max_saved_rows: int  # rows of z whose activations a gradient may keep
 
 
 def classifier(model: Model) -> Classifier:
@@ -172,7 +171,7 @@ def log_weights(
     per_image,
     z,
     max_rows=model.max_rows if training else min(model.max_rows, model.fast_rows),
-    remat=math.prod(z.shape[:3]) > model.max_saved_rows,
+    remat=math.prod(z.shape[:3]) > model.max_rows,
   )
   return logp | {"q": log_q}
 
