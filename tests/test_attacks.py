@@ -330,3 +330,27 @@ def test_step_sizes():
   assert step_size(rel_step_size=1 / 30) == pytest.approx(0.01)
   progress = jnp.asarray([0.0, 0.5, 1.0])
   np.testing.assert_allclose(SCHEDULES["cosine"](progress), [1, 0.5, 0], atol=1e-6)
+
+
+def test_fgsm_moves_an_image_that_is_wrong_already():
+  x = images(8)
+  wrong = (predictions(curved(), x) + 1) % 3
+  moved = attacks.run(attacks.build("fgsm", curved(), eps=0.1), keys(8), x, jnp.asarray(wrong))
+  distance = np.abs(np.asarray(moved.x - x)).reshape(8, -1).max(axis=1)
+  np.testing.assert_allclose(distance, 0.1, atol=1e-6)
+
+
+def test_under_fresh_draws_the_kept_iterate_is_lucky_and_the_last_one_strong():
+  weights = jnp.stack([jnp.zeros_like(WEIGHT), WEIGHT], axis=1)
+  noisy = Partial(noisy_logits, jnp.float32(3.0), weights)
+  x, y = images(64), jnp.zeros(64, int)
+
+  def gain(keep_best):
+    options = {"num_steps": 10, "early_stop": False, "keep_best": keep_best}
+    attack = attacks.build("pgd", noisy, eps=0.2, randomness="fresh", **options)
+    delta = np.asarray(attacks.run(attack, keys(64), x, y).x - x).reshape(64, -1)
+    return (delta @ np.asarray(WEIGHT)).mean()
+
+  assert gain(keep_best=False) > 1.2 * gain(keep_best=True)
+  with pytest.raises(ValueError, match="early_stop=False"):
+    attacks.build("pgd", noisy, eps=0.1, keep_best=False)

@@ -28,7 +28,8 @@ class State(NamedTuple):
 def fgsm(objective: Objective, *, norm: str = "linf", eps: float) -> Attack:
   """One gradient step of length eps, by default in the ℓ∞ ball.
 
-  An example that already succeeds where it starts stays there.
+  Every example moves, the ones that are wrong already too: under fresh randomness one unlucky draw
+  must not leave an image as it is.
 
   Args:
     objective: what to maximise, see `objective.build`.
@@ -67,15 +68,14 @@ def _step(keys: Keys, state: State, *, objective: Objective, ball: Geometry) -> 
   size = expand(jnp.where(at.usable, ball.eps, 0.0), state.x)
   moved = ball.project(state.x_adv + size * ball.steepest(at.gradient), state.x)
   loss, success = objective(keys, first + 1, moved, state.goal)
-  x_adv = jnp.where(expand(at.success, state.x), state.x_adv, moved)
   info = Info(
-    loss=jnp.where(at.success, at.loss, loss),
-    success=at.success | success,
+    loss=loss,
+    success=success,
     done=jnp.ones_like(success),
     nonfinite=at.nonfinite | ~jnp.isfinite(loss),
     zero_gradient=at.zero_gradient,
   )
-  return state._replace(x_adv=x_adv), info
+  return state._replace(x_adv=moved), info
 
 
 def _result(state: State) -> Array:

@@ -6,8 +6,9 @@ One restart evaluates num_steps + 1 iterates and moves between them,
 
 then the example starts again from another random point. Every example has its own counter, so that
 examples of one batch may be at different steps. An iterate that succeeds is kept (the one of the
-largest loss), so the attack is at least as strong as without tracking; without a success the result
-is the final iterate.
+largest loss), so on a deterministic function the attack is at least as strong as without tracking;
+without a success the result is the final iterate. Where single draws are random, the kept iterate
+is the luckiest one: average over more draws, or take the last iterate (keep_best=False).
 
 References:
   Madry et al. 2018, arXiv:1706.06083. Momentum: Dong et al. 2018, arXiv:1710.06081.
@@ -69,6 +70,7 @@ class Plan(NamedTuple):
   num_restarts: Array
   random_start: Array
   early_stop: Array
+  keep_best: Array
 
 
 def pgd(
@@ -82,6 +84,7 @@ def pgd(
   random_start: bool = True,
   num_restarts: int = 1,
   early_stop: bool = True,
+  keep_best: bool = True,
   rule: str | optax.GradientTransformation = "sgd",
   schedule: str = "constant",
 ) -> Attack:
@@ -99,6 +102,8 @@ def pgd(
     num_restarts: runs from different starts, 1 is a single run.
     early_stop: whether an example is done at its first success. If not, the success of the largest
       loss is kept.
+    keep_best: whether the result is the kept success, where there is one, or always the last
+      iterate of the last restart; the latter needs early_stop=False.
     rule: a name in `RULES`, or an optax transform that takes and gives an ascent direction (one
       without learning rate: `optax.sgd` would turn the sign). One made anew compiles anew.
     schedule: a name in `SCHEDULES`.
@@ -120,12 +125,16 @@ def pgd(
       f"num_restarts={num_restarts} without a random start repeats one run; "
       "set random_start=True or num_restarts=1"
     )
+  if early_stop and not keep_best:
+    raise ValueError("keep_best=False wants the last iterate, early_stop=True ends before it; "
+                     "set early_stop=False")  # fmt: skip
   plan = Plan(
     step_size=jnp.float32(_absolute_step(eps, num_steps, step_size, rel_step_size)),
     num_steps=jnp.int32(num_steps),
     num_restarts=jnp.int32(num_restarts),
     random_start=jnp.bool_(random_start),
     early_stop=jnp.bool_(early_stop),
+    keep_best=jnp.bool_(keep_best),
   )
   if schedule not in SCHEDULES:
     raise ValueError(unknown_name("schedule", schedule, SCHEDULES))
@@ -140,7 +149,7 @@ def pgd(
       rule=transform,
       schedule=Partial(SCHEDULES[schedule]),
     ),
-    result=Partial(_result),
+    result=Partial(_result, keep_best=plan.keep_best),
     num_steps=num_restarts * (num_steps + 1),
   )
 
@@ -240,8 +249,8 @@ def _step(
   return new, Info(at.loss, at.success, done, at.nonfinite, at.zero_gradient)
 
 
-def _result(state: State) -> Array:
-  return _choose(state.found, state.best, state.x_adv)
+def _result(state: State, *, keep_best: Array) -> Array:
+  return _choose(state.found & keep_best, state.best, state.x_adv)
 
 
 def _choose(condition: Array, chosen: Any, other: Any) -> Any:
