@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from tqdm import tqdm
 
 from gencls import data
@@ -25,6 +26,9 @@ from gencls.clean import Subject, check_metrics
 from gencls.grading import NORMS, check_draws
 from gencls.names import unknown_name
 from gencls.results import Cell, cell_path, read_cell, write_cell
+
+# Raised by hand whenever the same settings give other numbers or other arrays than before.
+EVALUATION_VERSION = 2
 
 CLEAN, UNTOUCHED, GREY = "clean", "untouched", "grey"  # the cells that are no attack
 
@@ -89,8 +93,10 @@ def make_plans(
   names = ("threat", "seed", "select_draws", "grade_draws")
   grading = {name: getattr(protocol, name) for name in names}
 
+  made_by = {"evaluation": EVALUATION_VERSION, "backend": jax.default_backend()}
+
   def plan(label: str, norm="", eps=0.0, spec=None, **settings: Any) -> Plan:
-    settings = {**identity, **settings, "label": label, "norm": norm, "eps": eps}
+    settings = {**made_by, **identity, **settings, "label": label, "norm": norm, "eps": eps}
     name = f"{label}-{norm}-{eps:g}" if norm else label
     return Plan(label, norm, eps, spec, settings, cell_path(folder, name, settings))
 

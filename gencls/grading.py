@@ -30,6 +30,7 @@ class Graded(NamedTuple):
   correct: np.ndarray  # [B] float32, share of the grade draws that are right
   select_correct: np.ndarray  # [B] float32, share of the select draws that are right
   logits: np.ndarray  # [B, C] float32 of the first grade draw
+  select_margin: np.ndarray  # [B] float32, mean of z_y − max other over the select draws, nats
 
 
 def check_draws(threat: str, select_draws: int, grade_draws: int) -> None:
@@ -86,6 +87,16 @@ def predict(logits: np.ndarray) -> np.ndarray:
   return np.where(finite, np.argmax(logits, axis=1), NO_PREDICTION).astype(np.int32)
 
 
+def margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """[B] float64, z_y − max_{c≠y} z_c; −inf for a row that is not finite, which is never right."""
+  z = np.array(logits, np.float64)
+  rows = np.arange(len(z))
+  own = z[rows, labels]
+  z[rows, labels] = -np.inf
+  finite = np.all(np.isfinite(logits), axis=1)
+  return np.where(finite, own, -np.inf) - np.where(finite, np.max(z, axis=1), 0.0)
+
+
 def _share(right: np.ndarray, axis: int) -> np.ndarray:
   return np.asarray(np.mean(right, axis=axis), np.float32)
 
@@ -125,12 +136,10 @@ def grade(
   graded = draws("grade", grade_draws)
   prediction = np.stack([predict(logits) for logits in graded], axis=1)
   correct = _share(prediction == labels[:, None], axis=1)
-  if threat == "known_seed":
-    select = correct
-  else:
-    right = [predict(logits) == labels for logits in draws("select", select_draws)]
-    select = _share(np.stack(right), axis=0)
-  return Graded(prediction, correct, select, graded[0])
+  chosen_on = graded if threat == "known_seed" else draws("select", select_draws)
+  select = _share(np.stack([predict(logits) == labels for logits in chosen_on]), axis=0)
+  margins = np.mean([margin(logits, labels) for logits in chosen_on], axis=0)
+  return Graded(prediction, correct, select, graded[0], margins.astype(np.float32))
 
 
 def perturbation_norm(x_adv: np.ndarray, x: np.ndarray, norm: str) -> np.ndarray:
@@ -200,17 +209,19 @@ def grey(x: np.ndarray, norm: str, eps: float) -> np.ndarray:
 
 
 def worst_case(
-  select: Sequence[np.ndarray], correct: Sequence[np.ndarray]
+  select: Sequence[np.ndarray], margins: Sequence[np.ndarray], correct: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
   """Per example, the candidate that fails most on the select draws, graded on the others.
 
   Args:
     select: per candidate, [N] share of select draws that are right.
+    margins: per candidate, [N] mean margin over the select draws, which breaks ties.
     correct: per candidate, [N] share of grade draws that are right.
 
   Returns:
-    ([N] index of the chosen candidate, [N] its share of right grade draws). Ties go to the first
-    candidate: breaking them on the grade draws would choose on what is reported.
+    ([N] index of the chosen candidate, [N] its share of right grade draws). What ties in both goes
+    to the first candidate, so attacks stand before the images that nobody attacked. The grade draws
+    break no tie: that would choose on what is reported.
   """
-  pick = np.argmin(np.stack(select), axis=0)
+  pick = np.lexsort((np.stack(margins), np.stack(select)), axis=0)[0]
   return pick, np.stack(correct)[pick, np.arange(len(pick))]

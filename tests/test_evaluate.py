@@ -196,18 +196,37 @@ def test_draws_must_fit_the_threat_model(threat, draws, match):
 
 
 def test_worst_case_chooses_on_select_and_reports_grade():
-  select = [np.array([1.0, 0.4, 0.5]), np.array([0.2, 0.6, 0.5])]
-  graded = [np.array([1.0, 0.9, 0.3]), np.array([0.3, 0.0, 0.1])]
-  pick, correct = worst_case(select, graded)
-  assert pick.tolist() == [1, 0, 0]
-  np.testing.assert_allclose(correct, [0.3, 0.9, 0.3])  # not the minimum of the graded ones
+  select = [np.array([1.0, 0.4, 0.5, 1.0]), np.array([0.2, 0.6, 0.5, 1.0])]
+  margins = [np.array([-9.0, 1.0, 0.0, 2.0]), np.array([1.0, -9.0, 0.0, 1.0])]
+  graded = [np.array([1.0, 0.9, 0.3, 1.0]), np.array([0.3, 0.0, 0.1, 0.9])]
+  pick, correct = worst_case(select, margins, graded)
+  assert pick.tolist() == [1, 0, 0, 1]
+  np.testing.assert_allclose(correct, [0.3, 0.9, 0.3, 0.9])  # not the minimum of the graded ones
+
+
+def test_an_attack_that_fails_now_and_then_is_not_hidden_by_ties():
+  """p(correct) = 0.95: most images tie with the untouched one on five select draws."""
+  rng = np.random.default_rng(0)
+  z = 1.645 + rng.standard_normal((25, 4000))  # the margin of each draw; right with p = 0.95
+  untouched = np.full((25, 4000), 9.0)
+  select, graded = [[v[:5] > 0 for v in (untouched, z)], [v[5:] > 0 for v in (untouched, z)]]
+  shares = [[np.mean(v, axis=0) for v in draws] for draws in (select, graded)]
+  margins = [np.mean(v[:5], axis=0) for v in (untouched, z)]
+  assert np.mean(worst_case(shares[0], margins, shares[1])[1]) == pytest.approx(0.95, abs=0.005)
+
+
+def test_margins_of_non_finite_rows_are_the_worst():
+  z = np.array([[3.0, 1.0], [np.nan, 0.0], [np.inf, 0.0], [0.0, 2.0]])
+  found = grading.margin(z, np.zeros(4, np.int32))
+  np.testing.assert_array_equal(found, [2.0, -np.inf, -np.inf, -2.0])
 
 
 def test_worst_case_of_pure_noise_is_not_biased_down():
   """Candidates that are all alike: choosing on the graded draws would report too little."""
   rng = np.random.default_rng(0)
   select, graded = rng.binomial(20, 0.8, (2, 8, 4000)) / 20
-  assert np.mean(worst_case(list(select), list(graded))[1]) == pytest.approx(0.8, abs=0.005)
+  found = worst_case(list(select), list(rng.random((8, 4000))), list(graded))[1]
+  assert np.mean(found) == pytest.approx(0.8, abs=0.005)
   assert np.mean(np.min(graded, axis=0)) < 0.7
 
 

@@ -20,9 +20,8 @@ def _interval(correct: np.ndarray, draws: int) -> dict[str, Any]:
 
 def _candidate(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
   """([N] chosen cell, [N] share of grade draws that are right) of the worst of several cells."""
-  pick, correct = worst_case(
-    [cell.arrays["select_correct"] for cell in cells], [cell.arrays["correct"] for cell in cells]
-  )
+  names = ("select_correct", "select_margin", "correct")
+  pick, correct = worst_case(*[[cell.arrays[name] for cell in cells] for name in names])
   return pick, correct.astype(np.float64)
 
 
@@ -51,7 +50,7 @@ def success_rate(correct: np.ndarray, untouched: np.ndarray, draws: int) -> dict
 def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
   """What is reported of one attack (or of the grey image) at one eps."""
   arrays, base = cell.arrays, untouched.arrays["correct"]
-  _, correct = _candidate([untouched, cell])
+  _, correct = _candidate([cell, untouched])
   row = {
     **{name: cell.header[name] for name in ("label", "norm", "eps", "seconds")},
     "accuracy": _interval(correct, draws),
@@ -76,7 +75,7 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
 
 def _worst_row(group: Sequence[Cell], untouched: Cell, draws: int) -> dict[str, Any]:
   """The per-example worst case over all attacks at one norm and eps."""
-  everything = [untouched, *group]
+  everything = _attacks_first(group, untouched)
   pick, correct = _candidate(everything)
   counts = np.bincount(pick, minlength=len(everything))
   return {
@@ -87,6 +86,11 @@ def _worst_row(group: Sequence[Cell], untouched: Cell, draws: int) -> dict[str, 
     "success_rate": success_rate(correct, untouched.arrays["correct"], draws),
     "chosen": {c.header["label"]: int(n) for c, n in zip(everything, counts, strict=True)},
   }
+
+
+def _attacks_first(group: Sequence[Cell], untouched: Cell) -> list[Cell]:
+  """The candidates in the order in which ties are broken."""
+  return [*sorted(group, key=lambda cell: cell.header["label"] == GREY), untouched]
 
 
 def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -102,12 +106,12 @@ def _curves(cells: Sequence[Cell], untouched: Cell) -> list[sanity.Curve]:
   attacked = [cell for cell in cells if cell.header["label"] != GREY]
   for label in dict.fromkeys(cell.header["label"] for cell in attacked):
     own = [cell for cell in attacked if cell.header["label"] == label and cell.header["eps"] > 0]
-    correct = [_candidate([untouched, cell])[1] for cell in own]
+    correct = [_candidate([cell, untouched])[1] for cell in own]
     norm = next(cell.header["norm"] for cell in attacked if cell.header["label"] == label)
     curves.append(_curve(label, own, correct, base, norm))
   for norm in dict.fromkeys(cell.header["norm"] for cell in attacked):
     groups = [g for g in _groups(cells) if g[0].header["norm"] == norm and g[0].header["eps"] > 0]
-    correct = [_candidate([untouched, *group])[1] for group in groups]
+    correct = [_candidate(_attacks_first(group, untouched))[1] for group in groups]
     curves.append(_curve(WORST, [group[0] for group in groups], correct, base, norm))
   return [curve for curve in curves if len(curve.eps) > 1]
 
