@@ -136,14 +136,22 @@ def _grade(work: Work, x: np.ndarray, batch: Batch) -> Graded:
 
 def _arrays(graded: Graded) -> Arrays:
   arrays: Arrays = graded._asdict()
-  arrays["success"] = graded.correct <= 0.5  # at least half of the grade draws are wrong
   arrays["nonfinite_grades"] = np.count_nonzero(graded.prediction < 0, axis=1)
   return arrays
 
 
 def clean_cell(work: Work) -> tuple[Arrays, dict[str, Any]]:
-  """Clean metrics; the numbers are {"metrics": name -> {value, standard_error, reason}}."""
+  """Clean metrics; the numbers are {"metrics": name -> {value, standard_error, reason}}.
+
+  A forward pass that no key changes and that `prepare` draws nothing for is run once.
+  """
   subject, protocol = work.subject, work.protocol
+  count = protocol.clean_draws
+  deterministic = subject.redraw is None and not _randomness(work).randomised
+  if subject.redraw is not None:
+    draws = [subject.logits_fn, *map(subject.redraw, range(1, count))]
+  else:
+    draws = [subject.logits_fn] * (1 if deterministic else count)
 
   def make(batch: Batch) -> Arrays:
     return clean_batch(
@@ -155,24 +163,34 @@ def clean_cell(work: Work) -> tuple[Arrays, dict[str, Any]]:
       batch.indices,
       num_levels=work.dataset.num_levels,
       seed=protocol.seed,
-      draws=protocol.clean_draws,
+      draws=draws,
     )
 
   arrays = _over_batches(work, "clean", make)
   score = subject.classifier.score
   metrics = summarise(arrays, work.dataset.labels, protocol.clean, score)
-  return arrays, {"metrics": metrics, "score": score, "draws": protocol.clean_draws}
+  return arrays, {
+    "metrics": metrics,
+    "score": score,
+    "draws": len(draws),
+    "deterministic": deterministic,
+    "prepared_anew": subject.redraw is not None,
+  }
+
+
+def _randomness(work: Work) -> sanity.Randomness:
+  """What the keys do to the logits of the first batch."""
+  first = next(batches(work.dataset, work.protocol.batch_size))
+  one, two = (
+    draw_keys("fresh_seed", work.protocol.seed, first.indices, "grade", i) for i in (0, 1)
+  )
+  return sanity.detect_randomness(work.subject.logits_fn, one, two, jnp.asarray(first.x))
 
 
 def untouched_cell(work: Work) -> tuple[Arrays, dict[str, Any]]:
   """The clean images under the draws of grading: the candidate that keeps clean errors errors."""
   arrays = _over_batches(work, "untouched", lambda batch: _arrays(_grade(work, batch.x, batch)))
-  first = next(batches(work.dataset, work.protocol.batch_size))
-  one, two = (
-    draw_keys("fresh_seed", work.protocol.seed, first.indices, "grade", i) for i in (0, 1)
-  )
-  found = sanity.detect_randomness(work.subject.logits_fn, one, two, jnp.asarray(first.x))
-  return arrays, {"randomness": found._asdict()}
+  return arrays, {"randomness": _randomness(work)._asdict()}
 
 
 def grey_cell(work: Work, norm: str, eps: float) -> tuple[Arrays, dict[str, Any]]:
@@ -229,6 +247,7 @@ def attack_cell(
       **{name: value[real] for name, value in arrays.items()},
       "norm": perturbation_norm(x_adv, batch.x[real], spec.norm).astype(np.float32),
       "outside": outside,
+      "attack_success": np.asarray(result.info.success),
       "nonfinite_steps": np.asarray(result.info.nonfinite, np.int32),
       "zero_gradient_steps": np.asarray(result.info.zero_gradient, np.int32),
       "zero_gradient": sanity.zero_gradients(

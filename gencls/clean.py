@@ -1,12 +1,13 @@
 """Clean numbers: accuracy, calibration, ELBO, likelihood in nats and in bits per dimension."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gencls import classify
 from gencls.calibration import expected_calibration_error, label_nll, log_softmax
 from gencls.grading import forward, keys_for, predict
 from gencls.likelihood import bits_per_dimension, dequantise
@@ -22,17 +23,21 @@ METRICS = (
   "log_marginal_nats",
   "bpd",
 )
-_LIKELIHOODS = ("elbo_nats", "log_marginal_nats", "bpd")
+_LIKELIHOODS = ("log_marginal_nats", "bpd")
+# Terms of `Loss` that are bounds of log p(x, y), each under its own name.
+_BOUNDS = {"elbo": "elbo_nats", "importance_weighted_bound": "importance_weighted_bound_nats"}
 
 
 class Subject(NamedTuple):
   """The model under evaluation with its parameters bound."""
 
-  classifier: Classifier
+  classifier: Classifier  # its loss without dropout
   params: Params
   logits_fn: LogitsFn  # graded; a Partial whose leaves are the parameters
   attack_logits_fn: LogitsFn  # what attacks see; another K perhaps
   step: int  # of the checkpoint
+  # draw -> a logits_fn prepared anew; None where `prepare` draws nothing. Draw 0 is `logits_fn`.
+  redraw: Callable[[int], LogitsFn] | None = None
 
 
 def check_metrics(names: Sequence[str]) -> None:
@@ -50,16 +55,16 @@ def reason_without_likelihood(score: str) -> str | None:
 
 
 @jax.jit
-def _loss(loss_fn, params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Array:
-  return loss_fn(params, keys, x, y, step).total
+def _loss(loss_fn, params: Params, keys: Keys, x: Array, y: Array, step: Array) -> dict[str, Array]:
+  loss = loss_fn(params, keys, x, y, step)
+  bounds = {_BOUNDS[name]: value for name, value in loss.terms.items() if name in _BOUNDS}
+  return {"loss_nats": loss.total, **bounds}
 
 
 _dequantise = jax.jit(dequantise, static_argnames="num_levels")
 
 
-@jax.jit
-def _log_marginal(logits: Array) -> Array:
-  return jax.nn.logsumexp(logits, axis=-1)
+_log_marginal = jax.jit(classify.log_marginal, static_argnames="score")
 
 
 def clean_batch(
@@ -72,7 +77,7 @@ def clean_batch(
   *,
   num_levels: int,
   seed: int,
-  draws: int,
+  draws: Sequence[LogitsFn],
 ) -> dict[str, np.ndarray]:
   """Per-example clean numbers of one batch.
 
@@ -85,34 +90,39 @@ def clean_batch(
     indices: [B] dataset indices.
     num_levels: number of grey levels.
     seed: the evaluation's seed.
-    draws: clean draws, >= 1; every number but the ELBO and bits per dimension averages over them.
+    draws: what each clean draw predicts with, at least one; every number but the loss, its bounds
+      and bits per dimension averages over them.
 
   Returns:
-    name -> [B, ...]: `logits` [B, draws, C], `prediction` [B, draws], and the metrics asked for
-    that this model has.
+    name -> [B, ...]: `logits` [B, M, C] and `prediction` [B, M] of the M draws, and the metrics
+    asked for that this model has.
   """
 
   def keys(*path: int | str) -> Keys:
     return keys_for(seed, indices, "clean", *path)
 
-  every = [forward(subject.logits_fn, keys(draw), jnp.asarray(x)) for draw in range(draws)]
+  every = [forward(fn, keys(draw), jnp.asarray(x)) for draw, fn in enumerate(draws)]
   logits = np.stack([np.asarray(z) for z in every], axis=1)
   values = {"logits": logits, "prediction": np.stack([predict(np.asarray(z)) for z in every], 1)}
   values["correct"] = np.mean(values["prediction"] == labels[:, None], axis=1, dtype=np.float32)
   if "label_nll_nats" in metrics:
     values["label_nll_nats"] = np.mean([label_nll(np.asarray(z), labels) for z in every], axis=0)
-  has_likelihood = subject.classifier.score in NORMALISED_SCORES
-  if "loss_nats" in metrics or ("elbo_nats" in metrics and has_likelihood):
+  score = subject.classifier.score
+  has_likelihood = score in NORMALISED_SCORES
+  if "loss_nats" in metrics or "elbo_nats" in metrics:
     # A Partial so that the function is part of the structure and not traced again per call.
     loss_fn = jax.tree_util.Partial(subject.classifier.loss)
     loss_keys = keys("loss")
     step = jnp.int32(subject.step)
-    values["loss_nats"] = np.asarray(_loss(loss_fn, subject.params, loss_keys, x, labels, step))
+    found = _loss(loss_fn, subject.params, loss_keys, x, labels, step)
+    values |= {name: np.asarray(value) for name, value in found.items()}
   if "log_marginal_nats" in metrics and has_likelihood:
-    values["log_marginal_nats"] = np.mean([np.asarray(_log_marginal(z)) for z in every], axis=0)
+    values["log_marginal_nats"] = np.mean(
+      [np.asarray(_log_marginal(z, score)) for z in every], axis=0
+    )
   if "bpd" in metrics and has_likelihood:
     noisy = _dequantise(keys("dequantise"), jnp.asarray(levels), num_levels)
-    density = _log_marginal(forward(subject.logits_fn, keys(0), noisy))
+    density = _log_marginal(forward(draws[0], keys(0), noisy), score)
     values["bpd"] = bits_per_dimension(np.asarray(density), x[0].size, num_levels)
   return values
 
@@ -134,14 +144,27 @@ def summarise(values: dict[str, np.ndarray], labels: np.ndarray, metrics: Sequen
     if name == "accuracy":
       continue
     reason = reason_without_likelihood(score) if name in _LIKELIHOODS else None
+    if name == "elbo_nats":
+      reason = _reason_without_elbo(values, score)
     value = error = None
     if reason is None and name == "ece":
       value, reason = _calibration(values["logits"], labels)
     elif reason is None:
-      each = -values["loss_nats"] if name == "elbo_nats" else values[name]
-      value, error, reason = _mean(each)
+      value, error, reason = _mean(values[name])
     summary[name] = {"value": value, "standard_error": error, "reason": reason}
+  other = _BOUNDS["importance_weighted_bound"]
+  if "elbo_nats" in metrics and other in values and score != "posterior":
+    value, error, reason = _mean(values[other])
+    summary[other] = {"value": value, "standard_error": error, "reason": reason}
   return summary
+
+
+def _reason_without_elbo(values: dict[str, np.ndarray], score: str) -> str | None:
+  if score == "posterior":
+    return "score is 'posterior': the loss bounds log p(y | x), not log p(x, y)"
+  if _BOUNDS["importance_weighted_bound"] in values:
+    return "trained with train_samples > 1: the importance-weighted bound stands in its place"
+  return None if "elbo_nats" in values else "the loss has no term called 'elbo'"
 
 
 def _mean(each: np.ndarray) -> tuple[float | None, float | None, str | None]:

@@ -26,6 +26,16 @@ class Run:
   record: dict[str, Any]  # the whole config.json: data split, class prior, versions, ...
   step: int  # of the checkpoint
   logits_fn: LogitsFn  # (keys, x) -> [B, C], a Partial whose leaves are the parameters
+  raw_params: Params  # before `prepare`
+
+  def redraw(self, draw: int) -> LogitsFn:
+    """The logits with `prepare` drawn anew; draw 0 is `logits_fn`, as is all without `prepare`."""
+    prepare = self.classifier.prepare
+    if draw == 0 or prepare is None:
+      return self.logits_fn
+    key = jax.random.fold_in(purpose_key(self.config["seed"], "prepare"), draw)
+    params = jax.jit(prepare)(self.raw_params, key)
+    return jax.tree_util.Partial(self.classifier.logits, params)
 
   @functools.cached_property
   def dataset(self) -> data.Dataset:
@@ -83,12 +93,13 @@ def load(workdir: str | os.PathLike[str], step: int | str = "best", **overrides:
   record = read_config(workdir)
   config = record["config"] | {"model": record["config"]["model"] | overrides}
   classifier = build_model(record, **overrides)
-  params, found = _read_params(Path(workdir), record, classifier, step)
+  raw, found = _read_params(Path(workdir), record, classifier, step)
+  params = raw
   if classifier.prepare is not None:
     key = purpose_key(config["seed"], "prepare")
-    params = jax.jit(classifier.prepare)(params, key)
+    params = jax.jit(classifier.prepare)(raw, key)
   logits_fn = jax.tree_util.Partial(classifier.logits, params)
-  return Run(classifier, params, config, record, found, logits_fn)
+  return Run(classifier, params, config, record, found, logits_fn, raw)
 
 
 def _read_params(

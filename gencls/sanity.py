@@ -101,6 +101,23 @@ def counted(name: str, counts: Mapping[str, int], n: int) -> Check:
   return Check(name, status, "; ".join(found) or ("none" if counts else "no attack"))
 
 
+def attack_agrees(disagreements: Mapping[str, int], n: int) -> Check:
+  """Under one key, attack and grading see one function: they differ by float noise at most.
+
+  Args:
+    disagreements: per cell, images where success by the attack's own view and a wrong graded
+      prediction are not the same.
+    n: number of images.
+  """
+  name = "attack and grading agree"
+  if not disagreements:
+    return Check(name, "not run", "no attack under a known seed")
+  found = [f"{label}: {count} of {n} differ" for label, count in disagreements.items() if count > 1]
+  worst = max(disagreements.values())
+  detail = "; ".join(found) or f"at most {worst} of {n} differ"
+  return Check(name, "fail" if found else "pass", detail)
+
+
 def not_probabilities(logits: np.ndarray) -> Check:
   """Logits in nats are not (log-)probabilities: attacks on those fail by saturation.
 
@@ -146,7 +163,7 @@ def threat_fits(randomness: Randomness, threat: str) -> Check:
   if not randomness.repeatable:
     return Check(name, "fail", "the same keys give other logits: there is hidden randomness")
   if threat == "fresh_seed" and not randomness.randomised:
-    return Check(name, "fail", "fresh_seed, but the model is deterministic: use known_seed")
+    return Check(name, "pass", "deterministic: both threat models coincide")
   return Check(name, "pass", f"{kind}, {threat}")
 
 

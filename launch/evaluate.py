@@ -25,6 +25,7 @@ from gencls.report import pages
 from gencls.report.summary import summarise
 from gencls.report.table import markdown
 from gencls.results import params_digest, portable_command
+from gencls.types import Classifier
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/attacks/<name>.py[:variant]")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
@@ -48,6 +49,13 @@ def given(overrides: dict[str, Any]) -> dict[str, Any]:
   return {name: value for name, value in overrides.items() if value is not None}
 
 
+def _without_dropout(graded: runs.Run) -> Classifier:
+  """The classifier whose loss is reported: as trained, with every unit."""
+  if not graded.config["model"].get("dropout_rate"):
+    return graded.classifier
+  return runs.build_model(graded.record, **(graded.config["model"] | {"dropout_rate": 0.0}))
+
+
 def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[str, Any]:
   """Evaluates a work directory as a plain config says; returns what table.json holds."""
   overrides, attack_overrides = given(config["model"]), given(config["attack_model"])
@@ -61,7 +69,12 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     clean=tuple(config["clean"]),
   )
   subject = Subject(
-    graded.classifier, graded.params, graded.logits_fn, attacked.logits_fn, graded.step
+    classifier=_without_dropout(graded),
+    params=graded.params,
+    logits_fn=graded.logits_fn,
+    attack_logits_fn=attacked.logits_fn,
+    step=graded.step,
+    redraw=None if graded.classifier.prepare is None else graded.redraw,
   )
   source = {"name": dataset.name, "split": dataset.split, "num_images": len(dataset.labels)}
   identity = {

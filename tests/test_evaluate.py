@@ -28,6 +28,7 @@ from gencls.attacks.losses import LOSSES
 from gencls.grading import attack_keys, check_draws, draw_keys, grade, grey, reclip, worst_case
 from gencls.report.summary import summarise
 from gencls.results import Cell, portable_command, read_cell, write_cell
+from gencls.types import Loss
 
 GRADE = {"threat": "known_seed", "seed": 0, "select_draws": 1, "grade_draws": 1}
 
@@ -96,6 +97,41 @@ def test_models_without_a_likelihood_say_why(tmp_path):
     assert metrics[name]["value"] is None
     assert "posterior" in metrics[name]["reason"]
   assert metrics["loss_nats"]["value"] > 0
+
+
+def test_each_bound_has_its_own_name(tmp_path):
+  def loss(params, keys, x, y, step):
+    plain = toy_subject().classifier.loss(params, keys, x, y, step)
+    return Loss(0.5 * plain.total, {"importance_weighted_bound": -plain.total})
+
+  subject = toy_subject()
+  subject = subject._replace(classifier=subject.classifier._replace(loss=loss))
+  cell = run(tmp_path, subject, protocol(clean=("loss_nats", "elbo_nats")), [])[0]
+  metrics = {name: m["value"] for name, m in cell.header["metrics"].items()}
+  assert metrics["elbo_nats"] is None  # not −loss, which is weighted
+  assert metrics["importance_weighted_bound_nats"] == pytest.approx(-2 * metrics["loss_nats"])
+  warm = subject.classifier._replace(
+    loss=lambda *a: Loss(toy_subject().classifier.loss(*a).total * 0.5, {"elbo": -a[2][:, 0, 0, 0]})
+  )
+  cell = run(tmp_path / "b", subject._replace(classifier=warm), protocol(), [])[0]
+  x = np.asarray(toy_images().images / (LEVELS - 1), np.float32)
+  assert cell.header["metrics"]["elbo_nats"]["value"] == pytest.approx(-x[:, 0, 0, 0].mean())
+
+
+def test_clean_draws_differ_or_there_is_one(known, fresh, tmp_path):
+  assert (known[1][0].header["draws"], known[1][0].header["deterministic"]) == (1, True)
+  assert (fresh[0].header["draws"], fresh[0].header["deterministic"]) == (2, False)
+  subject = toy_subject()
+
+  def redraw(draw):
+    params = {"mean": subject.params["mean"] + 0.1 * draw}
+    return jax.tree_util.Partial(subject.classifier.logits, params)
+
+  header = run(tmp_path, subject._replace(redraw=redraw), protocol(clean=()), [])[0]
+  assert header.header["draws"] == 2
+  logits = header.arrays["logits"]
+  np.testing.assert_array_equal(logits[:, 0], known[1][0].arrays["logits"][:, 0])
+  assert not np.allclose(logits[:, 0], logits[:, 1])
 
 
 def test_nan_logits_are_counted_and_never_averaged(tmp_path):
@@ -426,6 +462,12 @@ def test_weak_iterated_attack_is_found():
   assert sanity.iterated_beats_single(single, [curve("pgd", (0.9, 0.4, 0.3))], 1).status == "pass"
 
 
+def test_disagreement_beyond_one_image_is_found():
+  assert sanity.attack_agrees({"pgd": 1}, 100).status == "pass"
+  assert sanity.attack_agrees({"fgsm": 0, "pgd": 2}, 100).status == "fail"
+  assert sanity.attack_agrees({}, 100).status == "not run"
+
+
 def test_probabilities_are_found():
   z = np.random.default_rng(0).standard_normal((5, 4)) * 3
   p = np.exp(z) / np.sum(np.exp(z), axis=1, keepdims=True)
@@ -442,7 +484,9 @@ def test_randomness_is_found_and_compared():
   noisy = sanity.detect_randomness(toy_subject(noise=1.0).logits_fn, one, two, x)
   assert not plain.randomised
   assert noisy.randomised
-  assert sanity.threat_fits(plain, "fresh_seed").status == "fail"
+  assert "coincide" in sanity.threat_fits(plain, "fresh_seed").detail
+  unrepeatable = plain._replace(repeatable=False)
+  assert sanity.threat_fits(unrepeatable, "fresh_seed").status == "fail"
   assert sanity.threat_fits(noisy, "fresh_seed").status == "pass"
   hidden = sanity.Randomness(randomised=True, repeatable=False)
   assert sanity.threat_fits(hidden, "known_seed").status == "fail"

@@ -48,7 +48,7 @@ def toy_subject(noise=0.0, score="exact", logits=None):
   def loss(params, keys, x, y, step):
     del keys, step
     own = jnp.take_along_axis(log_joint(params, x), y[:, None], axis=1)[:, 0]
-    return Loss(-own, {})
+    return Loss(-own, {"elbo": own})
 
   logits = logits or noisy
   classifier = Classifier(init=lambda key, x, y: params, loss=loss, logits=logits, score=score)

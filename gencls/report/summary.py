@@ -12,6 +12,7 @@ from gencls.intervals import Interval, share_interval
 from gencls.results import Cell
 
 WORST = "worst case"
+_CLEAN = ("draws", "deterministic", "prepared_anew", "score", "metrics")
 
 
 def _interval(correct: np.ndarray, draws: int) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
     "unmoved": int(np.sum(unmoved)),
     "nonfinite_steps": int(np.sum(arrays["nonfinite_steps"] > 0)),
     "outside": int(np.sum(arrays["outside"])),
+    "disagree": int(np.sum(arrays["attack_success"] != (arrays["correct"] <= 0.5))),
   }
 
 
@@ -158,6 +160,7 @@ def _checks(clean: Cell, untouched: Cell, cells: Sequence[Cell], rows: Sequence[
     sanity.counted("every attack moves every image it should", count("unmoved"), n),
     sanity.counted("no non-finite loss or gradient in an attack", count("nonfinite_steps"), n),
     sanity.counted("every graded logit is finite", bad_grades, n),
+    sanity.attack_agrees(count("disagree") if threat == "known_seed" else {}, n),
     sanity.counted("attacks stay in ball and box", count("outside"), n),
     sanity.not_probabilities(untouched.arrays["logits"]),
     sanity.threat_fits(randomness, threat),
@@ -190,7 +193,10 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
     "largest_class_share": float(np.max(np.bincount(labels)) / len(labels)),
     "clean": {
       "accuracy": _interval(clean.arrays["correct"], clean.header["draws"]),
-      **{name: clean.header[name] for name in ("draws", "score", "metrics")},
+      **{
+        name: clean.header[name]
+        for name in ("draws", "deterministic", "prepared_anew", "score", "metrics")
+      },
     },
     "untouched": {
       "accuracy": _interval(untouched.arrays["correct"], draws),

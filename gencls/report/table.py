@@ -8,6 +8,7 @@ _METRIC_TITLES = {
   "ece": ("expected calibration error, 15 bins", ""),
   "loss_nats": ("training loss", "nats"),
   "elbo_nats": ("mean ELBO", "nats"),
+  "importance_weighted_bound_nats": ("mean importance-weighted bound of training", "nats"),
   "log_marginal_nats": ("log p(x)", "nats"),
   "bpd": ("bits per dimension, dequantised", "bits"),
 }
@@ -35,10 +36,13 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def clean_table(summary: Mapping[str, Any]) -> str:
   """Clean numbers, one a line; what a model does not have, with the reason."""
   clean = summary["clean"]
-  draws = f"mean of {clean['draws']} draws" if clean["draws"] > 1 else "one draw"
+  what = "draws of what the classifier prepares" if clean["prepared_anew"] else "draws"
+  draws = f"mean of {clean['draws']} {what}" if clean["draws"] > 1 else "one draw"
+  draws = "deterministic" if clean["deterministic"] else draws
   rows = [["accuracy, %", percent(clean["accuracy"]) + f" ({draws})"]]
   for name, metric in clean["metrics"].items():
-    if name == "loss_nats" and clean["metrics"].get("elbo_nats", {"value": None})["value"]:
+    elbo = clean["metrics"].get("elbo_nats", {"value": None})["value"]
+    if name == "loss_nats" and elbo is not None and metric["value"] == -elbo:
       continue  # the same number with the other sign
     title, unit = _METRIC_TITLES[name]
     rows.append([f"{title}, {unit}" if unit else title, _metric(metric)])
