@@ -26,6 +26,7 @@ from gencls.clean import Subject, check_metrics
 from gencls.grading import NORMS, check_draws
 from gencls.names import unknown_name
 from gencls.results import Cell, cell_path, read_cell, write_cell
+from gencls.workdir import differences
 
 # Raised by hand whenever the same settings give other numbers or other arrays than before.
 EVALUATION_VERSION = 2
@@ -63,10 +64,22 @@ def check_specs(specs: Sequence[AttackSpec]) -> None:
       raise ValueError(f"{where}: an eps is listed twice, got {spec.eps}")
 
 
-def check_protocol(protocol: Protocol) -> None:
-  """Raises ValueError for a protocol that makes no numbers that count."""
+def check_protocol(protocol: Protocol, identity: Mapping[str, Any]) -> None:
+  """Raises ValueError for a protocol that makes no numbers that count.
+
+  Args:
+    protocol: how numbers are made.
+    identity: may hold the settings of the graded ("model") and of the attacked model.
+  """
   check_metrics(protocol.clean)
   check_draws(protocol.threat, protocol.select_draws, protocol.grade_draws)
+  graded, attacked = (identity.get(name, {}) for name in ("model", "attack_model"))
+  if protocol.threat == "known_seed" and graded != attacked:
+    raise ValueError(
+      "known_seed means that attack and grading share one deterministic function, but their models "
+      f"differ in {'; '.join(differences(graded, attacked))}; leave config.attack_model unset, or "
+      "use threat='fresh_seed'"
+    )
   if protocol.clean_draws < 1:
     raise ValueError(f"clean_draws must be >= 1, got {protocol.clean_draws}")
   if protocol.batch_size is not None and protocol.batch_size < 1:
@@ -144,7 +157,7 @@ def evaluate(
     OSError: if a cell cannot be written; finished cells stay.
   """
   check_specs(specs)
-  check_protocol(protocol)
+  check_protocol(protocol, identity)
   n = len(dataset.labels)
   if n == 0:
     raise ValueError("an evaluation needs at least one image, got none")

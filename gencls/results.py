@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls.types import Params
-from gencls.workdir import atomic_write
+from gencls.workdir import atomic_write, differences
 
 FORMAT = 1
 _HEADER = "header"
@@ -94,6 +94,48 @@ def read_cell(path: Path) -> Cell:
   except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
     raise ValueError(f"result cell {path} is damaged ({error}); delete it and run again") from error
   return Cell(header, arrays)
+
+
+def data_digest(images: np.ndarray, labels: np.ndarray) -> str:
+  """The hash, 12 hexadecimal digits, of the images and their labels."""
+  digest = hashlib.sha256(f"{images.shape} {images.dtype} {labels.tolist()}".encode())
+  digest.update(np.ascontiguousarray(images).tobytes())
+  return digest.hexdigest()[:12]
+
+
+def check_same_evaluation(path: Path, config: Mapping[str, Any]) -> None:
+  """Refuses to overwrite the table of another evaluation.
+
+  More attacks, or more eps of the same attacks, continue an evaluation; the batch size is no part
+  of it.
+
+  Args:
+    path: table.json, there or not.
+    config: the evaluation's config, JSON-able.
+
+  Raises:
+    ValueError: if another evaluation has that name; says in what they differ.
+  """
+  if not path.is_file():
+    return
+  old, new = json.loads(path.read_text())["config"], json.loads(json.dumps(config))
+  found = differences(_compared(old, {}), _compared(new, old))
+  if found:
+    raise ValueError(
+      f"results/{config['name']} holds another evaluation: {'; '.join(found)}. Give this one a "
+      f"name of its own with --config.name=..., or delete {path.parent}"
+    )
+
+
+def _compared(config: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+  """What tells evaluations apart; attacks and eps that `old` does not have are left out."""
+  before = old.get("attacks", config["attacks"])
+  attacks = {}
+  for label, settings in config["attacks"].items():
+    if label in before:
+      eps = [e for e in settings["eps"] if e in before[label]["eps"]]
+      attacks[label] = {**settings, "eps": sorted(eps)}
+  return {**config, "attacks": attacks, "batch_size": None}
 
 
 def portable_command(command: str) -> str:

@@ -118,6 +118,13 @@ def attack_agrees(disagreements: Mapping[str, int], n: int) -> Check:
   return Check(name, "fail" if found else "pass", detail)
 
 
+def one_origin(made_by: Mapping[str, Sequence[str]]) -> Check:
+  """All cells come from one revision of the code, one set of versions and one kind of device."""
+  name = "all cells come from one revision, versions and device"
+  mixed = [f"{kind}: {' / '.join(found)}" for kind, found in made_by.items() if len(found) > 1]
+  return Check(name, "fail" if mixed else "pass", "; ".join(mixed) or "one of each")
+
+
 def not_probabilities(logits: np.ndarray) -> Check:
   """Logits in nats are not (log-)probabilities: attacks on those fail by saturation.
 

@@ -24,7 +24,12 @@ from gencls.evaluate import evaluate
 from gencls.report import pages
 from gencls.report.summary import summarise
 from gencls.report.table import markdown
-from gencls.results import params_digest, portable_command
+from gencls.results import (
+  check_same_evaluation,
+  data_digest,
+  params_digest,
+  portable_command,
+)
 from gencls.types import Classifier
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/attacks/<name>.py[:variant]")
@@ -56,9 +61,32 @@ def _without_dropout(graded: runs.Run) -> Classifier:
   return runs.build_model(graded.record, **(graded.config["model"] | {"dropout_rate": 0.0}))
 
 
+def _title(model: str, overrides: dict[str, Any]) -> str:
+  """For example "GFZ", "GFZ K=100" or "CVAE nearest"."""
+  names = {"num_samples": "K={}"}
+  return " ".join([model.upper(), *(names.get(n, "{}").format(v) for n, v in overrides.items())])
+
+
+def _training(graded: runs.Run) -> dict[str, Any]:
+  """How the model was trained, without this machine's folders."""
+  record = graded.record
+  names = ("config", "command", "versions", "git", "devices", "data")
+  found = {**{name: record[name] for name in names}, "step": graded.step}
+  settings = record["config"]["data"]
+  folder = None if settings["dir"] is None else Path(settings["dir"]).name
+  found["config"] = record["config"] | {"data": settings | {"dir": folder}}
+  found["command"] = portable_command(record["command"])
+  source = str(record["data"]["source"]).split()
+  portable = [Path(word).name if Path(word).is_absolute() else word for word in source]
+  found["data"] = record["data"] | {"source": " ".join(portable)}
+  return found
+
+
 def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[str, Any]:
   """Evaluates a work directory as a plain config says; returns what table.json holds."""
   overrides, attack_overrides = given(config["model"]), given(config["attack_model"])
+  results = Path(folder) / "results" / config["name"]
+  check_same_evaluation(results / "table.json", config)
   graded = runs.load(folder, config["step"], **overrides)
   attacked = graded
   if attack_overrides:
@@ -76,7 +104,12 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     step=graded.step,
     redraw=None if graded.classifier.prepare is None else graded.redraw,
   )
-  source = {"name": dataset.name, "split": dataset.split, "num_images": len(dataset.labels)}
+  source = {
+    "name": dataset.name,
+    "split": dataset.split,
+    "num_images": len(dataset.labels),
+    "digest": data_digest(dataset.images, dataset.labels),
+  }
   identity = {
     "data": source,
     "model": graded.config["model"],
@@ -86,7 +119,6 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
   }
   record = workdir.provenance()
   record = {**record, "command": portable_command(record["command"])}
-  results = Path(folder) / "results" / config["name"]
   cells = evaluate(
     subject,
     dataset,
@@ -99,13 +131,14 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
   )
   summary = {
     "name": config["name"],
-    "title": " ".join([graded.config["model"]["name"].upper(), *map(str, overrides.values())]),
+    "title": _title(graded.config["model"]["name"], overrides),
     **identity,
     "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
     "attacks": config["attacks"],
     **summarise(cells),
     "config": config,
     "record": record,
+    "training": _training(graded),
   }
   shown = first_images(dataset, min(pages.MAX_COLUMNS, len(dataset.labels)))
   images = data.to_float(shown.images, shown.num_levels)

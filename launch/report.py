@@ -3,7 +3,8 @@
   python launch/report.py --workdirs=runs/gfz,runs/cnn --name=fgsm_pgd --out=docs/results
 
 Leaves <out>/<name>.md, .json, _worst_case.png and _success_rate.png, and prints the table. The
-models must have been evaluated on the same images by the same protocol.
+models must have been evaluated on the same images by the same protocol. Two evaluations of one run
+stand side by side as --workdirs=runs/cvae:nearest,runs/cvae:log_mean_exp.
 """
 
 import sys
@@ -16,7 +17,7 @@ from absl import app, flags
 from gencls.report import compare
 
 WORKDIRS = flags.DEFINE_list(
-  "workdirs", None, "Folders of evaluated runs, comma or space between.", required=True
+  "workdirs", None, "Folders of evaluated runs, or folder:evaluation, comma between.", required=True
 )
 NAME = flags.DEFINE_string("name", None, "Name of the evaluation.", required=True)
 OUT = flags.DEFINE_string("out", None, "Folder to write to.", required=True)
@@ -27,7 +28,7 @@ ATTACK = flags.DEFINE_string(
 
 def main(argv: list[str]) -> None:
   """Reads the flags, writes the comparison and prints its table."""
-  workdirs = [Path(folder) for folder in [*(WORKDIRS.value or []), *argv[1:]]]
+  workdirs = [*(WORKDIRS.value or []), *argv[1:]]
   summaries = compare.write(workdirs, NAME.value, Path(OUT.value), ATTACK.value)
   print(compare.headline(summaries))
   print(f"Written to {OUT.value}/{NAME.value}.md")

@@ -1,6 +1,7 @@
 """The attack-and-grade loop on a Gaussian classifier with a known log p(x, y)."""
 
 import errno
+import json
 from pathlib import Path
 
 import jax
@@ -27,7 +28,14 @@ from gencls import grading, sanity
 from gencls.attacks.losses import LOSSES
 from gencls.grading import attack_keys, check_draws, draw_keys, grade, grey, reclip, worst_case
 from gencls.report.summary import summarise
-from gencls.results import Cell, portable_command, read_cell, write_cell
+from gencls.results import (
+  Cell,
+  check_same_evaluation,
+  data_digest,
+  portable_command,
+  read_cell,
+  write_cell,
+)
 from gencls.types import Loss
 
 GRADE = {"threat": "known_seed", "seed": 0, "select_draws": 1, "grade_draws": 1}
@@ -421,6 +429,50 @@ def test_bad_attacks_fail_before_any_work(change, match, tmp_path):
   with pytest.raises(ValueError, match=match):
     run(tmp_path, the_specs=[specs()[1]._replace(**change)])
   assert cell_files(tmp_path) == {}
+
+
+def test_a_known_seed_is_one_function():
+  k10, k100 = ({"name": "gfz", "num_samples": k} for k in (10, 100))
+  with pytest.raises(ValueError, match="num_samples: 100 -> 10"):
+    evaluation.check_protocol(protocol(), {"model": k100, "attack_model": k10})
+  evaluation.check_protocol(protocol(), {"model": k10, "attack_model": k10})
+  evaluation.check_protocol(protocol("fresh_seed"), {"model": k100, "attack_model": k10})
+
+
+def test_another_evaluation_is_not_overwritten(tmp_path):
+  path = tmp_path / "table.json"
+  old = {"name": "e", "seed": 0, "batch_size": None, "model": {"num_samples": None}}
+  old["attacks"] = {"pgd": {"eps": (0.1, 0.2), "num_steps": 40}}
+  check_same_evaluation(path, old)  # nothing there yet
+  path.write_text(json.dumps({"config": old}))
+  more = {"pgd": {"eps": (0.1, 0.2, 0.3), "num_steps": 40}, "fgsm": {"eps": (0.1,)}}
+  for same in ({}, {"batch_size": 7}, {"attacks": more}):
+    check_same_evaluation(path, {**old, **same})
+  fewer, longer = ({"pgd": {"eps": e, "num_steps": n}} for e, n in (((0.1,), 40), ((0.1, 0.2), 80)))
+  for other, match in (
+    ({"model": {"num_samples": 100}}, "model.num_samples: None -> 100"),
+    ({"seed": 1}, r"seed: 0 -> 1.*--config\.name="),
+    ({"attacks": longer}, "num_steps: 40 -> 80"),
+    ({"attacks": fewer}, "eps"),
+    ({"attacks": {}}, "attacks.pgd"),
+  ):
+    with pytest.raises(ValueError, match=match):
+      check_same_evaluation(path, {**old, **other})
+
+
+def test_the_data_digest_sees_one_pixel():
+  images, labels = toy_images(4).images, toy_images(4).labels
+  changed = images.copy()
+  changed[0, 0, 0, 0] ^= 1
+  found = {data_digest(*d) for d in ((images, labels), (changed, labels), (images, labels[::-1]))}
+  assert len(found) == 3
+
+
+def test_mixed_origins_are_found():
+  mixed = {"revision": ["a", "b"], "device": ["cpu"]}
+  assert sanity.one_origin(mixed).detail == "revision: a / b"
+  assert sanity.one_origin(mixed).status == "fail"
+  assert sanity.one_origin({"revision": ["a"]}).status == "pass"
 
 
 def test_commands_lose_the_folders_of_this_machine(tmp_path, monkeypatch):

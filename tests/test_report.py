@@ -113,12 +113,35 @@ def test_models_side_by_side(evaluated, tmp_path):
     assert str(tmp_path).encode() not in content.read_bytes()
 
 
+def test_two_evaluations_of_one_run_side_by_side(evaluated, tmp_path):
+  _, summary, _ = evaluated
+  for name in ("nearest", "mean"):
+    path = tmp_path / "results" / name / "table.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({**summary, "name": name, "title": f"CVAE {name}"}))
+  entries = [f"{tmp_path}:nearest", f"{tmp_path}:mean"]
+  found = compare.write(entries, "rules", tmp_path / "out")
+  assert list(found) == ["CVAE nearest", "CVAE mean"]
+  assert (tmp_path / "out" / "rules.md").is_file()
+  assert "model (n = 30)" in compare.headline(found)
+
+
+def test_fresh_seed_names_the_draws_of_each_attack():
+  attacks = {"pgd": {"eot_samples": 1}, "pgd_margin": {"eot_samples": 10}}
+  sentence = table.threat_sentence(protocol("fresh_seed")._asdict(), attacks)
+  assert "(pgd 1, pgd_margin 10)" in sentence
+
+
 def test_different_protocols_are_not_compared(evaluated, tmp_path):
   workdir, summary, _ = evaluated
   path = tmp_path / "results" / "toy" / "table.json"
   path.parent.mkdir(parents=True)
   path.write_text(json.dumps({**summary, "num_images": 29}))
   with pytest.raises(ValueError, match="differ in num_images"):
+    compare.write([workdir, tmp_path], "toy", tmp_path / "out")
+  changed = {**summary, "config": {**summary["config"], "model": {"num_samples": 100}}}
+  path.write_text(json.dumps(changed))
+  with pytest.raises(ValueError, match=r"config\.model\.num_samples: 100 and None"):
     compare.write([workdir, tmp_path], "toy", tmp_path / "out")
   with pytest.raises(FileNotFoundError, match="did you mean 'toy'"):
     compare.read(workdir, "tou")

@@ -77,7 +77,9 @@ IDENTITY = {"data": {"name": "toy"}, "params": "abc", "step": 5}
 def record():
   """What launch/evaluate.py would record."""
   versions = {"jax": jax.__version__, "gencls": "0"}
-  return {"config": {}, "versions": versions, "devices": {"kind": "cpu"}, "command": "test"}
+  devices = {"kind": "cpu", "platform": "cpu"}
+  git = {"revision": "0" * 40, "dirty": False}
+  return {"config": {}, "versions": versions, "devices": devices, "git": git, "command": "test"}
 
 
 def full_summary(summary, the_protocol, name="toy", title="TOY"):
@@ -90,6 +92,9 @@ def full_summary(summary, the_protocol, name="toy", title="TOY"):
     "protocol": the_protocol._asdict(),
     "attacks": {spec.label: spec._asdict() for spec in specs()},
     **summary,
+    "model": {"name": "toy", "num_samples": 10},
+    "attack_model": {"name": "toy", "num_samples": 10},
+    "config": {"model": {"num_samples": None}, "attack_model": {"num_samples": None}},
     "record": record(),
   }
 

@@ -11,7 +11,7 @@ from gencls.report.pages import note
 from gencls.workdir import atomic_write, to_json
 
 # Models are compared only where these agree: everything else makes a different experiment.
-_MUST_AGREE = ("name", "data", "num_images", "protocol", "attacks")
+_MUST_AGREE = ("data", "num_images", "protocol", "attacks")
 
 
 def read(workdir: Path, name: str) -> dict[str, Any]:
@@ -31,6 +31,12 @@ def read(workdir: Path, name: str) -> dict[str, Any]:
   return json.loads(path.read_text())
 
 
+def entry(text: str | Path, name: str) -> tuple[Path, str]:
+  """The work directory and the evaluation of "workdir" or "workdir:evaluation"."""
+  folder, colon, own = str(text).rpartition(":")
+  return (Path(folder), own) if colon and "/" not in own else (Path(text), name)
+
+
 def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
   """Raises ValueError where two models were not evaluated on the same images in the same way."""
   first_title = next(iter(summaries))
@@ -41,6 +47,15 @@ def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
         raise ValueError(
           f"{title!r} and {first_title!r} differ in {field}: {summary[field]} and {first[field]}; "
           "evaluate both with the same config"
+        )
+    for field in ("model", "attack_model"):
+      # Families differ in the K they are trained with; what the evaluation sets must be the same.
+      two = [s["config"][field]["num_samples"] for s in (summary, first)]
+      both = all("num_samples" in s["model"] for s in (summary, first))
+      if both and two[0] != two[1]:
+        raise ValueError(
+          f"{title!r} and {first_title!r} differ in config.{field}.num_samples: {two[0]} and "
+          f"{two[1]}; evaluate both with the same K"
         )
 
 
@@ -56,7 +71,8 @@ def titles(summaries: Sequence[Mapping[str, Any]], workdirs: Sequence[Path]) -> 
 def headline(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   """A Markdown table: one row for each model, clean numbers and the worst case at each eps."""
   columns = sorted({(r["norm"], r["eps"]) for s in summaries.values() for r in s["worst"]})
-  header = ["model", "clean, %", "log p(x), nats", "bits/dim"]
+  n = next(iter(summaries.values()))["num_images"]
+  header = [f"model (n = {n})", "clean, %", "log p(x), nats", "bits/dim"]
   header += [f"{norm} {eps:g}, %" for norm, eps in columns]
   rows = []
   for title, summary in summaries.items():
@@ -112,13 +128,14 @@ def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> An
 
 
 def write(
-  workdirs: Sequence[Path], name: str, out: Path, attack: str | None = None
+  workdirs: Sequence[str | Path], name: str, out: Path, attack: str | None = None
 ) -> dict[str, Any]:
   """Compares several work directories under one evaluation.
 
   Args:
-    workdirs: folders of runs that have been evaluated.
-    name: the evaluation's name.
+    workdirs: folders of runs that have been evaluated, each with ":<evaluation>" behind it where
+      that is not called `name`.
+    name: the evaluation's name, and that of the files.
     out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png.
     attack: whose success rate is drawn; None: the first one that every model was attacked with.
 
@@ -129,16 +146,17 @@ def write(
     FileNotFoundError: if an evaluation is missing.
     ValueError: if the evaluations differ in images or protocol, or the attack is unknown.
   """
-  found = [read(workdir, name) for workdir in workdirs]
-  summaries = dict(zip(titles(found, workdirs), found, strict=True))
+  entries = [entry(workdir, name) for workdir in workdirs]
+  found = [read(*each) for each in entries]
+  summaries = dict(zip(titles(found, [workdir for workdir, _ in entries]), found, strict=True))
   check_comparable(summaries)
   first = found[0]
   text = (
     f"# {name} on {first['data']['name']}\n\n"
     f"The first {first['num_images']} {first['data']['split']} images. "
-    f"{table.threat_sentence(first['protocol'])} Clean accuracy is the mean over "
-    f"{first['protocol']['clean_draws']} draws. Under attack: per-example worst case over all "
-    "attacks and the grey image, with 95% intervals over images.\n\n"
+    f"{table.threat_sentence(first['protocol'], first['attacks'])} Clean accuracy is the mean over "
+    f"{first['protocol']['clean_draws']} draws where keys matter. Under attack: per-example worst "
+    "case over all attacks and the grey image, with 95% intervals over images.\n\n"
     f"{headline(summaries)}\n\n"
   )
   labels = [row["label"] for row in first["rows"] if "attack" in row]

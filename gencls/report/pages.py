@@ -77,7 +77,7 @@ def accuracy_figure(summary: Mapping[str, Any]) -> Any:
 
 
 def strongest_shown(cells: Sequence[Cell]) -> Cell | None:
-  """The attack whose images are shown: the strongest one at the eps where about half survive."""
+  """The attack whose images are shown: the one that leaves nearest to 40% right."""
   kept = [cell for cell in cells if len(cell.arrays.get("x_adv", ())) and cell.header["eps"] > 0]
   if not kept:
     return None

@@ -160,12 +160,36 @@ def _checks(clean: Cell, untouched: Cell, cells: Sequence[Cell], rows: Sequence[
     sanity.counted("every attack moves every image it should", count("unmoved"), n),
     sanity.counted("no non-finite loss or gradient in an attack", count("nonfinite_steps"), n),
     sanity.counted("every graded logit is finite", bad_grades, n),
-    sanity.attack_agrees(count("disagree") if threat == "known_seed" else {}, n),
+    sanity.attack_agrees(_disagreements(attacked, threat), n),
     sanity.counted("attacks stay in ball and box", count("outside"), n),
     sanity.not_probabilities(untouched.arrays["logits"]),
     sanity.threat_fits(randomness, threat),
+    sanity.one_origin(_made_by([clean, untouched, *cells])),
     *sanity.NOT_RUN,
   ]
+
+
+def _disagreements(attacked: Sequence[dict[str, Any]], threat: str) -> dict[str, int]:
+  """Per attack × eps; only where the result is what the attack calls its success."""
+  return {
+    f"{row['label']} {row['norm']} {row['eps']:g}": row["disagree"]
+    for row in attacked
+    if threat == "known_seed" and row["attack"]["hyperparameters"].get("keep_best", True)
+  }
+
+
+def _made_by(cells: Sequence[Cell]) -> dict[str, list[str]]:
+  """The distinct revisions, versions and devices that the cells were made with."""
+  records = [cell.header["record"] for cell in cells]
+  texts = {
+    "revision": [
+      f"{(r['git']['revision'] or 'unknown')[:12]}{' + changes' * bool(r['git']['dirty'])}"
+      for r in records
+    ],
+    "versions": [", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records],
+    "device": [f"{r['devices']['kind']} ({r['devices']['platform']})" for r in records],
+  }
+  return {name: list(dict.fromkeys(found)) for name, found in texts.items()}
 
 
 def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
@@ -202,6 +226,7 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
       "accuracy": _interval(untouched.arrays["correct"], draws),
       **untouched.header["randomness"],
     },
+    "made_by": _made_by(cells),
     "rows": rows,
     "worst": [_worst_row(group, untouched, draws) for group in _groups(rest)],
     "checks": [

@@ -51,7 +51,7 @@ def clean_table(summary: Mapping[str, Any]) -> str:
 
 def _metric(metric: Mapping[str, Any]) -> str:
   if metric["value"] is None:
-    return f"none ({metric['reason']})"
+    return f"none ({metric['reason']})".replace("|", "\\|")
   error = metric["standard_error"]
   return f"{metric['value']:.4g}" + (f" ± {error:.2g}" if error is not None else "")
 
@@ -84,15 +84,31 @@ def checks_table(summary: Mapping[str, Any]) -> str:
   return grid(["check", "what", "detail"], rows)
 
 
-def threat_sentence(settings: Mapping[str, Any]) -> str:
-  """The threat model in words."""
+def threat_sentence(settings: Mapping[str, Any], attacks: Mapping[str, Mapping[str, Any]]) -> str:
+  """The threat model in words.
+
+  Args:
+    settings: of the protocol.
+    attacks: label -> its settings in the config.
+  """
   if settings["threat"] == "known_seed":
     return "Known seed: attack and grading share each image's key, a deterministic classifier."
+  draws = {label: attack["eot_samples"] for label, attack in attacks.items()}
+  each = ", ".join(f"{label} {count}" for label, count in draws.items())
+  queries = f"the mean over fresh keys ({each})" if draws else "a fresh key"
   return (
-    "Fresh seed: the attack averages over keys; the candidate is chosen per image on "
+    f"Fresh seed: each query of an attack is {queries}; the candidate is chosen per image on "
     f"{settings['select_draws']} select draws and graded by the mean over "
     f"{settings['grade_draws']} separate draws."
   )
+
+
+def samples_sentence(summary: Mapping[str, Any]) -> str:
+  """K of grading and of the attack, for models that have one."""
+  graded, attacked = (summary[n].get("num_samples") for n in ("model", "attack_model"))
+  if graded is None:
+    return ""
+  return f" K = {graded}." if graded == attacked else f" K = {graded}, in the attack {attacked}."
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -103,12 +119,12 @@ def markdown(summary: Mapping[str, Any]) -> str:
   """
   failed = sum(check["status"] == "fail" for check in summary["checks"])
   warning = f"\n\n**{failed} sanity check(s) failed: see below.**" if failed else ""
-  settings, versions = summary["protocol"], summary["record"]["versions"]
+  settings, made_by = summary["protocol"], summary["made_by"]
   return f"""# {summary["title"]}: {summary["name"]}
 
 The first {summary["num_images"]} images of the {summary["data"]["split"]} split of \
 {summary["data"]["name"]}, checkpoint of step {summary["step"]}, seed {settings["seed"]}. \
-{threat_sentence(settings)}{warning}
+{threat_sentence(settings, summary["attacks"])}{samples_sentence(summary)}{warning}
 
 {clean_table(summary)}
 
@@ -121,6 +137,7 @@ The worst case is chosen per image over all attacks and the grey image at the sa
 
 {checks_table(summary)}
 
-Made by `{summary["record"]["command"]}` with jax {versions["jax"]}, gencls \
-{versions["gencls"]} on {summary["record"]["devices"]["kind"]}.
+Last written by `{summary["record"]["command"]}`. The cells: revision \
+{" / ".join(made_by["revision"])}; {" / ".join(made_by["versions"])}; \
+{" / ".join(made_by["device"])}.
 """
