@@ -18,6 +18,7 @@ from gencls.types import Array, Goal, Keys, LogitsFn
 Status = Literal["pass", "fail", "not run"]
 SINGLE_STEP = ("fgsm", "fgm")
 _ROUNDING = 1e-6  # far below one image
+_CONVERGED = 0.01  # what more steps may still find
 
 
 class Check(NamedTuple):
@@ -92,6 +93,30 @@ def iterated_beats_single(single: Sequence[Curve], iterated: Sequence[Curve], dr
   if not compared:
     return Check(name, "not run", "no pair of both at the same norm and eps")
   return Check(name, "fail" if worse else "pass", "; ".join(worse) or f"{compared} compared")
+
+
+def doubling(pairs: Sequence[tuple[Curve, Curve]], draws: int) -> Check:
+  """At least twice the steps leave no more than a point (or the noise of the draws) less right.
+
+  Args:
+    pairs: (few, many) of one attack whose settings differ in the steps alone.
+    draws: number of grade draws.
+  """
+  name = "doubling the steps changes nothing"
+  lower, compared = [], 0
+  for few, many in pairs:
+    for eps, long in zip(many.eps, many.correct, strict=True):
+      if eps == 0 or eps not in few.eps:
+        continue
+      compared += 1
+      short = few.correct[few.eps.index(eps)]
+      gap = _mean(short) - _mean(long)
+      if gap > max(_CONVERGED, _allowed(short, long, draws)):
+        lower.append(f"{many.label} below {few.label} at {eps:g} by {100 * gap:.1f} points")
+  if not compared:
+    return Check(name, "not run", "no two attacks that differ in the steps alone")
+  detail = "; ".join(lower) or f"at most a point lower, {compared} compared"
+  return Check(name, "fail" if lower else "pass", detail)
 
 
 def counted(name: str, counts: Mapping[str, int], n: int) -> Check:
@@ -176,7 +201,6 @@ def threat_fits(randomness: Randomness, threat: str) -> Check:
 
 NOT_RUN = (
   Check("white-box beats black-box", "not run", "no black-box attack"),
-  Check("doubling the steps changes nothing", "not run", "needs two step counts"),
   Check("a gradient-free attack finds nothing new", "not run", "no gradient-free attack"),
 )
 

@@ -27,7 +27,7 @@ from gencls import evaluate as evaluation
 from gencls import grading, sanity
 from gencls.attacks.losses import LOSSES
 from gencls.grading import attack_keys, check_draws, draw_keys, grade, grey, reclip, worst_case
-from gencls.report.summary import summarise
+from gencls.report.summary import _step_pairs, summarise
 from gencls.results import (
   Cell,
   check_same_evaluation,
@@ -512,6 +512,29 @@ def test_weak_iterated_attack_is_found():
   weak = sanity.iterated_beats_single(single, [curve("pgd", (0.9, 0.6, 0.3))], 1)
   assert weak.status == "fail"
   assert sanity.iterated_beats_single(single, [curve("pgd", (0.9, 0.4, 0.3))], 1).status == "pass"
+
+
+def test_an_attack_that_needed_more_steps_is_found():
+  few, many = curve("pgd", (0.9, 0.5, 0.3)), curve("pgd100", (0.9, 0.5, 0.29))
+  assert sanity.doubling([(few, many)], 1).status == "pass"
+  assert sanity.doubling([(few, curve("pgd100", (0.9, 0.4, 0.3)))], 1).status == "fail"
+  assert sanity.doubling([], 1).status == "not run"
+
+
+def test_pairs_differ_in_the_steps_alone():
+  def cell(label, **hyperparameters):
+    attack = {"name": "pgd", "loss": "margin", "label": label, "hyperparameters": hyperparameters}
+    return Cell({"label": label, "settings": {"attack": attack}}, {})
+
+  cells = [
+    cell("a", num_steps=40, rel_step_size=0.1, random_start=True),
+    cell("b", num_steps=100, rel_step_size=0.05, random_start=True),
+    cell("c", num_steps=100, rel_step_size=0.05, random_start=False),
+    cell("d", num_steps=60, rel_step_size=0.05, random_start=True),
+  ]
+  curves = [curve(c.header["label"], (0.9, 0.5, 0.3)) for c in cells]
+  found = [(few.label, many.label) for few, many in _step_pairs(curves, cells)]
+  assert found == [("a", "b")]
 
 
 def test_disagreement_beyond_one_image_is_found():

@@ -2,7 +2,8 @@
 
   python launch/evaluate.py --config=configs/attacks/fgsm_pgd.py:cpu --workdir=runs/gfz_mnist
 
-Known seed, margin loss. cpu: the first 200 test images; full: all of them, for an accelerator.
+Known seed, margin loss. cpu: the first 200 test images; full: all of them, for an
+accelerator, and PGD-100 beside it: more steps should find no more.
 """
 
 from ml_collections import ConfigDict
@@ -18,4 +19,8 @@ def get_config(arg: str = "") -> ConfigDict:
     "fgsm": base.attack("fgsm", EPS),
     "pgd": base.attack("pgd", EPS, num_steps=40, rel_step_size=0.1, random_start=True),
   }
+  if arg in ("", "full"):
+    attacks["pgd100"] = base.attack(
+      "pgd", EPS, num_steps=100, rel_step_size=0.05, random_start=True
+    )
   return base.get_config("fgsm_pgd", attacks, arg=arg)

@@ -12,6 +12,7 @@ from gencls.intervals import Interval, share_interval
 from gencls.results import Cell
 
 WORST = "worst case"
+_STEPS = ("num_steps", "step_size", "rel_step_size")
 _CLEAN = ("draws", "deterministic", "prepared_anew", "score", "metrics")
 
 
@@ -155,6 +156,7 @@ def _checks(clean: Cell, untouched: Cell, cells: Sequence[Cell], rows: Sequence[
     *(sanity.monotone(curve, draws) for curve in curves),
     sanity.half_box(boxes[0] if boxes else None, labels),
     sanity.iterated_beats_single(single, many, draws),
+    sanity.doubling(_step_pairs(many, cells), draws),
     sanity.counted("no zero gradient of the loss by the true logit", count("zero_gradient"), n),
     sanity.counted("no zero input gradient at any step", count("zero_gradient_steps"), n),
     sanity.counted("every attack moves every image it should", count("unmoved"), n),
@@ -166,6 +168,28 @@ def _checks(clean: Cell, untouched: Cell, cells: Sequence[Cell], rows: Sequence[
     sanity.threat_fits(randomness, threat),
     sanity.one_origin(_made_by([clean, untouched, *cells])),
     *sanity.NOT_RUN,
+  ]
+
+
+def _step_pairs(
+  curves: Sequence[sanity.Curve], cells: Sequence[Cell]
+) -> list[tuple[sanity.Curve, sanity.Curve]]:
+  """(few, many): attacks alike but for twice the steps or more, and the size of a step."""
+  settings = {c.header["label"]: c.header["settings"].get("attack") for c in cells}
+
+  def steps(curve: sanity.Curve) -> int:
+    return settings[curve.label]["hyperparameters"].get("num_steps", 0)
+
+  def rest(curve: sanity.Curve) -> dict[str, Any]:
+    hyperparameters = settings[curve.label]["hyperparameters"]
+    same = {name: v for name, v in hyperparameters.items() if name not in _STEPS}
+    return {**settings[curve.label], "label": None, "hyperparameters": same}
+
+  return [
+    (few, many)
+    for few in curves
+    for many in curves
+    if 0 < 2 * steps(few) <= steps(many) and rest(few) == rest(many)
   ]
 
 
