@@ -151,6 +151,10 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   logging.set_verbosity(logging.WARNING)
+  # Orbax warns whenever checkpoints are only read, which is all that happens here.
+  logging.get_absl_logger().addFilter(
+    lambda line: line.module != "checkpoint_manager" or "read" not in line.getMessage()
+  )
   runtime.start(deterministic=False)
   if jax.default_backend() != "cpu":
     # Attacks find the rounding of TF32 and bfloat16; what they find there is no robustness.
