@@ -8,6 +8,7 @@ import zlib
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from gencls.names import unknown_name
 from gencls.types import Array, Key, Keys
@@ -38,7 +39,7 @@ def purpose_key(seed: int | Array, purpose: str) -> Key:
   return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), _tag(purpose))
 
 
-def example_keys(seed: int | Array, indices: Array, purpose: str = "grade") -> Keys:
+def example_keys(seed: int | Array, indices: ArrayLike, purpose: str = "grade") -> Keys:
   """One key per example, from the example's index in its dataset.
 
   Args:

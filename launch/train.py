@@ -98,9 +98,9 @@ def main(argv: list[str]) -> None:
   )
   show_log()
   _LOG.info("%d %s device(s)", jax.device_count(), jax.default_backend())
-  config = CONFIG.value.to_dict()
-  if run(config, WORKDIR.value, override=OVERRIDE.value) == train.INTERRUPTED:
-    print(f"Stopped on request; run the same command to continue {WORKDIR.value}.", file=sys.stderr)
+  config, folder = CONFIG.value.to_dict(), str(WORKDIR.value)
+  if run(config, folder, override=OVERRIDE.value) == train.INTERRUPTED:
+    print(f"Stopped on request; run the same command to continue {folder}.", file=sys.stderr)
     sys.exit(INTERRUPTED)
 
 

@@ -8,6 +8,7 @@ import jax
 from gencls import densities
 from gencls.keys import fold
 from gencls.models import checks
+from gencls.nets.apply import apply
 from gencls.nets.images import ConvFeatures
 from gencls.nets.mlp import MLP
 from gencls.types import Array, Classifier, Key, Keys, Loss, Params
@@ -57,12 +58,12 @@ def cnn(
 
   def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
     del step
-    logits = network.apply({"params": params}, x, fold(keys, "dropout"))
+    logits = apply(network, params, x, fold(keys, "dropout"))
     log_p_y = densities.categorical(jax.nn.one_hot(y, num_classes), logits)
     return Loss(-log_p_y, {"log_p_y": log_p_y})
 
   def logits(params: Params, keys: Keys, x: Array) -> Array:
     del keys
-    return network.apply({"params": params}, x)
+    return apply(network, params, x)
 
   return Classifier(init=init, loss=loss, logits=logits, score="posterior")

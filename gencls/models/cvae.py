@@ -22,6 +22,7 @@ from gencls.keys import fold
 from gencls.models import checks, likelihoods
 from gencls.models.likelihoods import Likelihood, floored_log_scale
 from gencls.names import unknown_name
+from gencls.nets.apply import apply
 from gencls.nets.mlp import MLP
 from gencls.types import Array, Classifier, Key, Keys, Loss, Params, Score
 
@@ -93,7 +94,7 @@ def cvae(
   decoder = MLP(tuple(hidden_sizes)[::-1], math.prod(image_shape), dropout_rate)
 
   def decode(params: Params, z: Array, y: Array, keys: Keys | None = None) -> Array:
-    return decoder.apply({"params": params["decoder"]}, [z, y], keys)
+    return apply(decoder, params["decoder"], [z, y], keys)
 
   def init(key: Key, x: Array, y: Array) -> Params:
     flat, one_hot = x.reshape(len(x), -1), jax.nn.one_hot(y, num_classes)
@@ -108,9 +109,7 @@ def cvae(
   def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
     del step
     flat, one_hot = x.reshape(len(x), -1), jax.nn.one_hot(y, num_classes)
-    statistics = encoder.apply(
-      {"params": params["encoder"]}, [flat, one_hot], fold(keys, "encoder dropout")
-    )
+    statistics = apply(encoder, params["encoder"], [flat, one_hot], fold(keys, "encoder dropout"))
     mean, raw = jnp.split(statistics, 2, axis=-1)
     log_scale = floored_log_scale(raw)
     noise = jax.vmap(lambda key: jax.random.normal(key, (latent_size,)))(fold(keys, "q"))

@@ -81,7 +81,7 @@ def deep_latent(
   if memory_budget_gib <= 0:
     raise ValueError(f"memory_budget_gib must be > 0, got {memory_budget_gib}")
   parents = FACTORISATIONS[factorisation]
-  decoder = ConvDecoder(tuple(image_shape), tuple(channels), hidden_size, dropout_rate)
+  decoder = ConvDecoder(image_shape, tuple(channels), hidden_size, dropout_rate)
   networks = _networks(
     factorisation,
     decoder,
@@ -95,7 +95,7 @@ def deep_latent(
     parents=parents,
     networks=networks,
     likelihood=likelihoods.build(likelihood),
-    image_shape=tuple(image_shape),
+    image_shape=image_shape,
     num_classes=num_classes,
     latent_size=latent_size,
     class_prior=prior,
