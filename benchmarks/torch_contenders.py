@@ -1,0 +1,128 @@
+"""PyTorch's side of `contenders.py`: the same tasks on the same weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import torch  # pyright: ignore[reportMissingImports]
+from contenders import LEARNING_RATE, TASKS, Contender, Problem, pieces, training_keys
+from torch_gfz import GFZ, from_ours
+
+from gencls.keys import example_keys, fold
+from gencls.types import Keys
+
+FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
+CLASSES, LATENT = 10, 64
+
+
+def start(threads: int) -> None:
+  """All cores, and denormals are zero as in XLA's programs."""
+  torch.set_num_threads(threads)
+  torch.set_flush_denormal(True)
+
+
+def our_noise(keys: Keys, labels: int, num_samples: int) -> Any:
+  """[B, M, K, L] the noise that our model draws from these keys."""
+  shape = (labels, num_samples, LATENT)
+  draw = jax.jit(jax.vmap(lambda key: jax.random.normal(key, shape)))
+  return torch.tensor(np.asarray(draw(fold(keys, "q"))))
+
+
+def to_torch(x: np.ndarray) -> Any:
+  """[B, H, W, D] -> [B, D, H, W]."""
+  return torch.tensor(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+
+
+def margin(logits: Any, labels: Any) -> Any:
+  """max_{j≠y} z_j − z_y, [B]."""
+  own = logits.gather(1, labels[:, None])
+  rivals = logits.scatter(1, labels[:, None], -torch.inf)
+  return rivals.amax(1) - own[:, 0]
+
+
+def margin_gradient(gfz: GFZ, x: Any, labels: Any, noise: Any) -> Any:
+  """Gradient of the summed margins in x; the parameters need none."""
+  x = x.detach().requires_grad_(True)
+  loss = margin(gfz.logits(x, noise), labels)
+  return torch.autograd.grad(loss.sum(), x)[0]
+
+
+def outputs(problem: Problem, layout: str) -> dict[str, np.ndarray]:
+  """Logits, input gradient, mean training loss and its gradient's norm, under our noise."""
+  gfz = from_ours(problem.params, FORMATS[layout])
+  x, labels = to_torch(problem.x), torch.tensor(problem.labels).long()
+  keys = example_keys(problem.seed, problem.indices)
+  noise = our_noise(keys, CLASSES, problem.num_samples)
+  with torch.inference_mode():
+    logits = gfz.logits(x, noise).numpy()
+  gradient = margin_gradient(gfz, x, labels[: problem.num_images], noise).numpy()
+
+  batch = problem.train_batch
+  gfz.requires_grad_(True)
+  images = to_torch(problem.images[:batch]).float() / 255
+  loss = gfz.loss(images, labels[:batch], our_noise(training_keys(problem), 1, 1))
+  grads = torch.autograd.grad(loss, list(gfz.parameters()))
+  norm = torch.sqrt(sum(grad.square().sum() for grad in grads))
+  return {
+    "logits": logits,
+    "input gradient": gradient.transpose(0, 2, 3, 1),
+    "training loss": loss.detach().numpy(),
+    "norm of the parameters' gradient": norm.numpy(),
+  }
+
+
+def contenders(problem: Problem) -> dict[str, list[Contender]]:
+  """PyTorch's contenders by task: both memory formats, several batch sizes."""
+  found: dict[str, list[Contender]] = {task: [] for task in TASKS}
+  x, labels = to_torch(problem.x), torch.tensor(problem.labels).long()
+  for layout, memory_format in FORMATS.items():
+    gfz = from_ours(problem.params, memory_format)
+    for size in problem.batches:
+      slices = pieces(problem.num_images, size)
+      shape = (size, CLASSES, problem.num_samples, LATENT)
+
+      def predict(i: int, gfz: GFZ = gfz, slices: list = slices, shape: tuple = shape) -> None:
+        with torch.inference_mode():
+          gfz.logits(x[slices[i]], torch.randn(shape))
+
+      def gradient(i: int, gfz: GFZ = gfz, slices: list = slices, shape: tuple = shape) -> None:
+        margin_gradient(gfz, x[slices[i]], labels[slices[i]], torch.randn(shape))
+
+      variant = f"batches of {size}, {layout}"
+      found["prediction"].append(Contender(variant, predict, len(slices)))
+      found["input gradient"].append(Contender(variant, gradient, len(slices)))
+    step = training_step(problem, from_ours(problem.params, memory_format))
+    variant = f"batch of {problem.train_batch}, {layout}"
+    found["training step"].append(Contender(variant, step))
+  return found
+
+
+def training_step(problem: Problem, gfz: GFZ) -> Callable[[int], None]:
+  """Gather, noise, gradient, fused Adam."""
+  gfz.requires_grad_(True)
+  adam = torch.optim.Adam(gfz.parameters(), lr=LEARNING_RATE, fused=True)
+  images, labels = to_torch(problem.images), torch.tensor(problem.labels).long()
+  positions = torch.arange(problem.train_batch)
+
+  def batch(i: int) -> None:
+    del i
+    x = images[positions].float() / 255
+    loss = gfz.loss(x, labels[positions], torch.randn(len(x), 1, 1, LATENT))
+    adam.zero_grad(set_to_none=True)
+    loss.backward()
+    adam.step()
+
+  return batch
+
+
+def matmul(size: int) -> Callable[[int], None]:
+  """One large float32 matrix product."""
+  a = torch.tensor(np.random.default_rng(0).standard_normal((size, size), np.float32))
+
+  def batch(i: int) -> None:
+    del i
+    with torch.inference_mode():
+      torch.mm(a, a)
+
+  return batch
