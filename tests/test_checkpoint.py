@@ -1,3 +1,4 @@
+import time
 import warnings
 
 import jax
@@ -126,6 +127,9 @@ def test_a_reader_leaves_a_save_in_progress_alone(tmp_path):
   reader.close()
   assert unfinished.is_dir()
   checkpoint.open_manager(tmp_path).close()
+  deadline = time.monotonic() + 30
+  while unfinished.exists() and time.monotonic() < deadline:  # Orbax deletes in the background
+    time.sleep(0.05)
   assert not unfinished.exists()  # the next training clears it away
 
 
