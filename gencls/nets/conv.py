@@ -154,7 +154,7 @@ _conv_transpose.defvjp(_conv_transpose_fwd, _conv_transpose_bwd)
 
 def _forward(x: Array, kernel: Array, stride: int) -> Array:
   plain = partial(_plain_forward, stride=stride)
-  if stride == 1 or min(kernel.shape[2:]) < conv_cpu.MIN_CHANNELS:
+  if stride == 1:
     return plain(x, kernel)
   fast = partial(conv_cpu.forward, stride=stride)
   return lax.platform_dependent(x, kernel, cpu=fast, default=plain)
@@ -164,15 +164,13 @@ def _input_grad(g: Array, kernel: Array, stride: int, shape: tuple[int, int]) ->
   plain = partial(_plain_input_grad, stride=stride, shape=shape)
   if stride == 1:
     return plain(g, kernel)
-  few = kernel.shape[2] <= conv_cpu.MAX_CHANNELS_COL2IM
-  form = conv_cpu.input_grad_col2im if few else conv_cpu.input_grad
-  fast = partial(form, stride=stride, shape=shape)
+  fast = partial(conv_cpu.input_grad, stride=stride, shape=shape)
   return lax.platform_dependent(g, kernel, cpu=fast, default=plain)
 
 
 def _kernel_grad(x: Array, g: Array, kernel_size: tuple[int, ...], stride: int) -> Array:
   plain = partial(_plain_kernel_grad, kernel_size=kernel_size, stride=stride)
-  if stride == 1 or min(x.shape[3], g.shape[3]) < conv_cpu.MIN_CHANNELS:
+  if stride == 1:
     return plain(x, g)
   fast = partial(conv_cpu.kernel_grad, kernel_size=kernel_size, stride=stride)
   return lax.platform_dependent(x, g, cpu=fast, default=plain)

@@ -18,10 +18,8 @@ from jax import lax
 
 from gencls.types import Array
 
-# Below this many channels on either side the gathers cost more than the products gain.
-MIN_CHANNELS = 32
-# Up to this many output channels the input gradient gathers nothing: one product, shifted adds.
-MAX_CHANNELS_COL2IM = 8
+# Up to this many channels I every tap is gathered or shifted: patches cost less than the products.
+FEW_CHANNELS = 8
 
 
 def taps_by_phase(size: int, kernel: int, stride: int) -> list[list[tuple[int, int]]]:
@@ -35,13 +33,16 @@ def taps_by_phase(size: int, kernel: int, stride: int) -> list[list[tuple[int, i
 
 def forward(x: Array, kernel: Array, stride: int) -> Array:
   """SAME convolution; x [B, H, W, I], kernel [kh, kw, I, O] -> [B, h, w, O]."""
-  kh, kw, channels, _ = kernel.shape
+  kh, kw, channels, features = kernel.shape
+  if channels <= FEW_CHANNELS:
+    columns = kernel.swapaxes(0, 1).reshape(-1, features)
+    return jnp.tensordot(_patches(x, (kh, kw), stride), columns, 1)
   w = -(-x.shape[2] // stride)
   terms = []
   for q, taps in enumerate(taps_by_phase(x.shape[2], kw, stride)):
     if not taps:
       continue
-    rows = _gather_rows(x[:, :, q::stride], kh, stride)
+    rows = _gather(x[:, :, q::stride], 1, kh, stride)
     columns = jnp.concatenate([kernel[:, b] for b, _ in taps], axis=-1)
     out = jnp.tensordot(rows, columns.reshape(kh * channels, -1), 1)
     parts = jnp.split(out, len(taps), axis=-1)
@@ -53,11 +54,15 @@ def kernel_grad(x: Array, g: Array, kernel_size: tuple[int, ...], stride: int) -
   """Gradient of `forward` in its kernel; g [B, h, w, O] -> [kh, kw, I, O]."""
   kh, kw = kernel_size
   channels, features = x.shape[3], g.shape[3]
+  if channels <= FEW_CHANNELS:
+    patches = _patches(x, kernel_size, stride)
+    grad = patches.reshape(-1, patches.shape[-1]).T @ g.reshape(-1, features)
+    return grad.reshape(kw, kh, channels, features).swapaxes(0, 1)
   columns: list[Array] = [jnp.zeros((kh, channels, features), g.dtype)] * kw
   for q, taps in enumerate(taps_by_phase(x.shape[2], kw, stride)):
     if not taps:
       continue
-    rows = _gather_rows(x[:, :, q::stride], kh, stride)
+    rows = _gather(x[:, :, q::stride], 1, kh, stride)
     shifted = jnp.concatenate([_shift(g, -t, 2, rows.shape[2]) for _, t in taps], axis=-1)
     # Flat and transposed: XLA:CPU reads the factors in place, which it does not with tensordot.
     grad = rows.reshape(-1, kh * channels).T @ shifted.reshape(-1, len(taps) * features)
@@ -70,6 +75,8 @@ def kernel_grad(x: Array, g: Array, kernel_size: tuple[int, ...], stride: int) -
 def input_grad(g: Array, kernel: Array, stride: int, shape: tuple[int, int]) -> Array:
   """Gradient of `forward` in x, spatial sizes `shape`; g [B, h, w, O] -> [B, *shape, I]."""
   kh, kw, channels, features = kernel.shape
+  if channels <= FEW_CHANNELS:
+    return _input_grad_col2im(g, kernel, stride, shape)
   terms = []
   for p, taps in enumerate(taps_by_phase(shape[0], kh, stride)):
     if not taps:
@@ -88,7 +95,7 @@ def input_grad(g: Array, kernel: Array, stride: int, shape: tuple[int, int]) -> 
   return _sum(terms)
 
 
-def input_grad_col2im(g: Array, kernel: Array, stride: int, shape: tuple[int, int]) -> Array:
+def _input_grad_col2im(g: Array, kernel: Array, stride: int, shape: tuple[int, int]) -> Array:
   """`input_grad` with every tap an output column, for a few channels I."""
   kh, kw = kernel.shape[:2]
   weights = kernel.transpose(3, 0, 1, 2).reshape(kernel.shape[3], -1)
@@ -107,18 +114,26 @@ def input_grad_col2im(g: Array, kernel: Array, stride: int, shape: tuple[int, in
   return _sum(terms)
 
 
-def _gather_rows(x: Array, kh: int, stride: int) -> Array:
-  """[B, H, m, I] -> [B, h, m, kh * I]: the rows that each output row reads."""
-  height, channels = x.shape[1:4:2]
-  h = -(-height // stride)
+def _patches(x: Array, kernel_size: tuple[int, ...], stride: int) -> Array:
+  """[B, H, W, I] -> [B, h, w, kw * kh * I]: all pixels that an output reads (im2col)."""
+  return _gather(_gather(x, 1, kernel_size[0], stride), 2, kernel_size[1], stride)
+
+
+def _gather(x: Array, axis: int, kernel: int, stride: int) -> Array:
+  """Joins to the channels what each output reads along one axis, [..., kernel * I] tap by tap."""
+  size, channels = x.shape[axis], x.shape[3]
+  out = -(-size // stride)
   terms = []
-  for p, taps in enumerate(taps_by_phase(height, kh, stride)):
-    phase = x[:, p::stride]
+  for p, taps in enumerate(taps_by_phase(size, kernel, stride)):
+    phase = lax.slice_in_dim(x, p, None, stride, axis) if p < size else None
     for a, t in taps:
+      if phase is None:
+        continue
       # A sum of zero-padded pieces fuses into one loop; a concatenation of slices does not.
-      place = (a * channels, (kh - 1 - a) * channels, 0)
-      rows = (-t, h + t - phase.shape[1], 0)
-      terms.append(_pad(phase, ((0, 0, 0), rows, (0, 0, 0), place)))
+      pads = [(0, 0, 0)] * 4
+      pads[axis] = (-t, out + t - phase.shape[axis], 0)
+      pads[3] = (a * channels, (kernel - 1 - a) * channels, 0)
+      terms.append(_pad(phase, pads))
   return _sum(terms)
 
 
