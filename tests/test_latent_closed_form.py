@@ -60,6 +60,7 @@ def linear_model(name, num_samples, latent_size=LATENTS):
     kl_warmup_steps=0,
     max_rows=10**6,
     fast_rows=10**6,
+    kept_rows=10**6,
   )
 
 

@@ -8,6 +8,7 @@ References:
 """
 
 import functools
+import math
 import sys
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,8 @@ from gencls.types import Classifier
 # Peak bytes of one decoder row, its input gradient and work space included, per byte of its
 # activations. Checked with XLA's memory analysis (tests/test_models.py).
 PEAK_FACTOR = 12.0
+# Bytes that a gradient keeps of a row between its two passes, copies included, per byte of them.
+KEPT_FACTOR = 4.0
 
 # Rows at once in prediction where nothing is asked for: on CPU 100 decoder rows stay in the cache
 # and halve the time of an input gradient (benchmarks/layers.py); accelerators want all of them.
@@ -90,7 +93,10 @@ def deep_latent(
     latent_size=latent_size,
     num_classes=num_classes,
   )
-  floats = decoder.floats_per_row() if parents["x"] else 3 * hidden_size
+  hidden = 3 * hidden_size  # of the small networks, where there are any
+  floats = decoder.floats_per_row() if parents["x"] else hidden
+  kept = math.prod(image_shape) + latent_size + (hidden if parents["y"] else 0)
+  budget = memory_budget_gib * 2**30 / 4  # floats
   model = latent.Model(
     parents=parents,
     networks=networks,
@@ -102,7 +108,8 @@ def deep_latent(
     num_samples=num_samples,
     train_samples=train_samples,
     kl_warmup_steps=kl_warmup_steps,
-    max_rows=int(memory_budget_gib * 2**30 / (4 * floats * PEAK_FACTOR)),
+    max_rows=int(budget / (floats * PEAK_FACTOR)),
+    kept_rows=int(budget / (kept * KEPT_FACTOR if parents["x"] else floats * PEAK_FACTOR)),
     fast_rows=max_rows,
   )
   classifier = latent.classifier(model)

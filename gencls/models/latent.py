@@ -27,6 +27,7 @@ from gencls.keys import fold
 from gencls.models.chunks import map_rows
 from gencls.models.factorisations import Parents
 from gencls.models.likelihoods import Likelihood, floored_log_scale
+from gencls.models.row_gradients import row_gradients
 from gencls.types import Array, Classifier, Key, Keys, Loss, Params
 
 
@@ -57,6 +58,7 @@ class Model(NamedTuple):
   kl_warmup_steps: int  # over which the objective's KL weight grows from 0 to 1
   max_rows: int  # rows of z whose activations fit the memory budget
   fast_rows: int  # the same, by speed: used in prediction
+  kept_rows: int  # rows of which a gradient in x may be kept, not computed again
 
 
 def classifier(model: Model) -> Classifier:
@@ -112,8 +114,16 @@ def log_joint(model: Model, params: Params, per_image: dict, z: Array) -> dict[s
     log_prior = jnp.log(jnp.asarray(model.class_prior, jnp.float32))
     logp["y"] = jnp.sum(y * log_prior[None, None, None], axis=-1)
   if model.parents["x"]:  # p_D(x) of a discriminative model is dropped: the same for every class
-    output = apply(model, "heads", "x", params, inputs("x"), keys)
-    logp["x"] = model.likelihood.log_prob(params["likelihood"], per_image["x"], output)
+
+    def log_p_x(rest: tuple[Params, Array], x: Array, z: Array) -> Array:
+      params, y = rest
+      values = {"y": y, "z": z}
+      output = apply(model, "heads", "x", params, [values[p] for p in model.parents["x"]], keys)
+      return model.likelihood.log_prob(params["likelihood"], x, output)
+
+    # Dropout means training, whose gradient is in the parameters.
+    f = row_gradients(log_p_x) if keys is None else log_p_x
+    logp["x"] = f((params, y), per_image["x"], z)
   return {node: jnp.broadcast_to(value, z.shape[:3]) for node, value in logp.items()}
 
 
@@ -171,7 +181,7 @@ def log_weights(
     per_image,
     z,
     max_rows=model.max_rows if training else min(model.max_rows, model.fast_rows),
-    remat=math.prod(z.shape[:3]) > model.max_rows,
+    remat=math.prod(z.shape[:3]) > (model.max_rows if training else model.kept_rows),
   )
   return logp | {"q": log_q}
 
