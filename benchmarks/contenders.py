@@ -140,11 +140,14 @@ def ours(problem: Problem) -> dict[str, list[Contender]]:
 
     predictions.append(Contender(f"batches of {size}", predict, len(queries)))
     gradients.append(Contender(f"batches of {size}", gradient, len(queries)))
-  training = Contender(f"batch of {problem.train_batch}", our_training_step(problem))
-  return dict(zip(TASKS, (predictions, gradients, [training]), strict=True))
+  name, part = f"batch of {problem.train_batch}", problem.train_batch // 4
+  training = [Contender(name, our_training_step(problem, None))]
+  if problem.train_batch % 4 == 0:
+    training.append(Contender(f"{name}, micro-batches of {part}", our_training_step(problem, part)))
+  return dict(zip(TASKS, (predictions, gradients, training), strict=True))
 
 
-def our_training_step(problem: Problem) -> Callable[[int], None]:
+def our_training_step(problem: Problem, micro_batch_size: int | None) -> Callable[[int], None]:
   """A step as `train.py` makes it: gather, noise, gradient, Adam, metrics; the state is donated."""
   adam = optimizer.build(learning_rate=LEARNING_RATE)
   names = metric_names(problem.classifier, problem.params, problem.images.shape[1:])
@@ -157,6 +160,7 @@ def our_training_step(problem: Problem) -> Callable[[int], None]:
       seed=problem.seed,
       steps_per_epoch=1,
       ema_decay=None,
+      micro_batch_size=micro_batch_size,
     ),
     donate_argnums=(0, 1),
   )

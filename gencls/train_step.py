@@ -1,5 +1,6 @@
 """One training step, a pure function of what lies on the device."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from gencls.data import to_float
 from gencls.keys import example_keys, fold, purpose_key
 from gencls.logs import metric_name
 from gencls.names import unknown_name
-from gencls.types import Array, Classifier, Key, Params
+from gencls.types import Array, Classifier, Key, Keys, Params
 
 
 class TrainState(NamedTuple):
@@ -109,6 +110,7 @@ def train_step(
   seed: int,
   steps_per_epoch: int,
   ema_decay: float | None,
+  micro_batch_size: int | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
   """One step down the gradient of the batch's mean loss.
 
@@ -122,6 +124,8 @@ def train_step(
     seed: of the run.
     steps_per_epoch: an example draws new noise each time it comes up, once an epoch.
     ema_decay: of the moving average of the parameters, or None.
+    micro_batch_size: examples whose gradient is computed at once, a divisor of B; None: all. The
+      mean is the same but for rounding; dropout masks and noise belong to the examples.
 
   Returns:
     The state after the step, and metric -> batch mean (scalars): every loss term, "grad_norm" and
@@ -129,11 +133,12 @@ def train_step(
   """
   keys = fold(example_keys(seed, indices, "train"), state.step // steps_per_epoch)
 
-  def mean_loss(params: Params) -> tuple[Array, Any]:
+  def mean_loss(params: Params, keys: Keys, x: Array, y: Array) -> tuple[Array, Any]:
     loss = classifier.loss(params, keys, x, y, state.step)
     return jnp.mean(loss.total), (jax.tree.map(jnp.mean, loss.terms), loss.updates)
 
-  (loss, (terms, updates)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+  gradient = functools.partial(jax.value_and_grad(mean_loss, has_aux=True), state.params)
+  (loss, (terms, updates)), grads = mean_over_parts(gradient, (keys, x, y), micro_batch_size)
   steps, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = merge_updates(optax.apply_updates(state.params, steps), updates)
   ema = state.ema
@@ -143,6 +148,32 @@ def train_step(
     ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
   metrics = {**terms, "grad_norm": optax.tree.norm(grads), "loss": loss}
   return TrainState(state.step + 1, params, ema, opt_state), metrics
+
+
+def mean_over_parts(f: Callable[..., Any], batch: tuple[Array, ...], size: int | None) -> Any:
+  """The mean of f over parts of a batch, one part after the other.
+
+  Part i has the examples i, i + n, i + 2n, ...: each device gives its share of every part.
+
+  Args:
+    f: maps arrays [size, ...] to a pytree of means over the part.
+    batch: arrays [B, ...].
+    size: examples in a part, a divisor of B; None: f of the whole batch.
+
+  Returns:
+    What f returns.
+  """
+  parts = 1 if size is None else len(batch[0]) // size
+  if parts == 1:
+    return f(*batch)
+  split = [jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0) for leaf in batch]
+  add = lambda total, part: (jax.tree.map(jnp.add, total, f(*part)), None)  # noqa: E731
+  zeros = jax.tree.map(
+    lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+    jax.eval_shape(f, *(leaf[0] for leaf in split)),
+  )
+  total, _ = jax.lax.scan(add, zeros, split)
+  return jax.tree.map(lambda leaf: leaf / parts, total)
 
 
 def metric_names(

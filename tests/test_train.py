@@ -1,6 +1,7 @@
 import contextlib
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,6 +154,8 @@ def test_a_stuck_decoder_stops_and_names_its_rung(tmp_path):
     ({"schedule": "cosin"}, "did you mean 'cosine'"),
     ({"learning_rate": -1.0}, "learning_rate must be > 0"),
     ({"ema_decay": 1.0}, "ema_decay must be in"),
+    ({"micro_batch_size": 0}, "train.micro_batch_size must be a positive"),
+    ({"micro_batch_size": 7}, "train.micro_batch_size must divide train.batch_size"),
     ({"grad_clip": 0.0}, "grad_clip must be > 0"),
     ({"keep": 0}, "keep must be >= 1"),
   ],
@@ -191,6 +194,18 @@ def test_noise_is_new_each_epoch_and_follows_the_example():
   assert not np.any(np.all(first == next_epoch, axis=-1))
   expected = fold(example_keys(0, indices, "train"), 1)
   np.testing.assert_array_equal(next_epoch, jax.random.key_data(expected))
+
+
+def test_micro_batches_change_no_step():
+  classifier, data = toy.classifier(), toy.dataset(6)
+  x, y = jnp.asarray(data.images / 255.0, jnp.float32), data.labels
+  tx = optimizer.build(learning_rate=0.1)
+  state = initial_state(classifier, tx, jax.random.key(0), x, y, ema=False)
+  whole, metrics = one_step(state, data.indices, x, y, classifier)
+  for size in (1, 2, 3):
+    parts, means = one_step(state, data.indices, x, y, classifier, micro_batch_size=size)
+    chex.assert_trees_all_close(parts.params, whole.params, rtol=1e-5)
+    chex.assert_trees_all_close(means, metrics, rtol=1e-5)
 
 
 def test_the_step_is_adam_on_the_mean_loss():
