@@ -140,10 +140,13 @@ def ours(problem: Problem) -> dict[str, list[Contender]]:
 
     predictions.append(Contender(f"batches of {size}", predict, len(queries)))
     gradients.append(Contender(f"batches of {size}", gradient, len(queries)))
-  name, part = f"batch of {problem.train_batch}", problem.train_batch // 4
+  name = f"batch of {problem.train_batch}"
   training = [Contender(name, our_training_step(problem, None))]
-  if problem.train_batch % 4 == 0:
-    training.append(Contender(f"{name}, micro-batches of {part}", our_training_step(problem, part)))
+  for parts in (2, 4):
+    size, rest = divmod(problem.train_batch, parts)
+    if rest == 0:
+      step = our_training_step(problem, size)
+      training.append(Contender(f"{name}, micro-batches of {size}", step))
   return dict(zip(TASKS, (predictions, gradients, training), strict=True))
 
 
