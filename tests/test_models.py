@@ -29,7 +29,16 @@ HYPERPARAMETERS = {
   "cvae": {"latent_size": 3, "hidden_sizes": (16,), "num_samples": 5},
   "cnn": {"hidden_size": 16, "channels": (4, 4)},
 }
+
+
+def slow(name):
+  """A parameter that waits for `make test-all`."""
+  return pytest.param(name, marks=pytest.mark.slow)
+
+
 ALL = sorted(models.REGISTRY)
+# One of each kind on every run, their siblings with the slow tests: decoder, no decoder, neither.
+FEW = [name if name in ("gfz", "dfx", "cvae", "cnn") else slow(name) for name in ALL]
 
 
 def build(name, **changes):
@@ -70,7 +79,7 @@ def test_contract(name):
   assert (classifier.sample is None) == (name in ("dfx", "dbx", "cnn"))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", FEW)
 def test_batches_do_not_matter(name):
   classifier, params, keys, x, _ = problem(name)
   logits = jax.jit(classifier.logits)
@@ -84,7 +93,7 @@ def test_batches_do_not_matter(name):
     np.testing.assert_allclose(eager, whole, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", FEW)
 def test_gradients_are_finite_at_extreme_inputs(name):
   classifier, params, keys, x, y = problem(name)
   slope = jax.jit(jax.grad(lambda x: classifier.logits(params, keys, x).sum()))
@@ -323,7 +332,7 @@ def _flops(f, *args):
   return jax.jit(f).lower(*args).compile().cost_analysis()["flops"]
 
 
-@pytest.mark.parametrize("name", ["gfz", "dfx"])
+@pytest.mark.parametrize("name", [slow("gfz"), "dfx"])
 def test_nothing_is_computed_twice(name):
   """Logits and their gradient cost at most 1.1 times their pieces, compiled alone."""
   batch, k, hidden, latents = 4, 6, 64, 16
