@@ -143,7 +143,8 @@ def claim(
     What config.json now holds: the older record where the configs agree.
 
   Raises:
-    ValueError: if the folder's config differs and `override` is False; names the fields.
+    ValueError: if `override` is False and the folder's config differs, which names the fields, or
+      it has checkpoints without one.
   """
   record = json.loads(json.dumps(record, allow_nan=False))
   if (Path(workdir) / "config.json").is_file():
@@ -157,6 +158,12 @@ def claim(
         f"{'; '.join(found)}. Use another --workdir, or --override_config to continue that run "
         "with these values"
       )
+  elif not override and any(Path(workdir).glob("checkpoints/*")):
+    raise ValueError(
+      f"{str(workdir)!r} has checkpoints but no config.json, which says what they are of. Use "
+      "another --workdir, put the file back, or pass --override_config to continue that run with "
+      "this config"
+    )
   if jax.process_index() == 0:
     atomic_write(Path(workdir) / "config.json", to_json(record))
   return record

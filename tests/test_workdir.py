@@ -33,6 +33,14 @@ def test_another_config_is_refused_unless_told(tmp_path):
   assert workdir.read_config(tmp_path)["config"]["train"]["epochs"] == 3
 
 
+def test_checkpoints_of_an_unknown_config_are_refused_unless_told(tmp_path):
+  (tmp_path / "checkpoints" / "100").mkdir(parents=True)
+  with pytest.raises(ValueError, match=r"has checkpoints but no config.json"):
+    workdir.claim(tmp_path, RECORD)
+  workdir.claim(tmp_path, RECORD, override=True)
+  assert workdir.read_config(tmp_path) == RECORD
+
+
 def test_tuples_equal_the_lists_json_makes_of_them(tmp_path):
   workdir.claim(tmp_path, {"config": {"channels": (64, 64)}})
   workdir.claim(tmp_path, {"config": {"channels": (64, 64)}})
