@@ -2,11 +2,11 @@
 
     python benchmarks/throughput.py            # about 3 minutes on 2 quiet cores
 
-Each framework first chooses its fastest variant of each task (batch sizes; PyTorch also its
-memory format), then both take turns. Writes docs/results/throughput.json and the table made from
-it, throughput.md. Without PyTorch (benchmarks/requirements.in), or where JAX runs on an accelerator
-(the peer is the CPU build), only our side is timed. Where the two disagree about logits, gradients
-or losses nothing is timed.
+Each framework first chooses its fastest variant of each task (batch sizes; ours also its
+micro-batches in training, PyTorch its memory format), then both take turns. Writes
+docs/results/throughput.json and the table made from it, throughput.md. Without PyTorch
+(benchmarks/requirements.in), or where JAX runs on an accelerator (the peer is the CPU build), only
+our side is timed. Where the two disagree about logits, gradients or losses nothing is timed.
 """
 
 import argparse

@@ -67,3 +67,26 @@ def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
       f"{name} must be a positive multiple of the number of devices ({mesh.size}), "
       f"got {batch_size}: use for instance {below}"
     )
+
+
+def part_size(batch_size: int, limit: int, mesh: Mesh) -> int:
+  """The largest equal parts of a batch that the mesh can split evenly.
+
+  Args:
+    batch_size: examples in the global batch, a multiple of the number of devices.
+    limit: most examples in a part.
+    mesh: from `data_mesh`.
+
+  Returns:
+    A divisor of `batch_size`, at most `limit`.
+
+  Raises:
+    ValueError: if `limit` is below the number of devices.
+  """
+  sizes = range(mesh.size, min(limit, batch_size) + 1, mesh.size)
+  fitting = [size for size in sizes if batch_size % size == 0]
+  if not fitting:
+    raise ValueError(
+      f"train.micro_batch_size must be at least the number of devices ({mesh.size}), got {limit}"
+    )
+  return fitting[-1]

@@ -145,8 +145,9 @@ def train(
     weight_decay: >= 0.
     grad_clip: largest gradient norm, or None.
     ema_decay: of a moving average of the parameters, which is then what is evaluated; or None.
-    micro_batch_size: examples whose gradient is computed at once, over all devices: less memory,
-      and on CPU faster where convolutions rule; None: the whole batch.
+    micro_batch_size: most examples whose gradient is computed at once, over all devices: less
+      memory, and on CPU faster where convolutions rule; None: the whole batch. The largest number
+      that divides the batch evenly is used.
     early_stop_patience: stop after so many validations without a better accuracy; None: never.
     log_every: steps between two rows.
     validate_every: steps between two validations, each followed by a checkpoint; None: an epoch.
@@ -176,12 +177,7 @@ def train(
   mesh = sharding.data_mesh()
   sharding.check_batch_size("train.batch_size", batch_size, mesh)
   if micro_batch_size is not None:
-    sharding.check_batch_size("train.micro_batch_size", micro_batch_size, mesh)
-    if batch_size % micro_batch_size:
-      raise ValueError(
-        f"train.micro_batch_size must divide train.batch_size ({batch_size}), "
-        f"got {micro_batch_size}"
-      )
+    micro_batch_size = sharding.part_size(batch_size, micro_batch_size, mesh)
   num_examples = len(train_data.labels)
   steps_per_epoch, total_steps = num_steps(
     num_examples, batch_size=batch_size, num_epochs=num_epochs, max_steps=max_steps

@@ -26,7 +26,9 @@ class Loss(NamedTuple):
 
   total: Array  # [B] float32
   terms: dict[str, Array]  # name -> [B] float32, nats unless the name says otherwise
-  updates: Any = {}  # new values of leaves that the gradient does not train, or {}  # noqa: RUF012
+  # New values of leaves that the gradient does not train, or {}. Means over the batch, as moving
+  # statistics are: micro-batches are averaged.
+  updates: Any = {}  # noqa: RUF012
 
 
 class Classifier(NamedTuple):

@@ -109,6 +109,11 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
   return [] if old == new else [f"{prefix.rstrip('.')}: {old!r} -> {new!r}"]
 
 
+def _data(record: dict[str, Any]) -> dict[str, Any]:
+  statement = {k: v for k, v in record.get("data", {}).items() if k != "source"}
+  return {"data": statement, "class_prior": record.get("class_prior")}
+
+
 def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   """Everything in a run's config.json: "config", "data", "class_prior", "versions", ...
 
@@ -150,6 +155,8 @@ def claim(
   if (Path(workdir) / "config.json").is_file():
     old = read_config(workdir)
     found = differences(old["config"], record["config"])
+    # The same config on other data is another run; where the data came from may differ.
+    found += differences(_data(old), _data(record))
     if not found:
       return old
     if not override:

@@ -12,7 +12,7 @@ from jax import lax
 
 from gencls.nets.conv import Conv, ConvTranspose, conv2d, conv2d_transpose
 
-# size, channels in, channels out, kernel, stride. Both sides of each threshold of `conv_cpu`.
+# size, channels in, channels out, kernel, stride. Both sides of `conv_cpu.FEW_CHANNELS`.
 CASES = [
   (28, 1, 64, (5, 5), 2),
   (14, 64, 64, (5, 5), 2),
@@ -21,6 +21,13 @@ CASES = [
   (4, 32, 32, (5, 5), 2),
   ((7, 10), 32, 33, (3, 4), 3),
   ((5, 6), 16, 32, (1, 3), 2),  # a kernel smaller than the stride leaves phases without taps
+  (8, 3, 5, (5, 5), 2),
+  ((7, 10), 3, 4, (3, 4), 3),
+  ((5, 6), 2, 3, (1, 3), 2),
+  (6, 8, 4, (5, 5), 2),
+  (6, 9, 4, (5, 5), 2),
+  (1, 16, 8, (5, 5), 2),  # an axis of size 1 has one phase
+  ((1, 4), 3, 3, (5, 5), 2),
   (6, 4, 8, (3, 3), 1),
 ]
 

@@ -1,5 +1,8 @@
 import contextlib
 import json
+import os
+import subprocess
+import sys
 
 import chex
 import jax
@@ -9,7 +12,7 @@ import pytest
 import toy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gencls import checkpoint, loop, optimizer, train
+from gencls import checkpoint, loop, optimizer, sharding, train
 from gencls.keys import example_keys, fold
 from gencls.logs import read_metrics
 from gencls.rungs import StuckError
@@ -154,8 +157,7 @@ def test_a_stuck_decoder_stops_and_names_its_rung(tmp_path):
     ({"schedule": "cosin"}, "did you mean 'cosine'"),
     ({"learning_rate": -1.0}, "learning_rate must be > 0"),
     ({"ema_decay": 1.0}, "ema_decay must be in"),
-    ({"micro_batch_size": 0}, "train.micro_batch_size must be a positive"),
-    ({"micro_batch_size": 7}, "train.micro_batch_size must divide train.batch_size"),
+    ({"micro_batch_size": 0}, "train.micro_batch_size must be at least the number of devices"),
     ({"grad_clip": 0.0}, "grad_clip must be > 0"),
     ({"keep": 0}, "keep must be >= 1"),
   ],
@@ -171,6 +173,36 @@ def one_step(state, indices, x, y, classifier, **changes):
     state, x, y, indices, classifier=classifier, optimizer=optimizer.build(learning_rate=0.1),
     **(settings | changes),
   )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_micro_batches_stay_on_their_devices():
+  code = """
+import jax, jax.numpy as jnp, numpy as np
+from gencls import sharding
+from gencls.keys import example_keys
+from gencls.train_step import mean_over_parts
+x, w = np.random.default_rng(0).random((16, 6), np.float32), np.ones((6, 3), np.float32)
+@jax.jit
+def step(w, x, indices):
+  def loss(w, keys, x):
+    noise = jax.vmap(lambda key: jax.random.normal(key, (6,)))(keys)
+    return jnp.mean(jnp.tanh((x + noise) @ w))
+  keys = example_keys(0, indices, "train")
+  return mean_over_parts(lambda *a: jax.value_and_grad(loss)(w, *a), (keys, x), 4)
+mesh = sharding.data_mesh()
+assert mesh.size == 4
+one = jax.tree.leaves(step(w, x, np.arange(16)))
+args = (sharding.put(w, sharding.replicated(mesh)), *sharding.put((x, np.arange(16)), sharding.split(mesh)))
+assert "all-gather" not in step.lower(*args).compile().as_text()
+for a, b in zip(one, jax.tree.leaves(step(*args)), strict=True):
+  np.testing.assert_allclose(a, b, rtol=1e-5)
+"""  # noqa: E501
+  env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+  done = subprocess.run(
+    [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stderr
 
 
 def test_noise_is_new_each_epoch_and_follows_the_example():
@@ -194,6 +226,17 @@ def test_noise_is_new_each_epoch_and_follows_the_example():
   assert not np.any(np.all(first == next_epoch, axis=-1))
   expected = fold(example_keys(0, indices, "train"), 1)
   np.testing.assert_array_equal(next_epoch, jax.random.key_data(expected))
+
+
+def test_micro_batches_are_the_largest_that_fit():
+  def mesh(devices):
+    return jax.sharding.AbstractMesh((devices,), (sharding.AXIS,))
+
+  found = [sharding.part_size(50, 25, mesh(n)) for n in (1, 2, 5, 25)]
+  assert found == [25, 10, 25, 25]
+  assert sharding.part_size(64, 25, mesh(1)) == 16
+  with pytest.raises(ValueError, match="at least the number of devices"):
+    sharding.part_size(52, 25, mesh(26))
 
 
 def test_micro_batches_change_no_step():

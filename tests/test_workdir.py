@@ -33,6 +33,14 @@ def test_another_config_is_refused_unless_told(tmp_path):
   assert workdir.read_config(tmp_path)["config"]["train"]["epochs"] == 3
 
 
+def test_the_same_config_on_other_data_is_refused(tmp_path):
+  data = {"source": "idx files in a", "num_train": 55000}
+  workdir.claim(tmp_path, RECORD | {"data": data})
+  workdir.claim(tmp_path, RECORD | {"data": data | {"source": "tfds"}})
+  with pytest.raises(ValueError, match=r"data.num_train: 55000 -> 100"):
+    workdir.claim(tmp_path, RECORD | {"data": data | {"num_train": 100}})
+
+
 def test_checkpoints_of_an_unknown_config_are_refused_unless_told(tmp_path):
   (tmp_path / "checkpoints" / "100").mkdir(parents=True)
   with pytest.raises(ValueError, match=r"has checkpoints but no config.json"):

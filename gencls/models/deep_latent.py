@@ -25,6 +25,7 @@ from gencls.types import Classifier
 # activations. Checked with XLA's memory analysis (tests/test_models.py).
 PEAK_FACTOR = 12.0
 # Bytes that a gradient keeps of a row between its two passes, copies included, per byte of them.
+# Comes on top of the rows in work; both factors are generous.
 KEPT_FACTOR = 4.0
 
 # Rows at once in prediction where nothing is asked for: on CPU 100 decoder rows stay in the cache

@@ -90,7 +90,7 @@ def input_grad(g: Array, kernel: Array, stride: int, shape: tuple[int, int]) -> 
     for q, columns in enumerate(taps_by_phase(shape[1], kw, stride)):
       width = _phase_size(shape[1], q, stride)
       shifted = [_shift(parts[b], -t, 2, width) for b, t in columns]
-      if shifted:
+      if shifted and shifted[0].size:  # an axis of size 1 has no second phase
         terms.append(_scatter(_sum(shifted), (p, q), stride, shape))
   return _sum(terms)
 
@@ -109,7 +109,7 @@ def _input_grad_col2im(g: Array, kernel: Array, stride: int, shape: tuple[int, i
         for a, t in rows
         for b, u in columns
       ]
-      if shifted:
+      if shifted and shifted[0].size:  # an axis of size 1 has no second phase
         terms.append(_scatter(_sum(shifted), (p, q), stride, shape))
   return _sum(terms)
 
