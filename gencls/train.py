@@ -1,6 +1,7 @@
 """Training: from a classifier, data and settings to checkpoints in a work directory."""
 
 import functools
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from gencls.train_step import (
 )
 from gencls.types import Array, Classifier
 from gencls.validation import make_validator
+from gencls.workdir import differences
 
 _LOG = logging.getLogger(__name__)
 
@@ -201,6 +203,9 @@ def train(
     restored = checkpoint.restore(manager, shapes, delete_broken=True)
     start, state, progress = restored.step, restored.state, Progress(**restored.progress)
     _LOG.info("continuing at step %d of %d", start, total_steps)
+    changed = differences(restored.config, json.loads(json.dumps(config or {})))
+    if changed:
+      _LOG.warning("the checkpoint was made with another config: %s", "; ".join(changed))
   else:
     first = next(batches(seed, num_examples, batch_size))
     state = _initial_state(

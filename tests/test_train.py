@@ -205,6 +205,14 @@ for a, b in zip(one, jax.tree.leaves(step(*args)), strict=True):
   assert done.returncode == 0, done.stderr
 
 
+def test_a_checkpoint_of_another_config_is_continued_with_a_warning(tmp_path, caplog):
+  run(tmp_path, config={"seed": 0}, max_steps=5)
+  run(tmp_path, config={"seed": 0}, max_steps=10)
+  assert "another config" not in caplog.text
+  run(tmp_path, config={"seed": 1}, max_steps=15)
+  assert "another config: seed: 0 -> 1" in caplog.text
+
+
 def test_noise_is_new_each_epoch_and_follows_the_example():
   seen = []
   classifier = toy.classifier()
