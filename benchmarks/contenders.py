@@ -140,17 +140,21 @@ def ours(problem: Problem) -> dict[str, list[Contender]]:
 
     predictions.append(Contender(f"batches of {size}", predict, len(queries)))
     gradients.append(Contender(f"batches of {size}", gradient, len(queries)))
-  name = f"batch of {problem.train_batch}"
-  training = [Contender(name, our_training_step(problem, None))]
-  for parts in (2, 4):
-    size, rest = divmod(problem.train_batch, parts)
-    if rest == 0:
-      step = our_training_step(problem, size)
-      training.append(Contender(f"{name}, micro-batches of {size}", step))
+  training = [
+    Contender(variant, our_training_step(problem, size))
+    for variant, size in training_variants(problem.train_batch)
+  ]
   return dict(zip(TASKS, (predictions, gradients, training), strict=True))
 
 
-def our_training_step(problem: Problem, micro_batch_size: int | None) -> Callable[[int], None]:
+def training_variants(batch: int) -> list[tuple[str, int]]:
+  """(name, micro-batch size): the whole batch, its halves and its quarters."""
+  sizes = [batch // parts for parts in (1, 2, 4) if batch % parts == 0]
+  suffix = {size: f", micro-batches of {size}" for size in sizes[1:]}
+  return [(f"batch of {batch}{suffix.get(size, '')}", size) for size in sizes]
+
+
+def our_training_step(problem: Problem, micro_batch_size: int) -> Callable[[int], None]:
   """A step as `train.py` makes it: gather, noise, gradient, Adam, metrics; the state is donated."""
   adam = optimizer.build(learning_rate=LEARNING_RATE)
   names = metric_names(problem.classifier, problem.params, problem.images.shape[1:])

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from arguments import positive
 
 import gencls
 from gencls import attacks, data, grading, runtime
@@ -242,17 +243,15 @@ def parse_args() -> argparse.Namespace:
   """The command line."""
   parser = argparse.ArgumentParser(description="foolbox against ours on a trained run")
   parser.add_argument("--workdir", required=True, help="of a trained run")
-  parser.add_argument("--num_images", type=int, default=50)
-  parser.add_argument("--num_samples", type=int, default=None, help="K; default: the run's")
-  parser.add_argument("--num_steps", type=int, default=NUM_STEPS, help="of PGD")
-  parser.add_argument("--batch_size", type=int, default=10, help="of our attacks and of grading")
+  parser.add_argument("--num_images", type=positive, default=50)
+  parser.add_argument("--num_samples", type=positive, default=None, help="K; default: the run's")
+  parser.add_argument("--num_steps", type=positive, default=NUM_STEPS, help="of PGD")
+  parser.add_argument(
+    "--batch_size", type=positive, default=10, help="of our attacks and of grading"
+  )
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
-  args = parser.parse_args()
-  for name in ("num_images", "num_steps", "batch_size"):
-    if getattr(args, name) < 1:
-      parser.error(f"--{name} must be >= 1, got {getattr(args, name)}")
-  return args
+  return parser.parse_args()
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/throughput.py            # about 3 minutes on 2 quiet cores
 
-Each framework first chooses its fastest variant of each task (batch sizes; ours also its
-micro-batches in training, PyTorch its memory format), then both take turns. Writes
+Each framework first chooses its fastest variant of each task (batch sizes, in
+training micro-batches; PyTorch also its memory format), then both take turns. Writes
 docs/results/throughput.json and the table made from it, throughput.md. Without PyTorch
 (benchmarks/requirements.in), or where JAX runs on an accelerator (the peer is the CPU build), only
 our side is timed. Where the two disagree about logits, gradients or losses nothing is timed.
@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import operations
+from arguments import positive
 from contenders import TASKS, Contender, Problem
 
 from gencls import models, runtime
@@ -304,17 +305,13 @@ def markdown(record: dict[str, Any]) -> str:
 def parse_args() -> argparse.Namespace:
   """The command line."""
   parser = argparse.ArgumentParser(description="times the GFZ beside PyTorch")
-  parser.add_argument("--num_images", type=int, default=100, help="of prediction and gradient")
-  parser.add_argument("--num_samples", type=int, default=10, help="K")
-  parser.add_argument("--train_batch", type=int, default=100)
-  parser.add_argument("--repeats", type=int, default=5)
+  parser.add_argument("--num_images", type=positive, default=100, help="of prediction and gradient")
+  parser.add_argument("--num_samples", type=positive, default=10, help="K")
+  parser.add_argument("--train_batch", type=positive, default=100)
+  parser.add_argument("--repeats", type=positive, default=5)
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
-  args = parser.parse_args()
-  for name in ("num_images", "num_samples", "train_batch", "repeats"):
-    if getattr(args, name) < 1:
-      parser.error(f"--{name} must be >= 1, got {getattr(args, name)}")
-  return args
+  return parser.parse_args()
 
 
 def main() -> None:

@@ -6,7 +6,15 @@ from typing import Any
 import jax
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
-from contenders import LEARNING_RATE, TASKS, Contender, Problem, pieces, training_keys
+from contenders import (
+  LEARNING_RATE,
+  TASKS,
+  Contender,
+  Problem,
+  pieces,
+  training_keys,
+  training_variants,
+)
 from torch_gfz import GFZ, from_ours
 
 from gencls.keys import example_keys, fold
@@ -92,14 +100,14 @@ def contenders(problem: Problem) -> dict[str, list[Contender]]:
       variant = f"batches of {size}, {layout}"
       found["prediction"].append(Contender(variant, predict, len(slices)))
       found["input gradient"].append(Contender(variant, gradient, len(slices)))
-    step = training_step(problem, from_ours(problem.params, memory_format))
-    variant = f"batch of {problem.train_batch}, {layout}"
-    found["training step"].append(Contender(variant, step))
+    for variant, size in training_variants(problem.train_batch):
+      step = training_step(problem, from_ours(problem.params, memory_format), size)
+      found["training step"].append(Contender(f"{variant}, {layout}", step))
   return found
 
 
-def training_step(problem: Problem, gfz: GFZ) -> Callable[[int], None]:
-  """Gather, noise, gradient, fused Adam."""
+def training_step(problem: Problem, gfz: GFZ, micro_batch_size: int) -> Callable[[int], None]:
+  """Gather, noise, gradient (accumulated over micro-batches), fused Adam."""
   gfz.requires_grad_(True)
   adam = torch.optim.Adam(gfz.parameters(), lr=LEARNING_RATE, fused=True)
   images, labels = to_torch(problem.images), torch.tensor(problem.labels).long()
@@ -107,10 +115,11 @@ def training_step(problem: Problem, gfz: GFZ) -> Callable[[int], None]:
 
   def batch(i: int) -> None:
     del i
-    x = images[positions].float() / 255
-    loss = gfz.loss(x, labels[positions], torch.randn(len(x), 1, 1, LATENT))
     adam.zero_grad(set_to_none=True)
-    loss.backward()
+    for rows in positions.split(micro_batch_size):
+      x = images[rows].float() / 255
+      loss = gfz.loss(x, labels[rows], torch.randn(len(x), 1, 1, LATENT))
+      (loss * (len(rows) / len(positions))).backward()
     adam.step()
 
   return batch

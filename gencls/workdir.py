@@ -148,8 +148,8 @@ def claim(
     What config.json now holds: the older record where the configs agree.
 
   Raises:
-    ValueError: if `override` is False and the folder's config differs, which names the fields, or
-      it has checkpoints without one.
+    ValueError: if `override` is False and the folder's config or data differ, which names the
+      fields, or it has checkpoints without a config.
   """
   record = json.loads(json.dumps(record, allow_nan=False))
   if (Path(workdir) / "config.json").is_file():

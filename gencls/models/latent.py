@@ -103,13 +103,15 @@ def log_joint(model: Model, params: Params, per_image: dict, z: Array) -> dict[s
   y, prior, dropout = per_image["y"], per_image["z_prior"], per_image["dropout"]
   keys = None if dropout is None else jax.random.wrap_key_data(dropout, impl="threefry2x32")
 
-  def inputs(node: str) -> list[Array]:
+  def inputs(node: str, y: Array, z: Array) -> list[Array]:
     values = {"x": per_image["features"].get(node), "y": y, "z": z}
     return [values[parent] for parent in model.parents[node]]
 
   logp = {"z": densities.normal(z, *prior) if prior else densities.standard_normal(z)}
   if model.parents["y"]:
-    logp["y"] = densities.categorical(y, apply(model, "heads", "y", params, inputs("y"), keys))
+    logp["y"] = densities.categorical(
+      y, apply(model, "heads", "y", params, inputs("y", y, z), keys)
+    )
   else:
     log_prior = jnp.log(jnp.asarray(model.class_prior, jnp.float32))
     logp["y"] = jnp.sum(y * log_prior[None, None, None], axis=-1)
@@ -117,8 +119,7 @@ def log_joint(model: Model, params: Params, per_image: dict, z: Array) -> dict[s
 
     def log_p_x(rest: tuple[Params, Array], x: Array, z: Array) -> Array:
       params, y = rest
-      values = {"y": y, "z": z}
-      output = apply(model, "heads", "x", params, [values[p] for p in model.parents["x"]], keys)
+      output = apply(model, "heads", "x", params, inputs("x", y, z), keys)
       return model.likelihood.log_prob(params["likelihood"], x, output)
 
     # Dropout means training, whose gradient is in the parameters.
