@@ -72,13 +72,17 @@ class Info(NamedTuple):
   done: Array  # [B] bool, nothing is left to gain: the example may be dropped
   nonfinite: Array  # [B] bool, the loss or its gradient was not finite at this step
   zero_gradient: Array  # [B] bool, the input gradient was exactly zero (False without gradients)
+  forward: Array  # [B] int32, forward passes of this step, of the objective
+  backward: Array  # [B] int32, backward passes of this step
 
 
 class Attack(NamedTuple):
   """An attack as pure functions; every leaf of its state has the batch as leading axis.
 
-  The functions are `jax.tree_util.Partial`s whose leaves are the model's parameters, eps, step
-  sizes and other numbers, so that another eps or parameter set does not compile again.
+  There are two kinds: of a fixed budget (built with an eps), and of minimum norm, which returns the
+  nearest success it has found, and x itself where it has found none. The functions are
+  `jax.tree_util.Partial`s whose leaves are the model's parameters, eps, step sizes and other
+  numbers, so that another eps or parameter set does not compile again.
   """
 
   init: Callable[[Keys, Array, Goal], Any]  # (keys, x, goal) -> state

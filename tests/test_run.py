@@ -23,7 +23,16 @@ def _pgd(logits_fn=None, **options):
 
 def _run(logits_fn=None, *, keys=KEYS, x=X, y=Y, **options):
   """PGD in one padded batch of `SIZE`."""
-  names = ("target", "start", "loop", "batch_size", "progress", "record_every", "compact")
+  names = (
+    "target",
+    "start",
+    "loop",
+    "batch_size",
+    "progress",
+    "record_every",
+    "compact",
+    "max_queries",
+  )
   settings = {name: options.pop(name) for name in names if name in options}
   return attacks.run(_pgd(logits_fn, **options), keys, x, y, **{"batch_size": SIZE, **settings})
 
@@ -70,13 +79,27 @@ def test_finished_examples_stay_as_they_are_even_when_not_dropped():
   def step(keys, state):
     new = state + jnp.ones_like(state)
     num = jnp.full(len(state), 0.0)
-    return new, Info(num, num > 0, new[:, 0, 0, 0] >= 4.0, num > 0, num > 0)
+    no, count = num > 0, jnp.ones_like(num, jnp.int32)
+    return new, Info(num, no, new[:, 0, 0, 0] >= 4.0, no, no, 2 * count, count)
 
   attack = Attack(Partial(lambda keys, x, goal: x), Partial(step), Partial(lambda s: s), 9)
   x = jnp.asarray([0.0, 1.0]).reshape(2, 1, 1, 1)
   adv = attacks.run(attack, keys(2), x, np.zeros(2, int), compact=False)
   np.testing.assert_array_equal(adv.x.ravel(), [4, 4])
   np.testing.assert_array_equal(adv.info.num_steps, [4, 3])
+  np.testing.assert_array_equal(adv.info.forward, [8, 6])
+  np.testing.assert_array_equal(adv.info.backward, [4, 3])
+
+
+@pytest.mark.parametrize("loop", ["python", "device"])
+def test_a_query_budget_stops_each_example_with_its_best(loop):
+  adv = _run(eps=0.02, loop=loop, max_queries=9)
+  whole = _run(eps=0.02)
+  assert np.max(np.asarray(whole.info.num_steps)) == 22
+  spent = np.minimum(np.asarray(whole.info.num_steps), 5)  # two passes a step: 10 >= 9
+  np.testing.assert_array_equal(adv.info.num_steps, spent)
+  np.testing.assert_array_equal(adv.info.forward + adv.info.backward, 2 * spent)
+  assert adv.info.done.all() and np.all(np.abs(adv.x - X) <= 0.02 + 1e-6)
 
 
 def test_both_loops_give_the_same():
@@ -184,7 +207,8 @@ def _bad_attack(init=None, step=None):
 
 def _info(state):
   zero = jnp.zeros(len(jax.tree.leaves(state)[0]))
-  return Info(zero, zero > 0, zero > 0, zero > 0, zero > 0)
+  count = zero.astype(jnp.int32)
+  return Info(zero, zero > 0, zero > 0, zero > 0, zero > 0, count, count)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +258,7 @@ def test_an_attack_that_breaks_the_contract_is_named(init, step, message):
     ({"loop": "scan"}, "unknown loop"),
     ({"batch_size": 0}, "batch_size >= 1"),
     ({"record_every": -1}, "record_every must be >= 0"),
+    ({"max_queries": 0}, "max_queries must be >= 1"),
   ],
 )
 def test_wrong_inputs_are_refused(change, message):

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls.attacks import geometry as geometries
-from gencls.attacks.geometry import Geometry, expand
-from gencls.attacks.objective import query
+from gencls.attacks.broadcast import expand
+from gencls.attacks.geometry import Geometry
+from gencls.attacks.objective import info, query
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 
@@ -68,14 +69,9 @@ def _step(keys: Keys, state: State, *, objective: Objective, ball: Geometry) -> 
   size = expand(jnp.where(at.usable, ball.eps, 0.0), state.x)
   moved = ball.project(state.x_adv + size * ball.steepest(at.gradient), state.x)
   loss, success = objective(keys, first + 1, moved, state.goal)
-  info = Info(
-    loss=loss,
-    success=success,
-    done=jnp.ones_like(success),
-    nonfinite=at.nonfinite | ~jnp.isfinite(loss),
-    zero_gradient=at.zero_gradient,
-  )
-  return state._replace(x_adv=moved), info
+  nonfinite = at.nonfinite | ~jnp.isfinite(loss)
+  seen = at._replace(loss=loss, success=success, nonfinite=nonfinite)
+  return state._replace(x_adv=moved), info(seen, jnp.ones_like(success), forward=2)
 
 
 def _result(state: State) -> Array:

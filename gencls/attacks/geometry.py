@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gencls.attacks.broadcast import expand, pixels
 from gencls.names import unknown_name
 from gencls.types import Array, Key, Keys
 
@@ -89,22 +90,13 @@ def build(norm: str, eps: float) -> Geometry:
   return GEOMETRIES[norm](eps)
 
 
-def expand(values: Array, like: Array) -> Array:
-  """Numbers, one for all or [B], shaped so that they combine with [B, ...] images."""
-  return jnp.reshape(values, values.shape + (1,) * (like.ndim - 1)) if values.ndim else values
-
-
-def _pixels(x: Array) -> tuple[int, ...]:
-  return tuple(range(1, x.ndim))
-
-
 def _project_linf(eps: Array, x_adv: Array, x: Array) -> Array:
   radius = expand(eps, x)
   return jnp.clip(x_adv, jnp.maximum(x - radius, 0.0), jnp.minimum(x + radius, 1.0))
 
 
 def _norm_linf(delta: Array) -> Array:
-  return jnp.max(jnp.abs(delta), axis=_pixels(delta))
+  return jnp.max(jnp.abs(delta), axis=pixels(delta))
 
 
 def _random_linf(eps: Array, keys: Keys, x: Array) -> Array:
@@ -121,7 +113,7 @@ def _unit_and_norm(delta: Array) -> tuple[Array, Array]:
   shrink = jnp.where(largest > 1, 2.0**-8, 1.0)
   divisor = jnp.where(largest > 0, largest * shrink, 1.0)
   scaled = delta * expand(shrink, delta) / expand(divisor, delta)
-  size = jnp.sqrt(jnp.sum(jnp.square(scaled), axis=_pixels(delta)))
+  size = jnp.sqrt(jnp.sum(jnp.square(scaled), axis=pixels(delta)))
   # 1 <= size where delta is not 0; a NaN must stay one.
   return scaled / expand(jnp.where(size == 0, 1.0, size), delta), largest * size
 

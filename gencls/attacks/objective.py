@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gencls.attacks.broadcast import expand, pixels
 from gencls.attacks.losses import LOSSES, LogitLoss, misclassified
 from gencls.keys import fold
 from gencls.names import unknown_name
-from gencls.types import Array, Goal, Keys, LogitsFn, Objective
+from gencls.types import Array, Goal, Info, Keys, LogitsFn, Objective
 
 RANDOMNESS = ("fixed", "fresh")
 
@@ -63,11 +64,18 @@ def build(
 
 
 def _fixed(
-  keys: Keys, step: Array, x_adv: Array, goal: Goal, *, logits_fn: LogitsFn, loss: LogitLoss
+  keys: Keys,
+  step: Array,
+  x_adv: Array,
+  goal: Goal,
+  *,
+  logits_fn: LogitsFn,
+  loss: LogitLoss,
+  scores: bool = False,
 ) -> tuple[Array, Array]:
   del step
   logits = logits_fn(keys, x_adv)
-  return loss(logits, goal), misclassified(logits, goal)
+  return logits if scores else loss(logits, goal), misclassified(logits, goal)
 
 
 def _fresh(
@@ -79,6 +87,7 @@ def _fresh(
   logits_fn: LogitsFn,
   loss: LogitLoss,
   draws: Array,
+  scores: bool = False,
 ) -> tuple[Array, Array]:
   batch, num_draws = len(x_adv), len(draws)
 
@@ -88,9 +97,10 @@ def _fresh(
   goal = goal._replace(start=None)
   drawn = fold(repeat(fold(keys, "attack", step)), jnp.tile(draws, batch))
   logits = logits_fn(drawn, repeat(x_adv))
-  losses = jnp.reshape(loss(logits, repeat(goal)), (batch, num_draws))
+  values = logits if scores else loss(logits, repeat(goal))
+  mean = jnp.mean(jnp.reshape(values, (batch, num_draws, *values.shape[1:])), axis=1)
   successes = jnp.reshape(misclassified(logits, repeat(goal)), (batch, num_draws))
-  return jnp.mean(losses, axis=1), 2 * jnp.sum(successes, axis=1) > num_draws
+  return mean, 2 * jnp.sum(successes, axis=1) > num_draws
 
 
 class Query(NamedTuple):
@@ -123,14 +133,78 @@ def query(objective: Objective, keys: Keys, step: Array, x_adv: Array, goal: Goa
 
   loss, pullback, success = jax.vjp(evaluate, x_adv, has_aux=True)
   (gradient,) = pullback(jnp.ones_like(loss))
-  pixels = tuple(range(1, x_adv.ndim))
-  usable = jnp.all(jnp.isfinite(gradient), axis=pixels)
-  mask = jnp.reshape(usable, (-1,) + (1,) * (x_adv.ndim - 1))
+  usable = jnp.all(jnp.isfinite(gradient), axis=pixels(gradient))
   return Query(
     loss=loss,
     success=success,
-    gradient=jnp.where(mask, gradient, 0.0),
+    gradient=jnp.where(expand(usable, gradient), gradient, 0.0),
     usable=usable,
     nonfinite=~(usable & jnp.isfinite(loss)),
-    zero_gradient=usable & jnp.all(gradient == 0, axis=pixels),
+    zero_gradient=usable & jnp.all(gradient == 0, axis=pixels(gradient)),
   )
+
+
+def info(at: Query, done: Array, *, forward: int = 1, backward: int = 1) -> Info:
+  """What a step reports that made one `query`, and `forward` - 1 evaluations without gradient."""
+  return Info(
+    loss=at.loss,
+    success=at.success,
+    done=done,
+    nonfinite=at.nonfinite,
+    zero_gradient=at.zero_gradient,
+    forward=jnp.full(done.shape, forward, jnp.int32),
+    backward=jnp.full(done.shape, backward, jnp.int32),
+  )
+
+
+def candidates(
+  objective: Objective, keys: Keys, step: Array, x_adv: Array, goal: Goal
+) -> tuple[Array, Array]:
+  """Evaluates several images per example in one model call, without gradients.
+
+  Args:
+    objective: see `gencls.types.Objective`.
+    keys: [B] typed keys; all candidates of an example share its key.
+    step: [B] int32, the example's query count.
+    x_adv: [B, M, H, W, D].
+    goal: what the attack is after.
+
+  Returns:
+    (loss [B, M], success [B, M] bool).
+  """
+  batch, num = x_adv.shape[:2]
+
+  def repeat(values: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf, num, axis=0), values)
+
+  rows = jnp.reshape(x_adv, (batch * num, *x_adv.shape[2:]))
+  goal = goal._replace(start=None)
+  loss, success = objective(repeat(keys), repeat(step), rows, repeat(goal))
+  return jnp.reshape(loss, (batch, num)), jnp.reshape(success, (batch, num))
+
+
+def class_scores(
+  objective: Objective, keys: Keys, step: Array, x_adv: Array, goal: Goal
+) -> tuple[Array, Array]:
+  """All the logits behind an objective, for attacks that linearise every class.
+
+  Args:
+    objective: made by `build`.
+    keys: [B] typed keys.
+    step: [B] int32, the example's query count.
+    x_adv: [B, H, W, D].
+    goal: what the attack is after.
+
+  Returns:
+    (logits [B, C], under fresh randomness their mean over the draws; success [B] bool, as the
+    objective has it), differentiable in `x_adv`.
+
+  Raises:
+    ValueError: if the objective was not made by `build`.
+  """
+  if getattr(objective, "func", None) not in (_fixed, _fresh):
+    raise ValueError(
+      "this attack linearises every class and needs the logits: build its objective with "
+      f"objective.build, got {objective!r}"
+    )
+  return objective(keys, step, x_adv, goal, scores=True)

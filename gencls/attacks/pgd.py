@@ -23,8 +23,9 @@ import optax
 from jax.tree_util import Partial
 
 from gencls.attacks import geometry as geometries
-from gencls.attacks.geometry import Geometry, expand
-from gencls.attacks.objective import query
+from gencls.attacks.broadcast import choose, expand
+from gencls.attacks.geometry import Geometry
+from gencls.attacks.objective import info, query
 from gencls.keys import fold
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
@@ -232,27 +233,22 @@ def _step(
 
   # A random start costs about as much as all else here: only where some example needs one.
   fresh = jax.lax.cond(jnp.any(again), start_again, lambda: state.x)
-  x_adv = _choose(again, fresh, _choose(last, state.x_adv, moved))
-  rule_state = _choose(at.usable, rule_state, state.rule)
+  x_adv = choose(again, fresh, choose(last, state.x_adv, moved))
+  rule_state = choose(at.usable, rule_state, state.rule)
   step = state.step + 1
   found = state.found | at.success
   new = state._replace(
     x_adv=x_adv,
-    best=_choose(better, state.x_adv, state.best),
+    best=choose(better, state.x_adv, state.best),
     best_loss=jnp.where(better, at.loss, state.best_loss),
     found=found,
-    rule=_choose(again, jax.vmap(rule.init)(state.x), rule_state),
+    rule=choose(again, jax.vmap(rule.init)(state.x), rule_state),
     step=step,
   )
   finished = step >= plan.num_restarts * (plan.num_steps + 1)
   done = finished | (found & plan.early_stop)
-  return new, Info(at.loss, at.success, done, at.nonfinite, at.zero_gradient)
+  return new, info(at, done)
 
 
 def _result(state: State, *, keep_best: Array) -> Array:
-  return _choose(state.found & keep_best, state.best, state.x_adv)
-
-
-def _choose(condition: Array, chosen: Any, other: Any) -> Any:
-  """`jnp.where` per example over two trees whose leaves are [B, ...]."""
-  return jax.tree.map(lambda a, b: jnp.where(expand(condition, a), a, b), chosen, other)
+  return choose(state.found & keep_best, state.best, state.x_adv)

@@ -25,6 +25,8 @@ class Tally(NamedTuple):
   nonfinite: Array  # [B] int32, steps whose loss or gradient was not finite
   zero_gradient: Array  # [B] int32, steps whose input gradient was exactly zero
   num_steps: Array  # [B] int32, steps spent on the example
+  forward: Array  # [B] int32, forward passes spent on it, of the objective (each its eot_samples)
+  backward: Array  # [B] int32, backward passes spent on it
 
 
 def no_tally(num: int) -> Tally:
@@ -38,6 +40,8 @@ def no_tally(num: int) -> Tally:
     nonfinite=zeros(np.int32),
     zero_gradient=zeros(np.int32),
     num_steps=zeros(np.int32),
+    forward=zeros(np.int32),
+    backward=zeros(np.int32),
   )
 
 
@@ -62,7 +66,7 @@ def start(init: Any, keys: Keys, x: Array, goal: Goal, padding: Array) -> tuple[
   return state, jax.tree.map(jnp.asarray, no_tally(len(x)))._replace(done=padding)
 
 
-def _step(step: Any, keys: Keys, state: Any, tally: Tally) -> tuple[Any, Tally]:
+def _step(step: Any, keys: Keys, state: Any, tally: Tally, max_queries: Array) -> tuple[Any, Tally]:
   """One step of the examples that are not done; the others stay as they are."""
   new, info = step(keys, state)
   checks.same_state(state, new)
@@ -72,17 +76,21 @@ def _step(step: Any, keys: Keys, state: Any, tally: Tally) -> tuple[Any, Tally]:
   def if_live(after: Array, before: Array) -> Array:
     return jnp.where(jnp.reshape(live, (-1,) + (1,) * (after.ndim - 1)), after, before)
 
-  return jax.tree.map(if_live, new, state), _count(tally, info, live)
+  return jax.tree.map(if_live, new, state), _count(tally, info, live, max_queries)
 
 
-def _count(tally: Tally, info: Info, live: Array) -> Tally:
+def _count(tally: Tally, info: Info, live: Array, max_queries: Array) -> Tally:
+  forward = tally.forward + jnp.where(live, info.forward, 0)
+  backward = tally.backward + jnp.where(live, info.backward, 0)
   return Tally(
     loss=jnp.where(live, info.loss, tally.loss),
     success=tally.success | (live & info.success),
-    done=tally.done | info.done,
+    done=tally.done | info.done | (forward + backward >= max_queries),
     nonfinite=tally.nonfinite + (live & info.nonfinite).astype(jnp.int32),
     zero_gradient=tally.zero_gradient + (live & info.zero_gradient).astype(jnp.int32),
     num_steps=tally.num_steps + live.astype(jnp.int32),
+    forward=forward,
+    backward=backward,
   )
 
 
@@ -93,7 +101,7 @@ one_step = functools.partial(jax.jit, donate_argnames="state")(_step)
 # Not a scan: with a traced number of steps one program serves every length, and it can stop early.
 @functools.partial(jax.jit, donate_argnames="state")
 def many_steps(
-  step: Any, keys: Keys, state: Any, tally: Tally, num_steps: Array
+  step: Any, keys: Keys, state: Any, tally: Tally, max_queries: Array, num_steps: Array
 ) -> tuple[Any, Tally]:
   """`num_steps` steps, fewer when all examples are done; the state is donated."""
 
@@ -102,6 +110,6 @@ def many_steps(
 
   def body(carry: Any) -> Any:
     made, state, tally = carry
-    return made + 1, *_step(step, keys, state, tally)
+    return made + 1, *_step(step, keys, state, tally, max_queries)
 
   return jax.lax.while_loop(unfinished, body, (jnp.int32(0), state, tally))[1:]

@@ -25,6 +25,7 @@ DEVICE_STEPS = 16  # between two looks of the host
 STATE_BUDGET = {"cpu": 2**20}
 ACCELERATOR_STATE_BUDGET = 2**25
 HALVINGS = 3  # smaller batches that finished examples may shrink a batch to
+NO_LIMIT = 2**31 - 1  # of an example's queries
 MIN_SAVED_STEPS = 4.0  # full-size steps that a smaller batch must save to be worth its program
 
 
@@ -49,6 +50,7 @@ def run(
   progress: Callable[[int, int], None] | None = None,
   record_every: int = 0,
   max_seconds: float | None = None,
+  max_queries: int | None = None,
   compact: bool = True,
 ) -> AttackResult:
   """Attacks images.
@@ -67,6 +69,8 @@ def run(
     record_every: keeps the tally of every n-th step in `history`; 0 keeps none.
     max_seconds: stops at the first look of the host after this time, with what there is;
       `info.done` tells which examples were finished.
+    max_queries: stops each example after the step in which its forward and backward passes reach
+      this number, with the best it has found; such an example counts as done.
     compact: whether finished examples are dropped; no result depends on it beyond float error.
 
   Returns:
@@ -81,6 +85,8 @@ def run(
     raise ValueError(
       f"record_every must be >= 0 and batch_size >= 1, got {record_every} and {batch_size}"
     )
+  if max_queries is not None and max_queries < 1:
+    raise ValueError(f"max_queries must be >= 1 or None, got {max_queries}")
   on_cpu = jax.default_backend() == "cpu"
   keys, x, goal = checks.inputs(attack, keys, x, y, target, start)
   num = len(x)
@@ -90,6 +96,7 @@ def run(
     record_every=record_every,
     compact=compact,
     deadline=math.inf if max_seconds is None else time.monotonic() + max_seconds,
+    max_queries=jnp.int32(NO_LIMIT if max_queries is None else min(max_queries, NO_LIMIT)),
     report=_reporter(progress, num * attack.num_steps),
     x=np.array(x),
     tally=no_tally(num),
@@ -110,6 +117,7 @@ class _Job(NamedTuple):
   record_every: int
   compact: bool
   deadline: float
+  max_queries: Array
   report: Callable[[int], None]
   x: Any
   tally: Any
@@ -150,9 +158,12 @@ def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) ->
 
 def _advance(job: _Job, keys: Keys, state: Any, tally: Tally, step: int) -> tuple[Any, Tally, int]:
   if not job.on_device:
-    return *programs.one_step(job.attack.step, keys, state, tally), 1
+    return *programs.one_step(job.attack.step, keys, state, tally, job.max_queries), 1
   made = min(job.record_every or DEVICE_STEPS, job.attack.num_steps - step)
-  return *programs.many_steps(job.attack.step, keys, state, tally, jnp.int32(made)), made
+  state, tally = programs.many_steps(
+    job.attack.step, keys, state, tally, job.max_queries, jnp.int32(made)
+  )
+  return state, tally, made
 
 
 def _write(job: _Job, rows: np.ndarray, tally: Tally, x_adv: Array | None) -> None:

@@ -1,0 +1,23 @@
+"""Combining one number per example with arrays that have the batch as leading axis."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gencls.types import Array
+
+
+def expand(values: Array, like: Array) -> Array:
+  """Numbers, one for all or [B], shaped so that they combine with [B, ...] arrays."""
+  return jnp.reshape(values, values.shape + (1,) * (like.ndim - 1)) if values.ndim else values
+
+
+def choose(condition: Array, chosen: Any, other: Any) -> Any:
+  """`jnp.where` per example over two trees whose leaves are [B, ...]."""
+  return jax.tree.map(lambda a, b: jnp.where(expand(condition, a), a, b), chosen, other)
+
+
+def pixels(x: Array) -> tuple[int, ...]:
+  """Every axis but the batch's."""
+  return tuple(range(1, x.ndim))
