@@ -105,21 +105,23 @@ class GFZ(nn.Module):
     return -self.log_weights(x, y[:, None], noise).mean()
 
 
-def _dense(layer: Any, kernel: np.ndarray, bias: np.ndarray | None) -> None:
+def dense(layer: Any, kernel: np.ndarray, bias: np.ndarray | None) -> None:
+  """Sets a linear layer to our kernel [I, O] and bias."""
   layer.weight.data = torch.tensor(np.ascontiguousarray(kernel.T))
   if bias is not None:
     layer.bias.data = torch.tensor(bias)
 
 
-def _kernel(layer: Any, kernel: np.ndarray, *, transposed: bool) -> None:
-  # [kh, kw, I, O] mirrored; [I, O, kh, kw] where transposed, else [O, I, kh, kw]
+def kernel(layer: Any, weights: np.ndarray, *, transposed: bool) -> None:
+  """Sets a convolution to our kernel [kh, kw, I, O], mirrored."""
+  # [I, O, kh, kw] where transposed, else [O, I, kh, kw]
   order = (2, 3, 0, 1) if transposed else (3, 2, 0, 1)
-  layer.weight.data = torch.tensor(np.ascontiguousarray(kernel[::-1, ::-1].transpose(order)))
+  layer.weight.data = torch.tensor(np.ascontiguousarray(weights[::-1, ::-1].transpose(order)))
 
 
-def _flat_order(sizes: Sizes, memory_format: Any) -> np.ndarray:
+def flat_order(channels: int, memory_format: Any) -> np.ndarray:
   """Our flat index (row, column, channel) of each of the peer's flat, mirrored features."""
-  index = np.arange(4 * 4 * sizes.channels).reshape(4, 4, sizes.channels)[::-1, ::-1]
+  index = np.arange(4 * 4 * channels).reshape(4, 4, channels)[::-1, ::-1]
   if memory_format != torch.channels_last:
     index = index.transpose(2, 0, 1)
   return index.ravel()
@@ -138,28 +140,28 @@ def from_ours(params: Any, memory_format: Any, sizes: Sizes | None = None) -> GF
   """
   sizes = sizes or Sizes()
   gfz = GFZ(sizes, memory_format)
-  order = _flat_order(sizes, memory_format)
+  order = flat_order(sizes.channels, memory_format)
   q, heads = params["features"]["q"], params["heads"]
   arrays = lambda tree, name: (np.array(tree[name]["kernel"]), np.array(tree[name]["bias"]))  # noqa: E731
   for i, layer in enumerate(gfz.encoder):
-    kernel, bias = arrays(q, f"Conv_{i}")
-    _kernel(layer, kernel, transposed=False)
+    weights, bias = arrays(q, f"Conv_{i}")
+    kernel(layer, weights, transposed=False)
     layer.bias.data = torch.tensor(bias)
-  kernel, bias = arrays(q, "ConcatDense_0")
-  _dense(gfz.features, kernel[order], bias)
+  weights, bias = arrays(q, "ConcatDense_0")
+  dense(gfz.features, weights[order], bias)
 
-  kernel, bias = arrays(heads["q"], "ConcatDense_0")  # [features of x, y]
-  _dense(gfz.q_x, kernel[: sizes.hidden], bias)
-  gfz.q_y.weight.data = torch.tensor(kernel[sizes.hidden :])
-  _dense(gfz.q_out, *arrays(heads["q"], "ConcatDense_1"))
-  _dense(gfz.y_z, *arrays(heads["y"], "ConcatDense_0"))
-  _dense(gfz.y_out, *arrays(heads["y"], "ConcatDense_1"))
+  weights, bias = arrays(heads["q"], "ConcatDense_0")  # [features of x, y]
+  dense(gfz.q_x, weights[: sizes.hidden], bias)
+  gfz.q_y.weight.data = torch.tensor(weights[sizes.hidden :])
+  dense(gfz.q_out, *arrays(heads["q"], "ConcatDense_1"))
+  dense(gfz.y_z, *arrays(heads["y"], "ConcatDense_0"))
+  dense(gfz.y_out, *arrays(heads["y"], "ConcatDense_1"))
 
-  kernel, bias = arrays(heads["x"], "ConcatDense_0")  # [z, y]
-  _dense(gfz.x_z, kernel[: sizes.latent], bias)
-  gfz.x_y.weight.data = torch.tensor(kernel[sizes.latent :])
-  kernel, bias = arrays(heads["x"], "ConcatDense_1")
-  _dense(gfz.x_out, kernel[:, order], bias[order])
+  weights, bias = arrays(heads["x"], "ConcatDense_0")  # [z, y]
+  dense(gfz.x_z, weights[: sizes.latent], bias)
+  gfz.x_y.weight.data = torch.tensor(weights[sizes.latent :])
+  weights, bias = arrays(heads["x"], "ConcatDense_1")
+  dense(gfz.x_out, weights[:, order], bias[order])
   for i, layer in enumerate(gfz.decoder):
-    _kernel(layer, np.array(heads["x"][f"ConvTranspose_{i}"]["kernel"]), transposed=True)
+    kernel(layer, np.array(heads["x"][f"ConvTranspose_{i}"]["kernel"]), transposed=True)
   return gfz.to(memory_format=memory_format).requires_grad_(False)
