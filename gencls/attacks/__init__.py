@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from gencls.attacks import fgsm, pgd
+from gencls.attacks import boundary, fgsm, hop_skip_jump, pgd, spsa, square
 from gencls.attacks import objective as objectives
 from gencls.attacks.run import AttackResult, Tally, run
 from gencls.names import unknown_name
@@ -13,7 +13,15 @@ from gencls.types import Attack, LogitsFn
 __all__ = ["REGISTRY", "AttackResult", "Tally", "build", "run"]
 
 # name -> factory(objective, **hyperparameters)
-REGISTRY: dict[str, Callable[..., Attack]] = {"fgm": fgsm.fgm, "fgsm": fgsm.fgsm, "pgd": pgd.pgd}
+REGISTRY: dict[str, Callable[..., Attack]] = {
+  "boundary": boundary.boundary,
+  "fgm": fgsm.fgm,
+  "fgsm": fgsm.fgsm,
+  "hop_skip_jump": hop_skip_jump.hop_skip_jump,
+  "pgd": pgd.pgd,
+  "spsa": spsa.spsa,
+  "square": square.square,
+}
 
 
 def build(

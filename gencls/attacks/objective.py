@@ -157,6 +157,23 @@ def info(at: Query, done: Array, *, forward: int = 1, backward: int = 1) -> Info
   )
 
 
+def forward_info(loss: Array, success: Array, done: Array) -> Info:
+  """What a step reports that evaluated images without gradients, [B] one each or [B, M].
+
+  The loss is that of the first of M; success is that of any.
+  """
+  each = jnp.reshape(loss, (len(loss), -1))
+  return Info(
+    loss=each[:, 0],
+    success=jnp.any(jnp.reshape(success, each.shape), axis=1),
+    done=done,
+    nonfinite=~jnp.all(jnp.isfinite(each), axis=1),
+    zero_gradient=jnp.zeros(done.shape, bool),
+    forward=jnp.full(done.shape, each.shape[1], jnp.int32),
+    backward=jnp.zeros(done.shape, jnp.int32),
+  )
+
+
 def candidates(
   objective: Objective, keys: Keys, step: Array, x_adv: Array, goal: Goal
 ) -> tuple[Array, Array]:
