@@ -10,22 +10,21 @@ import jax
 from tqdm import tqdm
 
 from gencls import data
-from gencls.attacks.losses import LOSSES
-from gencls.cells import (
-  Arrays,
+from gencls.attack_cells import (
   AttackSpec,
-  Protocol,
-  Work,
   attack_cell,
   build_attack,
-  clean_cell,
-  grey_cell,
-  untouched_cell,
+  check_spec,
+  takes_eps,
 )
+from gencls.attack_cells import (
+  identity as attack_identity,
+)
+from gencls.batch_loop import Arrays, Protocol, Work, seconds_before
+from gencls.cells import clean_cell, grey_cell, untouched_cell
 from gencls.clean import Subject, check_metrics
-from gencls.grading import NORMS, check_draws
-from gencls.names import unknown_name
-from gencls.results import Cell, cell_path, read_cell, write_cell
+from gencls.grading import check_draws
+from gencls.results import Cell, canonical_json, cell_path, read_cell, write_cell
 from gencls.workdir import differences
 
 # Raised by hand whenever the same settings give other numbers or other arrays than before.
@@ -39,7 +38,7 @@ class Plan(NamedTuple):
 
   label: str
   norm: str
-  eps: float
+  eps: float | None  # None: a minimum-norm attack, run once for every eps
   spec: AttackSpec | None
   settings: dict[str, Any]
   path: Path
@@ -54,10 +53,10 @@ def check_specs(specs: Sequence[AttackSpec]) -> None:
     where = f"attack {spec.label!r}"
     if spec.label in (CLEAN, UNTOUCHED, GREY):
       raise ValueError(f"{where}: the label is taken by a cell of its own; call it otherwise")
-    if spec.norm not in NORMS:
-      raise ValueError(f"{where}: {unknown_name('norm', spec.norm, NORMS)}")
-    if spec.loss not in LOSSES:
-      raise ValueError(f"{where}: {unknown_name('loss', spec.loss, LOSSES)}")
+    try:
+      check_spec(spec)
+    except ValueError as error:
+      raise ValueError(f"{where}: {error}") from error
     if not all(math.isfinite(eps) and eps >= 0 for eps in spec.eps):
       raise ValueError(f"{where}: every eps must be finite and >= 0, got {spec.eps}")
     if len(set(spec.eps)) != len(spec.eps):
@@ -89,7 +88,11 @@ def check_protocol(protocol: Protocol, identity: Mapping[str, Any]) -> None:
 
 
 def make_plans(
-  folder: Path, protocol: Protocol, specs: Sequence[AttackSpec], identity: Mapping[str, Any]
+  folder: Path,
+  protocol: Protocol,
+  specs: Sequence[AttackSpec],
+  identity: Mapping[str, Any],
+  dataset: data.Dataset,
 ) -> list[Plan]:
   """The cells of an evaluation in the order they are made.
 
@@ -98,19 +101,21 @@ def make_plans(
     protocol: how numbers are made.
     specs: the attacks.
     identity: JSON-able; what the model and the data are (parameters, checkpoint step, images).
+    dataset: the images.
 
   Returns:
     The clean cell, the untouched images under the draws of grading, then for each norm and eps
-    the grey image and the attacks.
+    the grey image and the attacks of that budget, then the minimum-norm attacks.
   """
   names = ("threat", "seed", "select_draws", "grade_draws")
   grading = {name: getattr(protocol, name) for name in names}
 
   made_by = {"evaluation": EVALUATION_VERSION, "backend": jax.default_backend()}
 
-  def plan(label: str, norm="", eps=0.0, spec=None, **settings: Any) -> Plan:
+  def plan(label: str, norm="", eps: float | None = 0.0, spec=None, **settings: Any) -> Plan:
     settings = {**made_by, **identity, **settings, "label": label, "norm": norm, "eps": eps}
-    name = f"{label}-{norm}-{eps:g}" if norm else label
+    at = "minimum" if eps is None else f"{eps:g}"
+    name = f"{label}-{norm}-{at}" if norm else label
     return Plan(label, norm, eps, spec, settings, cell_path(folder, name, settings))
 
   clean = {"seed": protocol.seed, "draws": protocol.clean_draws, "metrics": list(protocol.clean)}
@@ -118,10 +123,13 @@ def make_plans(
   for norm, eps in sorted({(spec.norm, float(eps)) for spec in specs for eps in spec.eps}):
     plans.append(plan(GREY, norm, eps, **grading))
     for spec in specs:
-      if spec.norm == norm and eps in spec.eps:
-        attack = {name: value for name, value in spec._asdict().items() if name != "eps"}
-        attack["keep_images"] = protocol.keep_images
+      if spec.norm == norm and eps in spec.eps and takes_eps(spec):
+        attack = attack_identity(spec, protocol, dataset)
         plans.append(plan(spec.label, norm, eps, spec, attack=attack, **grading))
+  for spec in specs:
+    if spec.eps and not takes_eps(spec):
+      attack = attack_identity(spec, protocol, dataset)
+      plans.append(plan(spec.label, spec.norm, None, spec, attack=attack, **grading))
   return plans
 
 
@@ -149,7 +157,8 @@ def evaluate(
     progress: whether to show a progress bar.
 
   Returns:
-    The cells in the order of `make_plans`.
+    The cells in the order of `make_plans`; those of minimum-norm attacks with the eps of their
+    spec as `grid` in the header.
 
   Raises:
     ValueError: for an attack, metric or number of draws that does not exist or fit, or a damaged
@@ -162,17 +171,18 @@ def evaluate(
   if n == 0:
     raise ValueError("an evaluation needs at least one image, got none")
   for spec in specs:
-    for eps in spec.eps:
+    for eps in spec.eps if takes_eps(spec) else (None,):
       build_attack(subject, protocol, spec, eps)  # a misspelt hyperparameter fails before any work
-  plans = make_plans(folder, protocol, specs, identity)
+  plans = make_plans(folder, protocol, specs, identity, dataset)
   cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
   total = n * (len(plans) - len(cells))
   with tqdm(total=total, unit="image", disable=not progress or total == 0) as bar:
-    work = Work(subject, dataset, protocol, bar)
+    origin = canonical_json({name: record[name] for name in ("versions", "git", "devices")})
     for plan in plans:
       if plan.path in cells:
         continue
-      start = time.perf_counter()
+      work = Work(subject, dataset, protocol, bar, plan.path.with_suffix(".partial"), origin)
+      start = time.perf_counter() - seconds_before(work)
       arrays, numbers = _compute(work, plan, cells[plans[1].path] if plan.norm else None)
       header = {
         **{name: getattr(plan, name) for name in ("label", "norm", "eps", "settings")},
@@ -184,7 +194,15 @@ def evaluate(
       arrays = {"index": dataset.indices, "label": dataset.labels, **arrays}
       cells[plan.path] = Cell(header, arrays)
       write_cell(plan.path, cells[plan.path])
-  return [cells[plan.path] for plan in plans]
+      plan.path.with_suffix(".partial").unlink(missing_ok=True)
+  return [_on_grid(plan, cells[plan.path]) for plan in plans]
+
+
+def _on_grid(plan: Plan, cell: Cell) -> Cell:
+  """The cell of a minimum-norm attack with the eps that are asked now."""
+  if plan.spec is None or plan.eps is not None:
+    return cell
+  return cell._replace(header={**cell.header, "grid": list(plan.spec.eps)})
 
 
 def _compute(work: Work, plan: Plan, untouched: Cell | None) -> tuple[Arrays, dict[str, Any]]:
@@ -193,6 +211,7 @@ def _compute(work: Work, plan: Plan, untouched: Cell | None) -> tuple[Arrays, di
   if plan.label == UNTOUCHED:
     return untouched_cell(work)
   if plan.spec is None:
+    assert plan.eps is not None
     return grey_cell(work, plan.norm, plan.eps)
   assert untouched is not None
   return attack_cell(work, plan.spec, plan.eps, untouched.arrays["logits"])

@@ -5,6 +5,7 @@ attacks.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,9 +17,9 @@ from gencls.keys import example_keys, fold
 from gencls.names import unknown_name
 from gencls.types import Array, Keys, LogitsFn
 
-TOLERANCE = 1e-6  # absolute, in the units of the norm; it is added to eps and never shrinks it
+TOLERANCE = 1e-6  # in the units of the norm; it is added to eps and never shrinks it
 THREATS = ("known_seed", "fresh_seed")
-NORMS = ("linf", "l2")
+NORMS = ("linf", "l2", "l1", "l0")
 MIN_FRESH_DRAWS = 20
 NO_PREDICTION = -1  # of a row with non-finite logits: no class, so never right
 
@@ -101,6 +102,35 @@ def _share(right: np.ndarray, axis: int) -> np.ndarray:
   return np.asarray(np.mean(right, axis=axis), np.float32)
 
 
+def _draws(
+  logits_fn: LogitsFn,
+  x: np.ndarray,
+  indices: np.ndarray,
+  threat: str,
+  seed: int,
+  purpose: str,
+  count: int,
+) -> list[np.ndarray]:
+  """The logits of each draw; dispatched together, then fetched, so that no device waits."""
+  every = [draw_keys(threat, seed, indices, purpose, draw) for draw in range(count)]
+  return [np.asarray(z) for z in [forward(logits_fn, keys, jnp.asarray(x)) for keys in every]]
+
+
+def select_share(
+  logits_fn: LogitsFn,
+  x: np.ndarray,
+  labels: np.ndarray,
+  indices: np.ndarray,
+  *,
+  threat: str,
+  seed: int,
+  select_draws: int,
+) -> np.ndarray:
+  """[B] float32, the share of the select draws that are right; the arguments are `grade`'s."""
+  logits = _draws(logits_fn, x, indices, threat, seed, "select", select_draws)
+  return _share(np.stack([predict(z) == labels for z in logits]), axis=0)
+
+
 def grade(
   logits_fn: LogitsFn,
   x: np.ndarray,
@@ -128,11 +158,7 @@ def grade(
     A `Graded`.
   """
 
-  def draws(purpose: str, count: int) -> list[np.ndarray]:
-    # Dispatched together and fetched afterwards, so that the device never waits.
-    every = [draw_keys(threat, seed, indices, purpose, draw) for draw in range(count)]
-    return [np.asarray(z) for z in [forward(logits_fn, keys, jnp.asarray(x)) for keys in every]]
-
+  draws = functools.partial(_draws, logits_fn, x, indices, threat, seed)
   graded = draws("grade", grade_draws)
   prediction = np.stack([predict(logits) for logits in graded], axis=1)
   correct = _share(prediction == labels[:, None], axis=1)
@@ -143,30 +169,55 @@ def grade(
 
 
 def perturbation_norm(x_adv: np.ndarray, x: np.ndarray, norm: str) -> np.ndarray:
-  """[B] float64, the norm of x_adv − x."""
+  """[B] float64, the norm of x_adv − x; ℓ0 counts the entries that differ (pixels × channels)."""
+  if norm not in NORMS:
+    raise ValueError(unknown_name("norm", norm, NORMS))
   delta = np.reshape(np.asarray(x_adv, np.float64) - x, (len(x), -1))
   if norm == "linf":
     return np.max(np.abs(delta), axis=1, initial=0.0)
   if norm == "l2":
     return np.linalg.norm(delta, axis=1)
-  raise ValueError(unknown_name("norm", norm, NORMS))
+  if norm == "l1":
+    return np.sum(np.abs(delta), axis=1)
+  return np.count_nonzero(delta, axis=1).astype(np.float64)
+
+
+def tolerance(norm: str, eps: float) -> float:
+  """What a norm may exceed eps by; a sum of many rounded entries (ℓ1) is known less well."""
+  return TOLERANCE * max(1.0, eps) if norm == "l1" else TOLERANCE
 
 
 def project(x_adv: np.ndarray, x: np.ndarray, norm: str, eps: float) -> np.ndarray:
   """The point of ball and box that grading takes for x_adv, [B, H, W, D] float32.
 
-  ℓ∞: the nearest point. ℓ2: clipped to the box, then drawn towards x (which is in the box, a convex
-  set, so the result is in both).
+  ℓ∞: the nearest point. ℓ2, ℓ1: clipped to the box, then drawn towards x (which is in the box, a
+  convex set, so the result is in both). ℓ0: clipped to the box, then only the floor(eps) largest
+  changes are kept, of equal ones the first.
   """
   x64 = np.asarray(x, np.float64)
   delta = np.clip(np.asarray(x_adv, np.float64), 0.0, 1.0) - x64
   if norm == "linf":
     delta = np.clip(delta, -eps, eps)
+  elif norm == "l0":
+    delta = _largest(delta, eps)
   else:
     size = perturbation_norm(x64 + delta, x64, norm)
     scale = np.where(size > eps, eps / np.where(size > 0, size, 1.0), 1.0)
     delta = delta * np.reshape(scale, (-1,) + (1,) * (x64.ndim - 1))
-  return np.clip(x64 + delta, 0.0, 1.0).astype(np.float32)
+  found = np.clip(x64 + delta, 0.0, 1.0).astype(np.float32)
+  if norm == "l1":  # rounding errors add up over the entries: round towards x
+    found = np.where(np.abs(found - x64) > np.abs(delta), np.nextafter(found, x), found)
+  return found
+
+
+def _largest(delta: np.ndarray, eps: float) -> np.ndarray:
+  """The floor(eps) entries of each perturbation that change most; the others are 0."""
+  flat = np.reshape(delta, (len(delta), -1))
+  count = min(math.floor(eps + TOLERANCE), flat.shape[1]) if math.isfinite(eps) else flat.shape[1]
+  order = np.argsort(-np.abs(flat), axis=1, kind="stable")
+  kept = np.zeros(flat.shape, bool)
+  np.put_along_axis(kept, order[:, :count], True, axis=1)
+  return np.reshape(np.where(kept, flat, 0.0), delta.shape)
 
 
 def reclip(
@@ -174,13 +225,13 @@ def reclip(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Brings what an attack returned back into the box and the ball.
 
-  Examples within eps + 1e-6 and the box are left exactly as they are.
+  Examples within eps + `tolerance` and the box are left exactly as they are.
 
   Args:
     x_adv: [B, H, W, D] what the attack returned.
     x: [B, H, W, D] the clean images in [0, 1].
     norm: one of `NORMS`.
-    eps: radius.
+    eps: radius; infinite where there is no ball.
 
   Returns:
     ([B, H, W, D] float32 to be graded, [B] bool whether the example was outside).
@@ -195,11 +246,11 @@ def reclip(
       f"{np.flatnonzero(broken)[0]} of the batch); an attack must keep the last finite iterate"
     )
   out_of_box = np.any((x_adv < 0) | (x_adv > 1), axis=tuple(range(1, x_adv.ndim)))
-  outside = out_of_box | (perturbation_norm(x_adv, x, norm) > eps + TOLERANCE)
+  outside = out_of_box | (perturbation_norm(x_adv, x, norm) > eps + tolerance(norm, eps))
   shape = (-1,) + (1,) * (x.ndim - 1)
   fixed = np.where(np.reshape(outside, shape), project(x_adv, x, norm, eps), x_adv)
   size = perturbation_norm(fixed, x, norm)
-  assert np.all(size <= eps + TOLERANCE), "projection must end in the ball"
+  assert np.all(size <= eps + tolerance(norm, eps)), "projection must end in the ball"
   return fixed.astype(np.float32), outside
 
 

@@ -134,7 +134,9 @@ def _compared(config: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, An
   for label, settings in config["attacks"].items():
     if label in before:
       eps = [e for e in settings["eps"] if e in before[label]["eps"]]
-      attacks[label] = {**settings, "eps": sorted(eps)}
+      # What is not set is no difference: older configs do not have every setting.
+      given = {name: value for name, value in settings.items() if value is not None}
+      attacks[label] = {**given, "eps": sorted(eps)}
   return {**config, "attacks": attacks, "batch_size": None}
 
 

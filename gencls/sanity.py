@@ -16,9 +16,29 @@ from gencls.grading import forward
 from gencls.types import Array, Goal, Keys, LogitsFn
 
 Status = Literal["pass", "fail", "not run"]
-SINGLE_STEP = ("fgsm", "fgm")
+SINGLE_STEP = (
+  *("fgsm", "fgm", "foolbox:FGSM", "foolbox:FGM", "foolbox:L1FastGradientAttack"),
+  *("foolbox:L2FastGradientAttack", "foolbox:LinfFastGradientAttack"),
+)
+# Attacks that see no gradient of the model; all others are white-box. `auto_attack` is both.
+GRADIENT_FREE = (
+  *("uniform_noise", "gaussian_noise", "salt_and_pepper", "pointwise", "gaussian_blur"),
+  *("linear_search_contrast", "binary_search_contrast"),
+  *("boundary", "hop_skip_jump", "square", "spsa"),
+)
+_FOOLBOX_GRADIENT_FREE = (
+  *("Noise", "Contrast", "Blur", "Boundary", "HopSkipJump", "Pointwise", "Spatial", "GenAttack"),
+  *("Inversion", "Dataset", "Binarization"),
+)
 _ROUNDING = 1e-6  # far below one image
 _CONVERGED = 0.01  # what more steps may still find
+_NOTHING_NEW = 0.002  # what a gradient-free attack may still find, as in AutoAttack
+
+
+def gradient_free(name: str) -> bool:
+  """Whether an attack, by its name, sees no gradient of the model."""
+  foolbox = name.startswith("foolbox:") and any(part in name for part in _FOOLBOX_GRADIENT_FREE)
+  return foolbox or name in GRADIENT_FREE
 
 
 class Check(NamedTuple):
@@ -199,10 +219,39 @@ def threat_fits(randomness: Randomness, threat: str) -> Check:
   return Check(name, "pass", f"{kind}, {threat}")
 
 
-NOT_RUN = (
-  Check("white-box beats black-box", "not run", "no black-box attack"),
-  Check("a gradient-free attack finds nothing new", "not run", "no gradient-free attack"),
-)
+class Pair(NamedTuple):
+  """White-box attacks and a gradient-free one at the same norm and eps, the share right [N]."""
+
+  where: str
+  white: np.ndarray  # the worst case over all white-box attacks
+  black: np.ndarray  # the gradient-free attack
+  both: np.ndarray  # the worst case over all of them
+
+
+def white_beats_black(pairs: Sequence[Pair], draws: int) -> Check:
+  """White-box attacks together leave no more right than a gradient-free one, within one image."""
+  name = "white-box beats black-box"
+  if not pairs:
+    return Check(name, "not run", "no black-box attack beside a white-box one")
+  worse = []
+  for pair in pairs:
+    gap = _mean(pair.white) - _mean(pair.black)
+    if gap > _allowed(pair.black, pair.white, draws):
+      worse.append(f"{pair.where} is stronger by {100 * gap:.1f} points")
+  return Check(name, "fail" if worse else "pass", "; ".join(worse) or f"{len(pairs)} compared")
+
+
+def nothing_new(pairs: Sequence[Pair], draws: int) -> Check:
+  """A gradient-free attack breaks at most 0.2 points (or one image) that white-box ones miss."""
+  name = "a gradient-free attack finds nothing new"
+  if not pairs:
+    return Check(name, "not run", "no gradient-free attack beside a white-box one")
+  new = []
+  for pair in pairs:
+    gap = _mean(pair.white) - _mean(pair.both)
+    if gap > max(_NOTHING_NEW + _ROUNDING, _allowed(pair.white, pair.both, draws)):
+      new.append(f"{pair.where} breaks {100 * gap:.1f} points more")
+  return Check(name, "fail" if new else "pass", "; ".join(new) or f"{len(pairs)} compared")
 
 
 @functools.partial(jax.jit, static_argnames="loss")

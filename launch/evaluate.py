@@ -18,7 +18,9 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gencls import data, runs, runtime, workdir
-from gencls.cells import AttackSpec, Protocol, first_images
+from gencls.attack_cells import AttackSpec
+from gencls.batch_loop import Protocol
+from gencls.cells import first_images
 from gencls.clean import Subject
 from gencls.evaluate import evaluate
 from gencls.report import pages

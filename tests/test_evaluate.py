@@ -27,7 +27,8 @@ from gencls import evaluate as evaluation
 from gencls import grading, sanity
 from gencls.attacks.losses import LOSSES
 from gencls.grading import attack_keys, check_draws, draw_keys, grade, grey, reclip, worst_case
-from gencls.report.summary import _step_pairs, summarise
+from gencls.report.checks import _step_pairs
+from gencls.report.summary import summarise
 from gencls.results import (
   Cell,
   check_same_evaluation,
@@ -355,14 +356,14 @@ def test_other_settings_are_other_cells(change, known, tmp_path):
   the_protocol = change.pop("the_protocol", protocol())
   if "n" in change:
     change = {"data": {"name": "toy", "num_images": change["n"]}}
-  old = evaluation.make_plans(known[0], protocol(), specs(), IDENTITY)
-  new = evaluation.make_plans(known[0], the_protocol, specs(), {**IDENTITY, **change})
+  old = evaluation.make_plans(known[0], protocol(), specs(), IDENTITY, toy_images())
+  new = evaluation.make_plans(known[0], the_protocol, specs(), {**IDENTITY, **change}, toy_images())
   assert not {p.path for p in old} & {p.path for p in new}
 
 
 def test_another_eps_keeps_the_cells_that_are_there():
-  few = evaluation.make_plans(Path("f"), protocol(), specs((0.1,)), IDENTITY)
-  more = evaluation.make_plans(Path("f"), protocol(), specs(), IDENTITY)
+  few = evaluation.make_plans(Path("f"), protocol(), specs((0.1,)), IDENTITY, toy_images())
+  more = evaluation.make_plans(Path("f"), protocol(), specs(), IDENTITY, toy_images())
   assert {p.path for p in few} < {p.path for p in more}
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls import data
-from gencls.cells import AttackSpec, Protocol
+from gencls.attack_cells import AttackSpec
+from gencls.batch_loop import Protocol
 from gencls.clean import METRICS, Subject
 from gencls.types import Classifier, Loss
 

@@ -22,20 +22,34 @@ def attack(
   norm: str = "linf",
   loss: str = "margin",
   eot_samples: int = 1,
+  grade_as: str | None = None,
   **hyperparameters: Any,
 ) -> dict[str, Any]:
   """One attack over an eps grid; its randomness follows from the threat model.
 
   Args:
-    name: a name in `gencls.attacks.REGISTRY`.
-    eps: the grid, in the units of images in [0, 1].
-    norm: of the ball.
+    name: a name in `gencls.attacks.REGISTRY`, or "foolbox:<name>" with a name in `foolbox.attacks`.
+      A name that does not exist fails when the config is used.
+    eps: the grid, in the units of images in [0, 1]. A minimum-norm attack is run once, and its
+      curve is read at these eps.
+    norm: of the ball, or that distances are measured in.
     loss: what it maximises, of the logits in nats.
     eot_samples: draws per query under a fresh seed.
+    grade_as: of minimum-norm attacks: "distance" (the default; broken at eps where the graded image
+      is wrong and no further away) or "clip" (clipped to each eps and predicted again).
     **hyperparameters: of the attack, see its docstring.
   """
-  settings = {"name": name, "norm": norm, "eps": tuple(float(e) for e in eps), "loss": loss}
-  return {**settings, "eot_samples": eot_samples, **hyperparameters}
+  return {
+    "name": name,
+    "norm": norm,
+    "eps": tuple(float(e) for e in eps),
+    "loss": loss,
+    "eot_samples": eot_samples,
+    "grade_as": grade_as if grade_as is not None else placeholder(str),
+    "max_seconds": placeholder(float),  # of the whole cell, shared out among its images; None: all
+    "max_queries": placeholder(int),  # forward and backward passes for each image; None: all
+    **hyperparameters,
+  }
 
 
 def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool = False,
@@ -88,7 +102,11 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
   return config.lock()
 
 
+# What the smoke variant makes of an attack, where it has the setting.
+_SMOKE = {"num_steps": 2, "binary_search_steps": 2, "num_repeats": 2, "num_samples": 8, "steps": 2}
+
+
 def _short(settings: dict[str, Any]) -> dict[str, Any]:
   """An attack of two steps at two eps."""
-  steps = {"num_steps": 2} if "num_steps" in settings else {}
-  return {**settings, **steps, "eps": settings["eps"][:2]}
+  short = {name: value for name, value in _SMOKE.items() if name in settings}
+  return {**settings, **short, "eps": settings["eps"][:2]}

@@ -10,7 +10,7 @@ from gencls.attacks.run import AttackResult, Tally, run
 from gencls.names import unknown_name
 from gencls.types import Attack, LogitsFn
 
-__all__ = ["REGISTRY", "AttackResult", "Tally", "build", "run"]
+__all__ = ["REGISTRY", "AttackResult", "Tally", "build", "run", "takes", "takes_eps"]
 
 # name -> factory(objective, **hyperparameters)
 REGISTRY: dict[str, Callable[..., Attack]] = {
@@ -22,6 +22,26 @@ REGISTRY: dict[str, Callable[..., Attack]] = {
   "spsa": spsa.spsa,
   "square": square.square,
 }
+
+
+def takes(name: str, hyperparameter: str) -> bool:
+  """Whether an attack's factory has a hyperparameter.
+
+  Raises:
+    ValueError: if there is no such attack.
+  """
+  if name not in REGISTRY:
+    raise ValueError(unknown_name("attack", name, REGISTRY))
+  return hyperparameter in inspect.signature(REGISTRY[name]).parameters
+
+
+def takes_eps(name: str) -> bool:
+  """Whether an attack has a fixed budget; if not, it looks for the smallest perturbation.
+
+  Raises:
+    ValueError: if there is no such attack.
+  """
+  return takes(name, "eps")
 
 
 def build(

@@ -43,9 +43,10 @@ def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
   first = summaries[first_title]
   for title, summary in summaries.items():
     for field in _MUST_AGREE:
-      if summary[field] != first[field]:
+      two = [_set(s[field]) for s in (summary, first)]
+      if two[0] != two[1]:
         raise ValueError(
-          f"{title!r} and {first_title!r} differ in {field}: {summary[field]} and {first[field]}; "
+          f"{title!r} and {first_title!r} differ in {field}: {two[0]} and {two[1]}; "
           "evaluate both with the same config"
         )
     for field in ("model", "attack_model"):
@@ -57,6 +58,13 @@ def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
           f"{title!r} and {first_title!r} differ in config.{field}.num_samples: {two[0]} and "
           f"{two[1]}; evaluate both with the same K"
         )
+
+
+def _set(value: Any) -> Any:
+  """Without the settings that are None: older files do not have them all."""
+  if not isinstance(value, dict):
+    return value
+  return {name: _set(item) for name, item in value.items() if item is not None}
 
 
 def titles(summaries: Sequence[Mapping[str, Any]], workdirs: Sequence[Path]) -> list[str]:
@@ -89,6 +97,16 @@ def headline(summaries: Mapping[str, Mapping[str, Any]]) -> str:
 def _number(metrics: Mapping[str, Any], name: str) -> str:
   value = metrics.get(name, {"value": None})["value"]
   return "-" if value is None else f"{value:.4g}"
+
+
+def minimum(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """A Markdown table of the distances that minimum-norm attacks found; empty without any."""
+  rows = [
+    {**row, "label": f"{title}: {row['label']}"}
+    for title, summary in summaries.items()
+    for row in summary.get("minimum", ())  # older files have none
+  ]
+  return f"{table.minimum_table(rows)}\n\n" if rows else ""
 
 
 def worst_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -157,7 +175,7 @@ def write(
     f"{table.threat_sentence(first['protocol'], first['attacks'])} Clean accuracy is the mean over "
     f"{first['protocol']['clean_draws']} draws where keys matter. Under attack: per-example worst "
     "case over all attacks and the grey image, with 95% intervals over images.\n\n"
-    f"{headline(summaries)}\n\n"
+    f"{headline(summaries)}\n\n{minimum(summaries)}"
   )
   labels = [row["label"] for row in first["rows"] if "attack" in row]
   if labels:

@@ -14,6 +14,7 @@ _INK, _QUIET, _GOOD, _BAD = "#222222", "#8a8a8a", "#1a7f37", "#c0392b"
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")
 _MARKERS = "osD^vPX*"
+_WIDE = 100.0  # radii that differ by more are drawn on a logarithmic axis, linear below the first
 _STYLE: Any = {
   "font.size": 10,
   "axes.titlesize": 12,
@@ -117,6 +118,9 @@ def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: 
       _draw(axis, each, colour, marker)
     axis.set_xlabel(f"eps ({norm}, images in [0, 1])")
     axis.set_ylim(-3, 103)
+    radii = [eps for each in lines for eps in each.eps if eps > 0]
+    if radii and max(radii) > _WIDE * min(radii):
+      axis.set_xscale("symlog", linthresh=min(radii))
     axis.set_xlim(left=0)
     axis.set_yticks(range(0, 101, 20))
     axis.legend(loc="best")

@@ -78,7 +78,8 @@ def accuracy_figure(summary: Mapping[str, Any]) -> Any:
 
 def strongest_shown(cells: Sequence[Cell]) -> Cell | None:
   """The attack whose images are shown: the one that leaves nearest to 40% right."""
-  kept = [cell for cell in cells if len(cell.arrays.get("x_adv", ())) and cell.header["eps"] > 0]
+  moved = [cell for cell in cells if cell.header["eps"] != 0]  # None: of a minimum-norm attack
+  kept = [cell for cell in moved if len(cell.arrays.get("x_adv", ()))]
   if not kept:
     return None
   return min(kept, key=lambda cell: abs(float(np.mean(cell.arrays["correct"])) - 0.4))
@@ -91,12 +92,12 @@ def images_figure(
   adversarial = shown.arrays["x_adv"][:MAX_COLUMNS]
   n = min(len(adversarial), len(images))
   header = shown.header
+  at = "minimum" if header["eps"] is None else f"eps = {header['eps']:g}"
   return figures.image_grid(
     images[:n],
     adversarial[:n],
     shown.arrays["label"][:n],
     untouched.arrays["prediction"][:n, 0],
     shown.arrays["prediction"][:n, 0],
-    f"{summary['title']}: {header['label']}, {header['norm']} eps = {header['eps']:g}, "
-    f"the first {n} images",
+    f"{summary['title']}: {header['label']}, {header['norm']} {at}, the first {n} images",
   )

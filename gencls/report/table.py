@@ -76,6 +76,57 @@ def attack_tables(summary: Mapping[str, Any]) -> str:
   return "\n\n".join(tables)
 
 
+def minimum_table(minimum: Sequence[Mapping[str, Any]]) -> str:
+  """One row for each minimum-norm attack: how often it succeeds and how far away."""
+  header = ["minimum norm", "broken, %", "median norm", "of successes", "mean relative norm (ρ)",
+            "of successes"]  # fmt: skip
+  fields = ("median_norm_all", "median_norm", "mean_relative_norm",
+            "mean_relative_norm_of_successes")  # fmt: skip
+  rows = [
+    [f"{row['label']}, {row['norm']}", percent(row["found"]), *[_distance(row[f]) for f in fields]]
+    for row in minimum
+  ]
+  return grid(header, rows)
+
+
+def _distance(value: float | None) -> str:
+  return "∞" if value is None else f"{value:.4g}"
+
+
+def _minimum_section(summary: Mapping[str, Any]) -> str:
+  """What minimum-norm attacks found and how it became a curve; empty where there are none."""
+  if not summary["minimum"]:
+    return ""
+  kinds = {row["label"]: row["derived"] for row in summary["rows"] if "derived" in row}
+  texts = {
+    "distance": "broken at eps where the graded image is wrong and not further away than eps",
+    "clip": "as published, the result clipped to each eps and classified again",
+  }
+  how = [
+    f"{', '.join(label for label, own in kinds.items() if own == kind)}: {text}"
+    for kind, text in texts.items()
+    if kind in kinds.values()
+  ]
+  return f"""Minimum-norm attacks, each run once ({"; ".join(how)}). Natural errors count as broken at \
+distance 0, failures as infinitely far; relative norms are ‖η‖ / ‖x‖.
+
+{minimum_table(summary["minimum"])}
+
+"""
+
+
+def _cut_short(summary: Mapping[str, Any]) -> str:
+  """The attacks that time cut short, in words; empty where there are none."""
+  rows = [*summary["rows"], *summary["minimum"]]
+  found = [
+    f"{row['label']} ({row['norm']}, {'minimum' if row['eps'] is None else row['eps']}): "
+    f"{row['cut_short']} images"
+    for row in rows
+    if row.get("cut_short")
+  ]
+  return f"**Cut short by time: {'; '.join(found)}.**\n\n" if found else ""
+
+
 def checks_table(summary: Mapping[str, Any]) -> str:
   """The sanity checks, failures first."""
   order = {"fail": 0, "pass": 1, "not run": 2}
@@ -135,7 +186,7 @@ The worst case is chosen per image over all attacks and the grey image at the sa
 
 {attack_tables(summary)}
 
-{checks_table(summary)}
+{_minimum_section(summary)}{_cut_short(summary)}{checks_table(summary)}
 
 Last written by `{summary["record"]["command"]}`. The cells: revision \
 {" / ".join(made_by["revision"])}; {" / ".join(made_by["versions"])}; \

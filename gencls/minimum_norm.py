@@ -1,0 +1,138 @@
+"""Minimum-norm attacks: one run, and from it the accuracy at every eps.
+
+The attack returns the nearest success it has found. Graded like any other image, it stands for
+every eps at or beyond its distance:
+
+  broken at eps  ⇔  the graded image is wrong and its norm <= eps (+ grading's tolerance).
+
+Some published numbers were made otherwise (`grade_as="clip"`): the image is drawn back into each
+ball and predicted anew, which calls images right whose nearest success lies beyond the ball.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gencls.grading import perturbation_norm, tolerance
+from gencls.results import Cell
+
+GRADE_AS = ("distance", "clip")
+CLIPPED = "clipped_"  # before the names of arrays [N, E, …] of images clipped to each eps
+# Under a fresh seed the nearest success lies where half of the draws fail, so that other draws may
+# say "right": the perturbation is lengthened until half of the select draws fail.
+STRETCHES = (1.0, 1.02, 1.05, 1.1, 1.2, 1.5)
+PER_EXAMPLE = ("prediction", "correct", "select_correct", "select_margin", "nonfinite_grades")
+
+
+def is_minimum(cell: Cell) -> bool:
+  """Whether a cell holds the result of a minimum-norm attack, before any eps is asked."""
+  return cell.header["eps"] is None
+
+
+def failing(select_correct: np.ndarray) -> np.ndarray:
+  """[N] bool, whether at least half of the select draws fail (known seed: whether it is wrong)."""
+  return select_correct <= 0.5
+
+
+def nearest_failure(
+  x_adv: np.ndarray, x: np.ndarray, share: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+  """The first point on the way through x_adv at which at least half of the select draws fail.
+
+  Args:
+    x_adv: [B, H, W, D] what the attack returned, in the box.
+    x: [B, H, W, D].
+    share: x_adv -> [B] share of the select draws that are right.
+
+  Returns:
+    [B, H, W, D] float32; x_adv itself where no stretch of `STRETCHES` fails.
+  """
+  found, open_ = x_adv, np.ones(len(x), bool)
+  delta = np.asarray(x_adv, np.float64) - x
+  for stretch in STRETCHES:
+    at = x_adv if stretch == 1.0 else np.clip(x + stretch * delta, 0.0, 1.0).astype(np.float32)
+    now = open_ & failing(share(at))
+    found = np.where(np.reshape(now, (-1,) + (1,) * (x.ndim - 1)), at, found)
+    open_ = open_ & ~now
+    if not np.any(open_):
+      break
+  return found
+
+
+def relative_norm(size: np.ndarray, x: np.ndarray, norm: str) -> np.ndarray:
+  """[B] ‖η‖ / ‖x‖ in one norm; infinite for a perturbation of an image that is all 0."""
+  whole = perturbation_norm(x, np.zeros_like(x), norm)
+  with np.errstate(divide="ignore", invalid="ignore"):
+    return np.where(size == 0, 0.0, size / whole)
+
+
+def derive(cell: Cell, untouched: Cell, eps: float) -> Cell:
+  """The cell of one eps, as if the attack had been run with that budget.
+
+  Args:
+    cell: of a minimum-norm attack.
+    untouched: the cell of the clean images; they are what is left where the success is too far.
+    eps: radius, for `grade_as="clip"` one of the cell's own.
+  """
+  attack = cell.header["settings"]["attack"]
+  header = {name: cell.header[name] for name in ("label", "norm", "settings", "num_images")}
+  header |= {"eps": float(eps), "seconds": cell.header["seconds"], "record": cell.header["record"]}
+  if attack["grade_as"] == "clip":
+    column = attack["eps"].index(eps)
+    arrays = {name: cell.arrays[CLIPPED + name][:, column] for name in (*PER_EXAMPLE, "norm")}
+    return Cell({**header, "derived": "clip"}, arrays)
+  norm = cell.header["norm"]
+  within = cell.arrays["norm"].astype(np.float64) <= eps + tolerance(norm, eps)
+
+  def choose(name: str) -> np.ndarray:
+    reached, clean = cell.arrays[name], untouched.arrays[name]
+    return np.where(np.reshape(within, (-1,) + (1,) * (reached.ndim - 1)), reached, clean)
+
+  arrays = {name: choose(name) for name in PER_EXAMPLE}
+  arrays["norm"] = np.where(within, cell.arrays["norm"], 0.0)
+  return Cell({**header, "derived": "distance"}, arrays)
+
+
+def expand(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
+  """Cells that each have an eps: those of minimum-norm attacks at every eps of their grid."""
+  found = []
+  for cell in cells:
+    grid = cell.header["grid"] if is_minimum(cell) else ()
+    found += [derive(cell, untouched, eps) for eps in grid] if is_minimum(cell) else [cell]
+  return found
+
+
+def distances(cell: Cell, relative: bool = False) -> np.ndarray:
+  """[N] float64, the norm of each success; infinite where the attack found none."""
+  size = cell.arrays["relative_norm" if relative else "norm"].astype(np.float64)
+  return np.where(failing(cell.arrays["select_correct"]), size, np.inf)
+
+
+def statistics(cell: Cell) -> dict[str, Any]:
+  """What is reported of distances, JSON-able: None where a number would be infinite.
+
+  `mean_relative_norm` is DeepFool's average robustness ρ = mean ‖η‖ / ‖x‖ over all images, where
+  natural errors count 0 and one failure makes it infinite.
+  """
+  found, relative = distances(cell), distances(cell, relative=True)
+  success = np.isfinite(found)
+  return {
+    "median_norm": _finite(np.median(found[success])) if np.any(success) else None,
+    "median_norm_all": _finite(_median(found)),
+    "mean_relative_norm": _finite(np.mean(relative)),
+    "mean_relative_norm_of_successes": (
+      _finite(np.mean(relative[success])) if np.any(success) else None
+    ),
+    "median_relative_norm_all": _finite(_median(relative)),
+  }
+
+
+def _median(values: np.ndarray) -> float:
+  """The median, where values may be infinite (inf − inf would make it NaN)."""
+  low, high = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
+  return float(low if low == high else (low + high) / 2)
+
+
+def _finite(value: Any) -> float | None:
+  return float(value) if np.isfinite(value) else None

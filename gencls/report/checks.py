@@ -1,0 +1,179 @@
+"""The sanity checks of one evaluation, from its cells and rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gencls import sanity
+from gencls.evaluate import GREY
+from gencls.grading import worst_case
+from gencls.results import Cell
+
+WORST = "worst case"
+_STEPS = ("num_steps", "step_size", "rel_step_size")
+
+
+def candidate(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
+  """([N] chosen cell, [N] share of grade draws that are right) of the worst of several cells."""
+  names = ("select_correct", "select_margin", "correct")
+  pick, correct = worst_case(*[[cell.arrays[name] for cell in cells] for name in names])
+  return pick, correct.astype(np.float64)
+
+
+def attacks_first(group: Sequence[Cell], untouched: Cell) -> list[Cell]:
+  """The candidates in the order in which ties are broken."""
+  return [*sorted(group, key=lambda cell: cell.header["label"] == GREY), untouched]
+
+
+def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
+  """Cells by norm and eps, in order."""
+  keys = sorted({(cell.header["norm"], cell.header["eps"]) for cell in cells})
+  return [[c for c in cells if (c.header["norm"], c.header["eps"]) == key] for key in keys]
+
+
+def _curves(cells: Sequence[Cell], untouched: Cell) -> list[sanity.Curve]:
+  """Each attack's graded curve, the untouched images at eps = 0 first; worst cases last."""
+  base = untouched.arrays["correct"]
+  curves = []
+  attacked = [cell for cell in cells if cell.header["label"] != GREY]
+  for label in dict.fromkeys(cell.header["label"] for cell in attacked):
+    own = [cell for cell in attacked if cell.header["label"] == label and cell.header["eps"] > 0]
+    correct = [candidate([cell, untouched])[1] for cell in own]
+    norm = next(cell.header["norm"] for cell in attacked if cell.header["label"] == label)
+    curves.append(_curve(label, own, correct, base, norm))
+  for norm in dict.fromkeys(cell.header["norm"] for cell in attacked):
+    own = [g for g in groups(cells) if g[0].header["norm"] == norm and g[0].header["eps"] > 0]
+    correct = [candidate(attacks_first(group, untouched))[1] for group in own]
+    curves.append(_curve(WORST, [group[0] for group in own], correct, base, norm))
+  return [curve for curve in curves if len(curve.eps) > 1]
+
+
+def _curve(
+  label: str,
+  cells: Sequence[Cell],
+  correct: Sequence[np.ndarray],
+  base: np.ndarray,
+  norm: str,
+) -> sanity.Curve:
+  order = sorted(range(len(cells)), key=lambda i: cells[i].header["eps"])
+  eps = (0.0, *(float(cells[i].header["eps"]) for i in order))
+  return sanity.Curve(label, norm, eps, (base, *(correct[i] for i in order)))
+
+
+def _pairs(cells: Sequence[Cell], untouched: Cell) -> list[sanity.Pair]:
+  """Every gradient-free attack beside the white-box ones at its norm and eps."""
+  found = []
+  for group in groups([c for c in cells if c.header["label"] != GREY and c.header["eps"] > 0]):
+    free = [c for c in group if sanity.gradient_free(c.header["settings"]["attack"]["name"])]
+    white = [*[c for c in group if not any(c is each for each in free)], untouched]
+    if len(white) > 1:
+      shares = candidate(white)[1]
+      for cell in free:
+        header = cell.header
+        where = f"{header['label']} {header['norm']} {header['eps']:g}"
+        black, both = candidate([cell, untouched])[1], candidate([*white, cell])[1]
+        found.append(sanity.Pair(where, shares, black, both))
+  return found
+
+
+def _where(row: Mapping[str, Any]) -> str:
+  """Which cell a row is about."""
+  at = "minimum" if row["eps"] is None else f"{row['eps']:g}"
+  return f"{row['label']} {row['norm']} {at}"
+
+
+def run(
+  clean: Cell,
+  untouched: Cell,
+  cells: Sequence[Cell],
+  attacked: Sequence[Mapping[str, Any]],
+  rows: Sequence[Mapping[str, Any]],
+  made_by: Mapping[str, Sequence[str]],
+) -> list[sanity.Check]:
+  """Every sanity check.
+
+  Args:
+    clean: the cell of clean numbers.
+    untouched: the cell of the clean images.
+    cells: of every attack and grey image at every eps, those of minimum-norm attacks derived.
+    attacked: a row for each attack that was run, with its counts.
+    rows: a row for each of `cells`.
+    made_by: revisions, versions and devices.
+  """
+  labels, n = untouched.arrays["label"], untouched.header["num_images"]
+  settings = untouched.header["settings"]
+  draws, threat = settings["grade_draws"], settings["threat"]
+  curves, pairs = _curves(cells, untouched), _pairs(cells, untouched)
+  own = {c.header["label"]: c.header for c in cells if c.header["label"] != GREY}
+  names = {label: header["settings"]["attack"]["name"] for label, header in own.items()}
+  clipped = {label for label, header in own.items() if header.get("derived") == "clip"}
+  single = [c for c in curves if names.get(c.label) in sanity.SINGLE_STEP]
+  many = [
+    c
+    for c in curves
+    if c.label in names.keys() - clipped
+    and names[c.label] not in sanity.SINGLE_STEP
+    and not sanity.gradient_free(names[c.label])
+  ]
+  repeated = [c for c in curves if names.get(c.label) not in (None, *sanity.SINGLE_STEP)]
+  boxes = [c for c in curves if c.label == WORST and c.norm == "linf"]
+
+  def count(field: str) -> dict[str, int]:
+    return {_where(row): row[field] for row in attacked if row[field] is not None}
+
+  bad_grades = {f"{row['label']} {row['eps']:g}": row["nonfinite_grades"] for row in rows}
+  bad_grades["clean"] = int(np.sum(np.any(clean.arrays["prediction"] < 0, axis=1)))
+  bad_grades["untouched"] = int(np.sum(untouched.arrays["nonfinite_grades"] > 0))
+  short = count("cut_short")
+  randomness = sanity.Randomness(**untouched.header["randomness"])
+  return [
+    *(sanity.monotone(curve, draws) for curve in curves if curve.label not in clipped),
+    sanity.half_box(boxes[0] if boxes else None, labels),
+    sanity.iterated_beats_single(single, many, draws),
+    sanity.doubling(_step_pairs(repeated, cells), draws),
+    sanity.white_beats_black(pairs, draws),
+    sanity.nothing_new(pairs, draws),
+    sanity.counted("no zero gradient of the loss by the true logit", count("zero_gradient"), n),
+    sanity.counted("no zero input gradient at any step", count("zero_gradient_steps"), n),
+    sanity.counted("every attack moves every image it should", count("unmoved"), n),
+    sanity.counted("no non-finite loss or gradient in an attack", count("nonfinite_steps"), n),
+    *([sanity.counted("no attack was cut short by time", short, n)] if short else []),
+    sanity.counted("every graded logit is finite", bad_grades, n),
+    sanity.attack_agrees(_disagreements(attacked, threat), n),
+    sanity.counted("attacks stay in ball and box", count("outside"), n),
+    sanity.not_probabilities(untouched.arrays["logits"]),
+    sanity.threat_fits(randomness, threat),
+    sanity.one_origin(made_by),
+  ]
+
+
+def _step_pairs(
+  curves: Sequence[sanity.Curve], cells: Sequence[Cell]
+) -> list[tuple[sanity.Curve, sanity.Curve]]:
+  """(few, many): attacks alike but for twice the steps or more, and the size of a step."""
+  settings = {c.header["label"]: c.header["settings"].get("attack") for c in cells}
+
+  def steps(curve: sanity.Curve) -> int:
+    return settings[curve.label]["hyperparameters"].get("num_steps", 0)
+
+  def rest(curve: sanity.Curve) -> dict[str, Any]:
+    hyperparameters = settings[curve.label]["hyperparameters"]
+    same = {name: v for name, v in hyperparameters.items() if name not in _STEPS}
+    return {**settings[curve.label], "label": None, "hyperparameters": same}
+
+  return [
+    (few, many)
+    for few in curves
+    for many in curves
+    if 0 < 2 * steps(few) <= steps(many) and rest(few) == rest(many)
+  ]
+
+
+def _disagreements(attacked: Sequence[Mapping[str, Any]], threat: str) -> dict[str, int]:
+  """Per attack × eps; only where the result is what the attack calls its success."""
+  return {
+    _where(row): row["disagree"]
+    for row in attacked
+    if threat == "known_seed" and row["attack"]["hyperparameters"].get("keep_best", True)
+  }
