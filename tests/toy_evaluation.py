@@ -11,6 +11,7 @@ from gencls import data
 from gencls.attack_cells import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.clean import METRICS, Subject
+from gencls.evaluate import evaluate
 from gencls.types import Classifier, Loss
 
 SHAPE, CLASSES, LEVELS, SCALE = (4, 4, 1), 3, 17, 0.25
@@ -81,6 +82,20 @@ def record():
   devices = {"kind": "cpu", "platform": "cpu"}
   git = {"revision": "0" * 40, "dirty": False}
   return {"config": {}, "versions": versions, "devices": devices, "git": git, "command": "test"}
+
+
+def run(folder, subject=None, the_protocol=None, the_specs=None, n=30, **identity):
+  """Evaluates; by default FGSM and PGD on the deterministic classifier."""
+  return evaluate(
+    subject or toy_subject(),
+    toy_images(n),
+    the_protocol or protocol(),
+    specs() if the_specs is None else the_specs,
+    folder=folder,
+    identity={**IDENTITY, **identity},
+    record=record(),
+    progress=False,
+  )
 
 
 def full_summary(summary, the_protocol, name="toy", title="TOY"):

@@ -41,7 +41,11 @@ def takes_eps(name: str) -> bool:
   Raises:
     ValueError: if there is no such attack.
   """
-  return takes(name, "eps")
+  if not takes(name, "eps"):
+    return False
+  # Some minimum-norm attacks take one as a hint.
+  eps = inspect.signature(REGISTRY[name]).parameters["eps"]
+  return eps.default is inspect.Parameter.empty
 
 
 def build(

@@ -78,7 +78,7 @@ def attack_tables(summary: Mapping[str, Any]) -> str:
 
 def minimum_table(minimum: Sequence[Mapping[str, Any]]) -> str:
   """One row for each minimum-norm attack: how often it succeeds and how far away."""
-  header = ["minimum norm", "broken, %", "median norm", "of successes", "mean relative norm (ρ)",
+  header = ["minimum norm", "broken, %", "median norm", "of successes", "mean relative norm (rho)",
             "of successes"]  # fmt: skip
   fields = ("median_norm_all", "median_norm", "mean_relative_norm",
             "mean_relative_norm_of_successes")  # fmt: skip
@@ -107,12 +107,11 @@ def _minimum_section(summary: Mapping[str, Any]) -> str:
     for kind, text in texts.items()
     if kind in kinds.values()
   ]
-  return f"""Minimum-norm attacks, each run once ({"; ".join(how)}). Natural errors count as broken at \
-distance 0, failures as infinitely far; relative norms are ‖η‖ / ‖x‖.
-
-{minimum_table(summary["minimum"])}
-
-"""
+  text = (
+    f"Minimum-norm attacks, each run once ({'; '.join(how)}). Natural errors count as broken at "
+    "distance 0, failures as infinitely far; relative norms are ‖η‖ / ‖x‖."
+  )
+  return f"{text}\n\n{minimum_table(summary['minimum'])}\n\n"
 
 
 def _cut_short(summary: Mapping[str, Any]) -> str:

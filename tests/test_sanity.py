@@ -1,0 +1,159 @@
+"""Sanity checks: each must be able to fail."""
+
+import jax.numpy as jnp
+import numpy as np
+from toy_evaluation import LEVELS, toy_images, toy_subject
+
+from gencls import sanity
+from gencls.attacks.losses import LOSSES
+from gencls.grading import draw_keys
+from gencls.report.checks import _pairs, _step_pairs
+from gencls.results import Cell
+
+
+def curve(label, means, eps=(0.0, 0.1, 0.2), n=100):
+  shares = tuple(np.repeat([1.0, 0.0], [round(n * m), n - round(n * m)]) for m in means)
+  return sanity.Curve(label, "linf", eps, shares)
+
+
+def test_monotone_allows_one_image_and_no_more():
+  assert sanity.monotone(curve("a", (0.9, 0.5, 0.51)), 1).status == "pass"
+  single = curve("a", (0.9, 0.5, 0.51))  # as cells hold them
+  single = single._replace(correct=tuple(c.astype(np.float32) for c in single.correct))
+  assert sanity.monotone(single, 1).status == "pass"
+  check = sanity.monotone(curve("a", (0.9, 0.5, 0.52)), 1)
+  assert check.status == "fail"
+  assert "0.1 → 0.2: +2.0" in check.detail
+
+
+def test_half_box():
+  labels = np.repeat([0, 1], [60, 40])
+  good, bad = (curve("w", (0.9, share), (0.0, 0.5)) for share in (0.6, 0.61))
+  assert sanity.half_box(good, labels).status == "pass"
+  assert sanity.half_box(bad, labels).status == "fail"
+  assert sanity.half_box(curve("w", (0.9, 0.1), (0.0, 0.4)), labels).status == "not run"
+
+
+def test_weak_iterated_attack_is_found():
+  single = [curve("fgsm", (0.9, 0.5, 0.3))]
+  weak = sanity.iterated_beats_single(single, [curve("pgd", (0.9, 0.6, 0.3))], 1)
+  assert weak.status == "fail"
+  assert sanity.iterated_beats_single(single, [curve("pgd", (0.9, 0.4, 0.3))], 1).status == "pass"
+
+
+def test_an_attack_that_needed_more_steps_is_found():
+  few, many = curve("pgd", (0.9, 0.5, 0.3)), curve("pgd100", (0.9, 0.5, 0.29))
+  assert sanity.doubling([(few, many)], 1).status == "pass"
+  assert sanity.doubling([(few, curve("pgd100", (0.9, 0.4, 0.3)))], 1).status == "fail"
+  assert sanity.doubling([], 1).status == "not run"
+
+
+def test_pairs_differ_in_the_steps_alone():
+  def cell(label, **hyperparameters):
+    attack = {"name": "pgd", "loss": "margin", "label": label, "hyperparameters": hyperparameters}
+    return Cell({"label": label, "settings": {"attack": attack}}, {})
+
+  cells = [
+    cell("a", num_steps=40, rel_step_size=0.1, random_start=True),
+    cell("b", num_steps=100, rel_step_size=0.05, random_start=True),
+    cell("c", num_steps=100, rel_step_size=0.05, random_start=False),
+    cell("d", num_steps=60, rel_step_size=0.05, random_start=True),
+  ]
+  curves = [curve(c.header["label"], (0.9, 0.5, 0.3)) for c in cells]
+  found = [(few.label, many.label) for few, many in _step_pairs(curves, cells)]
+  assert found == [("a", "b")]
+
+
+def test_disagreement_beyond_one_image_is_found():
+  assert sanity.attack_agrees({"pgd": 1}, 100).status == "pass"
+  assert sanity.attack_agrees({"fgsm": 0, "pgd": 2}, 100).status == "fail"
+  assert sanity.attack_agrees({}, 100).status == "not run"
+
+
+def test_probabilities_are_found():
+  z = np.random.default_rng(0).standard_normal((5, 4)) * 3
+  p = np.exp(z) / np.sum(np.exp(z), axis=1, keepdims=True)
+  assert sanity.not_probabilities(z).status == "pass"
+  assert sanity.not_probabilities(p).status == "fail"
+  assert sanity.not_probabilities(np.log(p)).status == "fail"
+
+
+def test_randomness_is_found_and_compared():
+  dataset = toy_images(4)
+  x = jnp.asarray(dataset.images / (LEVELS - 1), jnp.float32)
+  one, two = (draw_keys("fresh_seed", 0, dataset.indices, "grade", d) for d in (0, 1))
+  plain = sanity.detect_randomness(toy_subject().logits_fn, one, two, x)
+  noisy = sanity.detect_randomness(toy_subject(noise=1.0).logits_fn, one, two, x)
+  assert not plain.randomised
+  assert noisy.randomised
+  assert "coincide" in sanity.threat_fits(plain, "fresh_seed").detail
+  unrepeatable = plain._replace(repeatable=False)
+  assert sanity.threat_fits(unrepeatable, "fresh_seed").status == "fail"
+  assert sanity.threat_fits(noisy, "fresh_seed").status == "pass"
+  hidden = sanity.Randomness(randomised=True, repeatable=False)
+  assert sanity.threat_fits(hidden, "known_seed").status == "fail"
+
+
+def test_zero_gradients_of_a_saturated_loss_are_counted():
+  logits = np.array([[0.0, -300.0], [0.0, -1.0], [-300.0, 0.0]], np.float32)
+  labels = np.zeros(3, np.int32)
+  found = {
+    name: sanity.zero_gradients(LOSSES[name], logits, labels).tolist()
+    for name in ("cross_entropy", "margin")
+  }
+  assert found == {"cross_entropy": [True, False, False], "margin": [False] * 3}
+
+
+def test_mixed_origins_are_found():
+  mixed = {"revision": ["a", "b"], "device": ["cpu"]}
+  assert sanity.one_origin(mixed).detail == "revision: a / b"
+  assert sanity.one_origin(mixed).status == "fail"
+  assert sanity.one_origin({"revision": ["a"]}).status == "pass"
+
+
+def _pair(white, black, both, n=1000):
+  shares = [np.repeat([1.0, 0.0], [round(n * m), n - round(n * m)]) for m in (white, black, both)]
+  return sanity.Pair("square linf 0.1", *shares)
+
+
+def test_a_black_box_attack_that_beats_the_gradient_is_found():
+  assert sanity.white_beats_black([_pair(0.5, 0.499, 0.4)], 1).status == "pass"
+  check = sanity.white_beats_black([_pair(0.5, 0.6, 0.5), _pair(0.5, 0.49, 0.4)], 1)
+  assert check.status == "fail"
+  assert "square linf 0.1 is stronger by 1.0 points" in check.detail
+  assert sanity.white_beats_black([], 1).status == "not run"
+
+
+def test_what_only_a_gradient_free_attack_breaks_is_found():
+  assert sanity.nothing_new([_pair(0.5, 0.9, 0.498)], 1).status == "pass"
+  assert sanity.nothing_new([_pair(0.5, 0.9, 0.497)], 1).status == "fail"
+  assert sanity.nothing_new([], 1).status == "not run"
+
+
+def test_kinds_of_attacks():
+  free = ("square", "foolbox:BoundaryAttack", "foolbox:LinfAdditiveUniformNoiseAttack")
+  gradient = ("pgd", "auto_attack", "foolbox:LinfPGD", "foolbox:L2CarliniWagnerAttack")
+  assert all(sanity.gradient_free(name) for name in free)
+  assert not any(sanity.gradient_free(name) for name in gradient)
+
+
+def _graded(label, name, right):
+  right = np.asarray(right, np.float32)
+  header = {"label": label, "norm": "linf", "eps": 0.1, "settings": {"attack": {"name": name}}}
+  arrays = {"select_correct": right, "select_margin": right, "correct": right}
+  return Cell(header, arrays)
+
+
+def test_pairs_are_made_of_all_white_box_attacks():
+  untouched = _graded("untouched", "", [1, 1, 1, 0])
+  cells = [
+    _graded("pgd", "pgd", [0, 1, 1, 1]),
+    _graded("apgd", "apgd", [1, 0, 1, 1]),
+    _graded("square", "square", [0, 1, 0, 1]),
+    _graded("grey", "", [0, 0, 0, 0]),  # no attack
+  ]
+  (pair,) = _pairs(cells, untouched)
+  assert pair.where == "square linf 0.1"
+  assert (list(pair.white), list(pair.black)) == ([0, 0, 1, 0], [0, 1, 0, 0])
+  assert list(pair.both) == [0, 0, 0, 0]
+  assert _pairs(cells[2:], untouched) == []
