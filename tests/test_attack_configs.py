@@ -1,0 +1,107 @@
+"""Every evaluation config: its attacks exist with these hyperparameters, or fail when used."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from toy_evaluation import protocol, run, toy_subject
+
+from gencls import attacks
+from gencls.attack_cells import build_attack, check_spec, takes_eps
+from gencls.evaluate import check_protocol, check_specs
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(p.stem for p in (ROOT / "configs" / "attacks").glob("*.py") if p.stem != "base")
+VARIANTS = ("", "full", "cpu", "smoke")
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+  monkeypatch.syspath_prepend(str(ROOT))
+
+
+def config_of(name, arg=""):
+  return importlib.import_module(f"configs.attacks.{name}").get_config(arg)
+
+
+def specs_of(config):
+  return importlib.import_module("launch.evaluate").specs(config.to_dict()["attacks"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_attacks_exist_or_are_refused(name, tmp_path):
+  for arg in VARIANTS:
+    config = config_of(name, arg)
+    plain, specs = config.to_dict(), specs_of(config)
+    the_protocol = protocol(plain["threat"])._replace(
+      select_draws=plain["select_draws"], grade_draws=plain["grade_draws"]
+    )
+    check_protocol(the_protocol, {})
+    missing = [spec for spec in specs if spec.name not in attacks.REGISTRY]
+    for spec in missing:
+      with pytest.raises(ValueError, match=f"unknown attack '{spec.name}'"):
+        run(tmp_path, None, the_protocol, [spec])
+    there = [spec for spec in specs if spec not in missing]
+    check_specs(there)
+    for spec in there:
+      check_spec(spec)
+      for eps in spec.eps if takes_eps(spec) else (None,):
+        build_attack(toy_subject(), the_protocol, spec, eps)
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_published_protocol_of_the_zoo():
+  config = config_of("nus").to_dict()
+  found = config["attacks"]
+  assert config["num_images"] == 1000
+  assert len(found) == 10
+  assert found["carlini_wagner"]["eps"] == (0.1, 1.0, 10.0, 100.0, 1000.0)
+  clipped = {label for label, attack in found.items() if attack["grade_as"] == "clip"}
+  assert clipped == {"carlini_wagner", "linear_contrast", "binary_contrast", "gaussian_blur"}
+  # Foolbox's PGD: relative steps, a random start, the last iterate, cross-entropy.
+  for label, steps, size in (("pgd_l2", 50, 0.025), ("pgd_linf", 40, 1 / 30)):
+    own = found[label]
+    assert (own["num_steps"], own["rel_step_size"], own["loss"]) == (steps, size, "cross_entropy")
+    assert (own["random_start"], own["early_stop"], own["keep_best"]) == (True, False, False)
+
+
+def test_variants_are_smaller():
+  for name in FILES:
+    sizes = [config_of(name, arg).num_images for arg in VARIANTS]
+    full = sizes[0] or 10_000
+    assert sizes[0] == sizes[1]
+    assert full >= sizes[2] > sizes[3] == 16
+    every = [config_of(name, arg).to_dict()["attacks"].values() for arg in VARIANTS]
+    steps = [sum(attack.get("num_steps", 1) for attack in own) for own in every]
+    assert steps[0] == steps[1] >= steps[2] >= steps[3]
+
+
+def test_every_key_can_be_changed_and_no_other():
+  config = config_of("fgsm_pgd", "smoke")
+  config.attacks.pgd.max_seconds = 60.0
+  config.attacks.pgd.max_queries = 100
+  config.attacks.pgd.grade_as = "clip"
+  spec = next(spec for spec in specs_of(config) if spec.label == "pgd")
+  assert (spec.max_seconds, spec.max_queries, spec.grade_as) == (60.0, 100, "clip")
+  assert not {"max_seconds", "max_queries", "grade_as"} & set(spec.hyperparameters)
+  with pytest.raises(AttributeError):
+    config.attacks.pgd.max_second = 60.0
+  with pytest.raises(ValueError, match="has a fixed budget"):
+    check_specs([spec])
+
+
+def test_docstrings_name_the_command_of_their_file():
+  for name in FILES:
+    text = (ROOT / "configs" / "attacks" / f"{name}.py").read_text()
+    assert re.search(rf"launch/evaluate\.py --config=configs/attacks/{name}\.py", text), name
+
+
+def test_a_config_may_ask_for_foolbox():
+  pytest.importorskip("foolbox")
+  base = importlib.import_module("configs.attacks.base")
+  theirs = {"theirs": base.attack("foolbox:LinfPGD", (0.1,), steps=3)}
+  (spec,) = specs_of(base.get_config("both", theirs, arg="smoke"))
+  assert spec.hyperparameters == {"steps": 2}
+  check_specs([spec])
+  assert takes_eps(spec)
