@@ -10,7 +10,7 @@ errors count as errors. MIM runs 40 × 0.01 with decay 1. C&W (l2) has one const
 search for it: 1000 steps of 0.01, for c = 100 of 0.03, for c = 1000 of 0.1; its published accuracy
 is `accuracy_of_result` of the minimum-norm rows, at any distance, and eps 28 is beyond every
 distance. SPSA, at eps 0.3: 100 steps of 2000 samples, until the margin reaches 5.
-cpu: the first 200 test images, C&W at c = 1 and 100 only, SPSA of 128 samples; full: all 10,000 as
+cpu: the first 200 test images, C&W at c = 1 and 100 only, SPSA of 100 samples; full: all 10,000 as
 published, for an accelerator.
 """
 
@@ -47,7 +47,7 @@ def get_config(arg: str = "") -> ConfigDict:
       num_steps=100,
       step_size=0.01,
       delta=0.01,
-      num_samples=128 if short else 2000,
+      num_samples=100 if short else 2000,
       stop_loss=5.0,
     ),
     "pgd_margin": base.attack("pgd", EPS, rel_step_size=0.1, eot_samples=10, **pgd),

@@ -26,7 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
   short = {"binary_search_steps": 1, "num_steps": 1000, "initial_const": 1.0}
   search = {"binary_search_steps": 9, "num_steps": 10000, "initial_const": 1e-3}
   search = short if arg in ("cpu", "smoke") else search
-  clip = {"grade_as": "clip"}
+  clip, one_draw = {"grade_as": "clip"}, {"num_repeats": 1, "check_clean": False}
   attacks = {
     "fgm": base.attack("fgm", L2, norm="l2", loss="cross_entropy"),
     "fgsm": base.attack("fgsm", LINF, loss="cross_entropy"),
@@ -42,8 +42,8 @@ def get_config(arg: str = "") -> ConfigDict:
       **search,
       **clip,
     ),
-    "uniform_noise": base.attack("uniform_noise", LINF, num_repeats=1, rescale=True),
-    "gaussian_noise": base.attack("gaussian_noise", L2, norm="l2", num_repeats=1),
+    "uniform_noise": base.attack("uniform_noise", LINF, rescale=True, **one_draw),
+    "gaussian_noise": base.attack("gaussian_noise", L2, norm="l2", **one_draw),
     "linear_contrast": base.attack("linear_search_contrast", LINF, num_steps=1000, **clip),
     "binary_contrast": base.attack("binary_search_contrast", LINF, binary_search_steps=15, **clip),
     "gaussian_blur": base.attack("gaussian_blur", LINF, num_steps=1000, **clip),

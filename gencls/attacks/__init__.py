@@ -30,9 +30,7 @@ def takes(name: str, hyperparameter: str) -> bool:
   Raises:
     ValueError: if there is no such attack.
   """
-  if name not in REGISTRY:
-    raise ValueError(unknown_name("attack", name, REGISTRY))
-  return hyperparameter in inspect.signature(REGISTRY[name]).parameters
+  return hyperparameter in inspect.signature(_factory(name)).parameters
 
 
 def takes_eps(name: str) -> bool:
@@ -41,11 +39,15 @@ def takes_eps(name: str) -> bool:
   Raises:
     ValueError: if there is no such attack.
   """
-  if not takes(name, "eps"):
-    return False
+  eps = inspect.signature(_factory(name)).parameters.get("eps")
   # Some minimum-norm attacks take one as a hint.
-  eps = inspect.signature(REGISTRY[name]).parameters["eps"]
-  return eps.default is inspect.Parameter.empty
+  return eps is not None and eps.default is inspect.Parameter.empty
+
+
+def _factory(name: str) -> Callable[..., Any]:
+  if name not in REGISTRY:
+    raise ValueError(unknown_name("attack", name, REGISTRY))
+  return REGISTRY[name]
 
 
 def build(
@@ -74,9 +76,7 @@ def build(
   Raises:
     ValueError: if a name is unknown, a needed hyperparameter is missing or one is out of range.
   """
-  if name not in REGISTRY:
-    raise ValueError(unknown_name("attack", name, REGISTRY))
-  factory = REGISTRY[name]
+  factory = _factory(name)
   _check_names(name, factory, hyperparameters)
   objective = objectives.build(logits_fn, loss=loss, randomness=randomness, eot_samples=eot_samples)
   return factory(objective, **hyperparameters)

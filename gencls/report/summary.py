@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gencls import minimum_norm
+from gencls import minimum_norm, sanity
 from gencls.evaluate import CLEAN, GREY, UNTOUCHED
 from gencls.intervals import Interval, share_interval
 from gencls.report import checks
@@ -58,8 +58,10 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
   if "derived" in cell.header:
     attack = cell.header["settings"]["attack"]
     return {**row, "attack": attack, "derived": cell.header["derived"]}
-  unmoved = (arrays["norm"] == 0) & (base > 0.5) & (cell.header["eps"] > 0)
-  return {**row, **_counts(cell), "unmoved": int(np.sum(unmoved))}
+  unmoved = int(np.sum((arrays["norm"] == 0) & (base > 0.5) & (cell.header["eps"] > 0)))
+  # Without a gradient an attack may rightly find nothing better than the clean image.
+  free = sanity.gradient_free(cell.header["settings"]["attack"]["name"])
+  return {**row, **_counts(cell), "unmoved": None if free else unmoved}
 
 
 def _counts(cell: Cell) -> dict[str, Any]:
