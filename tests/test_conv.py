@@ -29,18 +29,30 @@ CASES = [
   (1, 16, 8, (5, 5), 2),  # an axis of size 1 has one phase
   ((1, 4), 3, 3, (5, 5), 2),
   (6, 4, 8, (3, 3), 1),
+  (6, 32, 8, (3, 3), 1),  # `conv_cpu.MANY_CHANNELS`
+]
+VALID_CASES = [
+  (12, 20, 70, (5, 5), 1),
+  (12, 1, 5, (5, 5), 1),
+  ((6, 8), 33, 7, (3, 4), 1),
+  ((9, 10), 16, 7, (3, 4), 2),
+  ((10, 9), 3, 7, (5, 3), 3),  # pixels that no output reads
+  ((5, 4), 3, 7, (5, 4), 1),  # one output
 ]
 
 
-def _reference(x, kernel, stride):
+def _reference(x, kernel, stride, padding="SAME"):
   dimensions = ("NHWC", "HWIO", "NHWC")
-  return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=dimensions)
+  strides = (stride, stride)
+  return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=dimensions)
 
 
-def _inputs(size, channels, features, kernel, stride, batch=3):
+def _inputs(size, channels, features, kernel, stride, batch=3, padding="SAME"):
   height, width = size if isinstance(size, tuple) else (size, size)
   rng = np.random.default_rng(0)
   small = (-(-height // stride), -(-width // stride))
+  if padding == "VALID":
+    small = tuple((s - k) // stride + 1 for s, k in zip((height, width), kernel, strict=True))
   shapes = (
     (batch, height, width, channels),
     (*kernel, channels, features),
@@ -55,15 +67,20 @@ def _assert_close(got, want):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_conv_and_both_gradients_equal_the_plain_operation(case):
-  x, kernel, g = _inputs(*case)
+@pytest.mark.parametrize(
+  ("case", "padding"),
+  [(case, "SAME") for case in CASES] + [(case, "VALID") for case in VALID_CASES],
+  ids=str,
+)
+def test_conv_and_both_gradients_equal_the_plain_operation(case, padding):
+  x, kernel, g = _inputs(*case, padding=padding)
   stride = case[-1]
 
   @jax.jit
   def both(x, kernel, g):
-    got, pull = jax.vjp(lambda x, k: conv2d(x, k, stride=stride), x, kernel)
-    want, pull_reference = jax.vjp(lambda x, k: _reference(x, k, stride), x, kernel)
+    ours = lambda x, k: conv2d(x, k, stride=stride, padding=padding)  # noqa: E731
+    got, pull = jax.vjp(ours, x, kernel)
+    want, pull_reference = jax.vjp(lambda x, k: _reference(x, k, stride, padding), x, kernel)
     return (got, *pull(g)), (want, *pull_reference(g))
 
   _assert_close(*both(x, kernel, g))
@@ -185,6 +202,15 @@ def test_other_backends_get_the_plain_operation():
   assert "stablehlo.convolution" not in fast
 
 
+def test_stride_1_with_a_few_channels_has_a_product_for_input_gradient_on_cpu_alone():
+  x, kernel, _ = _inputs(8, 20, 32, (5, 5), 1)
+  gradient = jax.jit(jax.grad(lambda x, k: jnp.sum(conv2d(x, k, stride=1) ** 2), (0, 1)))
+  plain = gradient.trace(x, kernel).lower(lowering_platforms=("cuda",)).as_text()
+  fast = gradient.trace(x, kernel).lower(lowering_platforms=("cpu",)).as_text()
+  assert plain.count("stablehlo.convolution") == 3
+  assert fast.count("stablehlo.convolution") == 2 and "stablehlo.dot_general" in fast
+
+
 def test_forward_mode_fails_clearly():
   x, kernel, _ = _inputs(4, 2, 2, (3, 3), 2)
   with pytest.raises(TypeError, match="forward-mode"):
@@ -201,3 +227,7 @@ def test_what_does_not_fit_is_refused():
     conv2d_transpose(x, kernel[:, :, :2], stride=2, output_shape=(9, 9))
   with pytest.raises(ValueError, match=r"x must be \[B, H, W, I\]"):
     conv2d(x[0], kernel, stride=2)
+  with pytest.raises(ValueError, match="unknown padding 'FULL'"):
+    conv2d(x, kernel[:, :, :2], stride=2, padding="FULL")
+  with pytest.raises(ValueError, match=r"as large as the kernel, got \(4, 4\) and \(5, 5\)"):
+    conv2d(x, kernel[:, :, :2], stride=1, padding="VALID")
