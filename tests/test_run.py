@@ -163,6 +163,17 @@ def test_fgsm_is_traced_once_for_all_eps_and_parameters():
   assert sorted(counted.traces) == [1, NUM, NUM]
 
 
+def test_fgsm_without_a_check_makes_one_pass_each_way_and_claims_no_success():
+  options = {"eps": 0.1, "check_result": False}
+  quick = attacks.run(attacks.build("fgsm", curved(), **options), KEYS, X, Y)
+  full = attacks.run(attacks.build("fgsm", curved(), eps=0.1), KEYS, X, Y)
+  # Another program, so equal to rounding alone.
+  np.testing.assert_allclose(quick.x, full.x, atol=1e-6)
+  assert full.info.success.any() and not quick.info.success.any() and quick.info.done.all()
+  assert set(np.asarray(quick.info.forward)) == {1} == set(np.asarray(quick.info.backward))
+  assert set(np.asarray(full.info.forward)) == {2} and set(np.asarray(full.info.backward)) == {1}
+
+
 def test_the_callers_images_survive_donation():
   x = jnp.array(X)
   _run(x=x)

@@ -1,11 +1,12 @@
 """Convolutions and their transposes, in the form that is fast on each backend.
 
 Accelerators run XLA's own convolutions; on CPU, strided ones and the input gradient of those of
-stride 1 with a few input channels run as the matrix products of `conv_cpu`. The choice is made when the program is lowered, per direction: the three directions of
-a convolution (forward, gradient in the input, gradient in the kernel) are tied by `custom_vjp`, and
-a transposed convolution is the same three in another order. Reverse mode only, first order;
-forward mode raises JAX's error for `custom_vjp` functions. Under one `jit` a gradient that nobody
-asks for is removed by the compiler; outside `jit` it is computed.
+stride 1 with a few input channels run as the matrix products of `conv_cpu`. The choice is made when
+the program is lowered, per direction: the three directions of a convolution (forward, gradient in
+the input, gradient in the kernel) are tied by `custom_vjp`, and a transposed convolution is the
+same three in another order. Reverse mode only, first order; forward mode raises JAX's error for
+`custom_vjp` functions. Under one `jit` a gradient that nobody asks for is removed by the compiler;
+outside `jit` it is computed.
 """
 
 from collections.abc import Callable
