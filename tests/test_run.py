@@ -32,6 +32,7 @@ def _run(logits_fn=None, *, keys=KEYS, x=X, y=Y, **options):
     "record_every",
     "compact",
     "max_queries",
+    "num_workers",
   )
   settings = {name: options.pop(name) for name in names if name in options}
   return attacks.run(_pgd(logits_fn, **options), keys, x, y, **{"batch_size": SIZE, **settings})
@@ -100,6 +101,36 @@ def test_a_query_budget_stops_each_example_with_its_best(loop):
   np.testing.assert_array_equal(adv.info.num_steps, spent)
   np.testing.assert_array_equal(adv.info.forward + adv.info.backward, 2 * spent)
   assert adv.info.done.all() and np.all(np.abs(adv.x - X) <= 0.02 + 1e-6)
+
+
+def test_workers_share_the_batches_and_change_nothing():
+  seen = []
+  options = {"batch_size": 16, "record_every": 5}
+  one = _run(**options)
+  two = _run(num_workers=2, progress=lambda made, total: seen.append((made, total)), **options)
+  _equal(two, one)
+  np.testing.assert_array_equal(two.history.num_steps, one.history.num_steps)
+  # Sums over the batches, whose examples all finish or make every step.
+  assert seen == sorted(seen) and seen[-1] == (22 * NUM, 22 * NUM)
+  # Sized for the workers: as many batches for each.
+  counted = _Counted()
+  attack = attacks.build("fgsm", Partial(counted, *curved().args), eps=0.1, check_result=False)
+  attacks.run(attack, KEYS, X, Y, num_workers=3)
+  assert set(counted.traces) == {1, 8}
+
+
+def test_a_worker_that_fails_stops_the_others():
+  stopped = []
+
+  def progress(made, total):
+    stopped.append(made)
+    if len(stopped) == 1:
+      raise RuntimeError("no more")
+
+  with pytest.raises(RuntimeError, match="no more"):
+    _run(num_workers=2, batch_size=16, progress=progress, eps=0.0, num_steps=2000)
+  # The other batch makes 4002 steps, and the host looks at every one.
+  assert len(stopped) < 4002
 
 
 def test_both_loops_give_the_same():
@@ -268,6 +299,7 @@ def test_an_attack_that_breaks_the_contract_is_named(init, step, message):
     ({"keys": jax.random.PRNGKey(0)}, "typed keys"),
     ({"loop": "scan"}, "unknown loop"),
     ({"batch_size": 0}, "batch_size >= 1"),
+    ({"num_workers": 0}, "num_workers must be >= 1"),
     ({"record_every": -1}, "record_every must be >= 0"),
     ({"max_queries": 0}, "max_queries must be >= 1"),
   ],

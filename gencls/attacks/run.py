@@ -6,8 +6,10 @@ dropped by gathering the others into one of a few smaller batches.
 """
 
 import math
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +54,7 @@ def run(
   max_seconds: float | None = None,
   max_queries: int | None = None,
   compact: bool = True,
+  num_workers: int = 1,
 ) -> AttackResult:
   """Attacks images.
 
@@ -72,6 +75,9 @@ def run(
     max_queries: stops each example after the step in which its forward and backward passes reach
       this number, with the best it has found; such an example counts as done.
     compact: whether finished examples are dropped; no result depends on it beyond float error.
+    num_workers: batches that run side by side, each in a thread. Pays on CPUs where the model is
+      small, as XLA:CPU runs small convolutions on one core; takes the memory of as many batches.
+      Threads do not see JAX settings made by `with`, only those of `jax.config.update`.
 
   Returns:
     An `AttackResult`; empty for an empty batch.
@@ -85,6 +91,8 @@ def run(
     raise ValueError(
       f"record_every must be >= 0 and batch_size >= 1, got {record_every} and {batch_size}"
     )
+  if num_workers < 1:
+    raise ValueError(f"num_workers must be >= 1 (1 runs one batch at a time), got {num_workers}")
   if max_queries is not None and max_queries < 1:
     raise ValueError(f"max_queries must be >= 1 or None, got {max_queries}")
   on_cpu = jax.default_backend() == "cpu"
@@ -97,15 +105,16 @@ def run(
     compact=compact,
     deadline=math.inf if max_seconds is None else time.monotonic() + max_seconds,
     max_queries=jnp.int32(NO_LIMIT if max_queries is None else min(max_queries, NO_LIMIT)),
-    report=_reporter(progress, num * attack.num_steps),
+    report=_reporter(progress, num, attack.num_steps),
+    stop=threading.Event(),
     x=np.array(x),
     tally=no_tally(num),
     history=_no_history(num, attack.num_steps // record_every) if record_every else None,
   )
   if num:
-    size = batch_size or _auto_batch(attack, keys, x, goal)
-    for first in range(0, num, size):
-      _run_batch(job, keys, x, goal, np.arange(first, first + size))
+    size = batch_size or _auto_batch(attack, keys, x, goal, num_workers)
+    batches = [np.arange(first, first + size) for first in range(0, num, size)]
+    _run_batches(job, lambda rows: _run_batch(job, keys, x, goal, rows), batches, num_workers)
   return jax.tree.map(jnp.asarray, AttackResult(job.x, job.tally, job.history))
 
 
@@ -118,10 +127,28 @@ class _Job(NamedTuple):
   compact: bool
   deadline: float
   max_queries: Array
-  report: Callable[[int], None]
+  report: Callable[[np.ndarray, int], None]
+  stop: threading.Event
   x: Any
   tally: Any
   history: Any
+
+
+def _run_batches(
+  job: _Job, run_batch: Callable[[np.ndarray], None], batches: list[np.ndarray], num_workers: int
+) -> None:
+  if num_workers == 1 or len(batches) == 1:
+    for rows in batches:
+      run_batch(rows)
+    return
+  with ThreadPoolExecutor(num_workers) as pool:
+    running = [pool.submit(run_batch, rows) for rows in batches]
+    try:
+      for batch in as_completed(running):
+        batch.result()
+    except BaseException:  # an interrupt too: the pool waits for its threads
+      job.stop.set()
+      raise
 
 
 def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) -> None:
@@ -133,7 +160,7 @@ def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) ->
   sizes = [math.ceil(len(rows) / 2**halving) for halving in range(HALVINGS + 1)]
   step = 0
   finished = np.asarray(tally.done)
-  while step < attack.num_steps and not finished.all() and time.monotonic() < job.deadline:
+  while step < attack.num_steps and not finished.all() and not _late(job):
     state, tally, made = _advance(job, keys, state, tally, step)
     step += made
     finished = np.asarray(tally.done)
@@ -148,12 +175,14 @@ def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) ->
       keys, state, tally = programs.take((keys, state, tally), jnp.asarray(keep))
       rows, finished = rows[keep], finished[keep]
     live = np.sum(~finished)
-    job.report(
-      int(mine[0] * attack.num_steps + (len(mine) - live) * attack.num_steps + live * step)
-    )
+    job.report(mine, int((len(mine) - live) * attack.num_steps + live * step))
   _write(job, rows, tally, programs.result(attack.result, state))
   if job.record_every:
     _record(job, mine, slice(step // job.record_every, None))
+
+
+def _late(job: _Job) -> bool:
+  return time.monotonic() >= job.deadline or job.stop.is_set()
 
 
 def _advance(job: _Job, keys: Keys, state: Any, tally: Tally, step: int) -> tuple[Any, Tally, int]:
@@ -183,14 +212,28 @@ def _no_history(num: int, records: int) -> Tally:
   return jax.tree.map(lambda field: np.tile(field, (records, 1)), no_tally(num))
 
 
-def _reporter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
-  return (lambda made: None) if progress is None else lambda made: progress(made, total)
+def _reporter(
+  progress: Callable[[int, int], None] | None, num: int, num_steps: int
+) -> Callable[[np.ndarray, int], None]:
+  """Takes a batch's rows and the steps it has made; calls `progress` with the sum over batches."""
+  if progress is None:
+    return lambda rows, made: None
+  batches: dict[int, int] = {}
+  lock = threading.Lock()
+
+  def report(rows: np.ndarray, made: int) -> None:
+    with lock:  # so that the sums are reported in order
+      batches[int(rows[0])] = made
+      progress(sum(batches.values()), num * num_steps)
+
+  return report
 
 
-def _auto_batch(attack: Attack, keys: Keys, x: Array, goal: Goal) -> int:
-  """The largest batches whose state fits the budget, all of about the same size."""
+def _auto_batch(attack: Attack, keys: Keys, x: Array, goal: Goal, num_workers: int) -> int:
+  """The largest batches whose state fits the budget, of one size, as many for every worker."""
   padding = jnp.zeros(len(x), bool)
   state, _ = programs.start.eval_shape(attack.init, keys, x, goal, padding)
   num_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
   budget = STATE_BUDGET.get(jax.default_backend(), ACCELERATOR_STATE_BUDGET)
-  return math.ceil(len(x) / min(len(x), math.ceil(num_bytes / budget)))
+  num_batches = math.ceil(math.ceil(num_bytes / budget) / num_workers) * num_workers
+  return math.ceil(len(x) / min(len(x), num_batches))
