@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attack_models import curved, curved_logits, images, keys, linear, predictions
+from attack_models import curved, curved_logits, images, keys, predictions
 from jax.tree_util import Partial
 
 from gencls import attacks
@@ -137,17 +137,6 @@ def test_both_loops_give_the_same():
   _close(_run(loop="device"), _run(loop="python"))
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd"])
-def test_jit_equals_eager(name):
-  options = {"num_steps": 2} if name == "pgd" else {}
-  attack = attacks.build(name, linear(), eps=0.05, **options)
-  y = predictions(linear(), X[:4])
-  jitted = attacks.run(attack, keys(4), X[:4], y)
-  with jax.disable_jit():
-    eager = attacks.run(attack, keys(4), X[:4], y)
-  _close(jitted, eager)
-
-
 class _Counted:
   """A model that notes the batch size of each trace."""
 
@@ -182,16 +171,6 @@ def test_nothing_is_traced_again_once_each_batch_size_was_seen(loop, compact):
   # The counter can count: another attack is another trace.
   attacks.run(attacks.build("fgsm", Partial(counted, *curved().args), eps=0.1), keys(NUM), X, Y)
   assert counted.traces[-1] == NUM
-
-
-def test_fgsm_is_traced_once_for_all_eps_and_parameters():
-  counted = _Counted()
-  for eps in (0.01, 0.1, 0.3):
-    for parameters in (0, 1):
-      logits_fn = Partial(counted, *curved(parameters).args)
-      attacks.run(attacks.build("fgsm", logits_fn, eps=eps), keys(NUM), X, Y)
-  # One example for the number of classes, then the gradient and the result of the one step.
-  assert sorted(counted.traces) == [1, NUM, NUM]
 
 
 def test_fgsm_without_a_check_makes_one_pass_each_way_and_claims_no_success():
