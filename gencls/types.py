@@ -31,6 +31,14 @@ class Loss(NamedTuple):
   updates: Any = {}  # noqa: RUF012
 
 
+class Decoder(NamedTuple):
+  """Images of a class from a latent, for attacks that search among them."""
+
+  decode: Callable[[Params, Keys, Array, Array], Array]  # (params, keys, z [B, L], y [B]) -> x
+  latent_size: int  # L
+  num_classes: int  # C
+
+
 class Classifier(NamedTuple):
   """A classifier as pure functions; hyperparameters are closed over by its factory.
 
@@ -45,9 +53,16 @@ class Classifier(NamedTuple):
   prepare: Callable[[Params, Key], Params] | None = None  # everything that does not depend on x
   sample: Callable[[Params, Keys, Array], Array] | None = None  # (params, keys, y [B]) -> x
   fit: Callable[[Key, Any], Params] | None = None  # closed form or EM, instead of gradients
+  # What only models with a latent have, for the attacks made for them:
+  # (params, keys, x) -> [B, C, K], the terms of which a logit is the log-mean-exp
+  log_weights: Callable[[Params, Keys, Array], Array] | None = None
+  # (params, keys, x, y [B]) -> x, what class y makes of x
+  reconstruct: Callable[[Params, Keys, Array, Array], Array] | None = None
+  decoder: Decoder | None = None
 
 
-LogitsFn: TypeAlias = Callable[[Keys, Array], Array]  # (keys, x) -> [B, C]
+# (keys, x) -> [B, C]; attacks also take [B, C, K] log weights, see `objective.build`
+LogitsFn: TypeAlias = Callable[[Keys, Array], Array]
 
 
 class Goal(NamedTuple):

@@ -4,7 +4,15 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from gencls.attacks import boundary, fgsm, hop_skip_jump, pgd, spsa, square
+from gencls.attacks import (
+  boundary,
+  fgsm,
+  hop_skip_jump,
+  latent_descent,
+  pgd,
+  spsa,
+  square,
+)
 from gencls.attacks import objective as objectives
 from gencls.attacks.run import AttackResult, Tally, run
 from gencls.names import unknown_name
@@ -18,6 +26,7 @@ REGISTRY: dict[str, Callable[..., Attack]] = {
   "fgm": fgsm.fgm,
   "fgsm": fgsm.fgsm,
   "hop_skip_jump": hop_skip_jump.hop_skip_jump,
+  "latent_descent": latent_descent.latent_descent,
   "pgd": pgd.pgd,
   "spsa": spsa.spsa,
   "square": square.square,

@@ -87,8 +87,10 @@ def _check_classes(attack: Attack, keys: Keys, x: Array, label: Any, aim: Any) -
     return
   # One example: the answer does not depend on the batch, and the trace is kept.
   shape = _logits.eval_shape(parts["logits_fn"], keys[:1], x[:1]).shape
-  if len(shape) != 2 or shape[0] != 1:
-    raise ValueError(f"logits_fn must return [B, C], got {shape} for one example")
+  if len(shape) not in (2, 3) or shape[0] != 1:
+    raise ValueError(
+      f"logits_fn must return [B, C], or log weights [B, C, K], got {shape} for one example"
+    )
   for name, values in (("y", label), ("target", aim)):
     if values.max() >= shape[1]:
       raise ValueError(f"{name} must be < {shape[1]}, the number of logits, got {values.max()}")

@@ -6,6 +6,7 @@ different attacks. By convention an objective is a `Partial` with its model unde
 `run` can check labels and targets beforehand.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -42,6 +43,9 @@ def build(
 
   Raises:
     ValueError: if a name is unknown or `eot_samples` does not fit.
+
+  References:
+    The per-sample loss: "WB+S" of Li et al. 2019, arXiv:1802.06552.
   """
   if loss not in LOSSES:
     raise ValueError(unknown_name("loss", loss, LOSSES))
@@ -74,8 +78,9 @@ def _fixed(
   scores: bool = False,
 ) -> tuple[Array, Array]:
   del step
-  logits = logits_fn(keys, x_adv)
-  return logits if scores else loss(logits, goal), misclassified(logits, goal)
+  output = logits_fn(keys, x_adv)
+  logits = _merged(output)
+  return logits if scores else _loss(loss, output, goal), misclassified(logits, goal)
 
 
 def _fresh(
@@ -96,11 +101,27 @@ def _fresh(
 
   goal = goal._replace(start=None)
   drawn = fold(repeat(fold(keys, "attack", step)), jnp.tile(draws, batch))
-  logits = logits_fn(drawn, repeat(x_adv))
-  values = logits if scores else loss(logits, repeat(goal))
+  output = logits_fn(drawn, repeat(x_adv))
+  logits = _merged(output)
+  values = logits if scores else _loss(loss, output, repeat(goal))
   mean = jnp.mean(jnp.reshape(values, (batch, num_draws, *values.shape[1:])), axis=1)
   successes = jnp.reshape(misclassified(logits, repeat(goal)), (batch, num_draws))
   return mean, 2 * jnp.sum(successes, axis=1) > num_draws
+
+
+def _merged(output: Array) -> Array:
+  """Logits [B, C] from logits, or from the log weights [B, C, K] of importance samples."""
+  if output.ndim == 2:
+    return output
+  return jax.nn.logsumexp(output, axis=2) - math.log(output.shape[2])
+
+
+def _loss(loss: LogitLoss, output: Array, goal: Goal) -> Array:
+  """The loss [B] of logits, or the mean over k of that of sample k's log weights."""
+  if output.ndim == 2:
+    return loss(output, goal)
+  goal = goal._replace(start=None)
+  return jnp.mean(jax.vmap(loss, in_axes=(2, None), out_axes=1)(output, goal), axis=1)
 
 
 class Query(NamedTuple):

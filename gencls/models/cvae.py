@@ -24,7 +24,7 @@ from gencls.models.likelihoods import Likelihood, floored_log_scale
 from gencls.names import unknown_name
 from gencls.nets.apply import apply
 from gencls.nets.mlp import MLP
-from gencls.types import Array, Classifier, Key, Keys, Loss, Params, Score
+from gencls.types import Array, Classifier, Decoder, Key, Keys, Loss, Params
 
 
 def _squared_distances(x: Array, templates: Array) -> Array:
@@ -96,6 +96,10 @@ def cvae(
   def decode(params: Params, z: Array, y: Array, keys: Keys | None = None) -> Array:
     return apply(decoder, params["decoder"], [z, y], keys)
 
+  def encode(params: Params, x: Array, y: Array, keys: Keys | None = None) -> tuple[Array, Array]:
+    mean, raw = jnp.split(apply(encoder, params["encoder"], [x, y], keys), 2, axis=-1)
+    return mean, floored_log_scale(raw)
+
   def init(key: Key, x: Array, y: Array) -> Params:
     flat, one_hot = x.reshape(len(x), -1), jax.nn.one_hot(y, num_classes)
     keys = jax.random.split(key)
@@ -109,9 +113,7 @@ def cvae(
   def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
     del step
     flat, one_hot = x.reshape(len(x), -1), jax.nn.one_hot(y, num_classes)
-    statistics = apply(encoder, params["encoder"], [flat, one_hot], fold(keys, "encoder dropout"))
-    mean, raw = jnp.split(statistics, 2, axis=-1)
-    log_scale = floored_log_scale(raw)
+    mean, log_scale = encode(params, flat, one_hot, fold(keys, "encoder dropout"))
     noise = jax.vmap(lambda key: jax.random.normal(key, (latent_size,)))(fold(keys, "q"))
     z = mean + jnp.exp(log_scale) * noise
     output = decode(params, z, one_hot, fold(keys, "decoder dropout"))
@@ -141,8 +143,24 @@ def cvae(
 
   def sample(params: Params, keys: Keys, y: Array) -> Array:
     z = jax.vmap(lambda key: jax.random.normal(key, (latent_size,)))(fold(keys, "z"))
+    return mean_image(params, keys, z, y)
+
+  def mean_image(params: Params, keys: Keys, z: Array, y: Array) -> Array:
+    del keys  # the decoder has no randomness
     x = density.mean(decode(params, z, jax.nn.one_hot(y, num_classes)))
     return x.reshape(-1, *image_shape)
 
-  score: Score = density.score if rule == "log_mean_exp" else "unnormalised"
-  return Classifier(init, loss, logits, score, prepare=prepare, sample=sample)
+  def reconstruct(params: Params, keys: Keys, x: Array, y: Array) -> Array:
+    mean, _ = encode(params, x.reshape(len(x), -1), jax.nn.one_hot(y, num_classes))
+    return mean_image(params, keys, mean, y)
+
+  return Classifier(
+    init=init,
+    loss=loss,
+    logits=logits,
+    score=density.score if rule == "log_mean_exp" else "unnormalised",
+    prepare=prepare,
+    sample=sample,
+    reconstruct=reconstruct,
+    decoder=Decoder(mean_image, latent_size, num_classes),
+  )

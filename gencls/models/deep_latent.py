@@ -19,7 +19,7 @@ from gencls.models import checks, latent, likelihoods, sampling
 from gencls.models.factorisations import FACTORISATIONS, Y_HIDDEN_LAYERS, Parents
 from gencls.nets.images import ConvDecoder, ConvFeatures
 from gencls.nets.mlp import MLP
-from gencls.types import Classifier
+from gencls.types import Classifier, Decoder
 
 # Peak bytes of one decoder row, its input gradient and work space included, per byte of its
 # activations. Checked with XLA's memory analysis (tests/test_models.py).
@@ -118,7 +118,11 @@ def deep_latent(
   classifier = latent.classifier(model)
   if not parents["x"]:
     return classifier
-  return classifier._replace(sample=functools.partial(sampling.sample, model))
+  return classifier._replace(
+    sample=functools.partial(sampling.sample, model),
+    reconstruct=functools.partial(sampling.reconstruct, model),
+    decoder=Decoder(functools.partial(sampling.decode, model), latent_size, num_classes),
+  )
 
 
 def _networks(

@@ -68,6 +68,7 @@ def classifier(model: Model) -> Classifier:
     loss=functools.partial(_loss, model),
     logits=functools.partial(_logits, model),
     score=model.likelihood.score if model.parents["x"] else "posterior",
+    log_weights=functools.partial(class_weights, model),
   )
 
 
@@ -187,13 +188,17 @@ def log_weights(
   return logp | {"q": log_q}
 
 
-def log_mean_weight(logp: dict[str, Array], beta: Array | float = 1.0) -> Array:
-  """log mean_k p(x, y, z_k) / q(z_k | x, y), [B, M, K] parts -> [B, M] nats.
+def merge(logp: dict[str, Array], beta: Array | float = 1.0) -> Array:
+  """The importance weights from their parts, [B, M, K] nats.
 
   `beta` weighs log p(z | ·) − log q(z | x, y); the importance weight has 1.
   """
   log_w = beta * (logp["z"] - logp["q"])
-  log_w += sum(value for node, value in logp.items() if node not in ("z", "q"))
+  return log_w + sum(value for node, value in logp.items() if node not in ("z", "q"))
+
+
+def log_mean(log_w: Array) -> Array:
+  """log mean_k exp(log_w), [B, M, K] -> [B, M] nats."""
   return jax.nn.logsumexp(log_w, axis=-1) - math.log(log_w.shape[-1])
 
 
@@ -220,7 +225,7 @@ def _loss(model: Model, params: Params, keys: Keys, x: Array, y: Array, step: Ar
   logp = log_weights(
     model, params, keys, x, one_hot, num_samples=model.train_samples, training=True
   )
-  bound = log_mean_weight(logp)[:, 0]
+  bound = log_mean(merge(logp))[:, 0]
   means = {node: jnp.mean(value, axis=(1, 2)) for node, value in logp.items()}
   name = "elbo" if model.train_samples == 1 else "importance_weighted_bound"
   terms = {name: bound, "log_p_y": means["y"], "kl": means["q"] - means["z"]}
@@ -232,12 +237,25 @@ def _loss(model: Model, params: Params, keys: Keys, x: Array, y: Array, step: Ar
   # Without it DBX never uses z: log p(y | z) gains at most what KL(q ‖ p(z | x)) costs
   # until p(z | x) has learnt the class (Sønderby et al. 2016).
   beta = jnp.minimum(step / model.kl_warmup_steps, 1.0)
-  return Loss(-log_mean_weight(logp, beta)[:, 0], terms)
+  return Loss(-log_mean(merge(logp, beta))[:, 0], terms)
+
+
+def class_weights(model: Model, params: Params, keys: Keys, x: Array) -> Array:
+  """The importance weights log w(z_k; x, y_c) of every class and sample, before they are merged.
+
+  Args:
+    model: the model.
+    params: pytree from `Classifier.init`.
+    keys: [B] typed keys.
+    x: [B, H, W, D] float32 in [0, 1].
+
+  Returns:
+    [B, C, K] nats; `Classifier.logits` is their log-mean-exp over K.
+  """
+  classes = jnp.eye(model.num_classes)[None]
+  classes = jnp.broadcast_to(classes, (x.shape[0], *classes.shape[1:]))
+  return merge(log_weights(model, params, keys, x, classes, num_samples=model.num_samples))
 
 
 def _logits(model: Model, params: Params, keys: Keys, x: Array) -> Array:
-  classes = jnp.eye(model.num_classes)[None]
-  classes = jnp.broadcast_to(classes, (x.shape[0], *classes.shape[1:]))
-  return log_mean_weight(
-    log_weights(model, params, keys, x, classes, num_samples=model.num_samples)
-  )
+  return log_mean(class_weights(model, params, keys, x))
