@@ -13,6 +13,7 @@ from gencls.batch_loop import Arrays, Batch, Protocol, Turn, Work, over_batches,
 from gencls.cells import grade_batch, graded_arrays
 from gencls.clean import Subject
 from gencls.grading import NORMS, attack_keys, perturbation_norm, reclip, select_share
+from gencls.model_options import attack_inputs, start_images
 from gencls.names import unknown_name
 from gencls.types import Attack
 
@@ -101,16 +102,17 @@ def build_attack(subject: Subject, protocol: Protocol, spec: AttackSpec, eps: fl
   """
   if interop.is_foolbox(spec.name):
     return interop.build(spec.name, spec.hyperparameters)
+  logits_fn, hyperparameters = attack_inputs(subject, spec.name, spec.hyperparameters)
   own = {"norm": spec.norm} if attacks.takes(spec.name, "norm") else {}
   return attacks.build(
     spec.name,
-    subject.attack_logits_fn,
+    logits_fn,
     **own,
     **({} if eps is None else {"eps": eps}),
     loss=spec.loss,
     randomness="fixed" if protocol.threat == "known_seed" else "fresh",
     eot_samples=spec.eot_samples,
-    **spec.hyperparameters,
+    **hyperparameters,
   )
 
 
@@ -151,11 +153,14 @@ def _ours(work: Work, spec: AttackSpec, attack: Attack, eps: float | None, turn:
   left = None
   if spec.max_seconds is not None:
     left = max(0.0, spec.max_seconds - turn.seconds) * turn.share
+  keys = attack_keys(protocol.threat, protocol.seed, batch.indices[real])
+  x, y = jnp.asarray(batch.x[real]), jnp.asarray(batch.labels[real])
   result = attacks.run(
     attack,
-    attack_keys(protocol.threat, protocol.seed, batch.indices[real]),
-    jnp.asarray(batch.x[real]),
-    jnp.asarray(batch.labels[real]),
+    keys,
+    x,
+    y,
+    start=start_images(work.subject, spec.hyperparameters, keys, x, y),
     batch_size=len(batch.labels),
     progress=turn.progress,
     max_seconds=left,

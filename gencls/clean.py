@@ -38,6 +38,8 @@ class Subject(NamedTuple):
   step: int  # of the checkpoint
   # draw -> a logits_fn prepared anew; None where `prepare` draws nothing. Draw 0 is `logits_fn`.
   redraw: Callable[[int], LogitsFn] | None = None
+  # Of `attack_logits_fn`, for attacks that use more of a model (see model_options).
+  attacked: tuple[Classifier, Params] | None = None
 
 
 def check_metrics(names: Sequence[str]) -> None:

@@ -76,7 +76,21 @@ def test_contract(name):
   if classifier.sample is not None:
     image = jax.jit(classifier.sample)(params, keys, y)
     assert image.shape == x.shape and (image >= 0).all() and (image <= 1).all()
-  assert (classifier.sample is None) == (name in ("dfx", "dbx", "cnn"))
+  without_images = name in ("dfx", "dbx", "cnn")
+  offered = (classifier.sample, classifier.reconstruct, classifier.decoder)
+  assert [function is None for function in offered] == [without_images] * 3
+  if not without_images:
+    decoder = classifier.decoder
+    assert (decoder.latent_size, decoder.num_classes) == (3, CLASSES)
+    for image in (
+      jax.eval_shape(classifier.reconstruct, params, keys, x, y),
+      jax.eval_shape(decoder.decode, params, keys, jnp.zeros((BATCH, 3)), y),
+    ):
+      assert image.shape == x.shape and image.dtype == jnp.float32
+  assert (classifier.log_weights is None) == (name == "cnn")
+  if name != "cnn":
+    weights = jax.eval_shape(classifier.log_weights, params, keys, x)
+    assert weights.shape == (BATCH, CLASSES, 5) and weights.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("name", FEW)

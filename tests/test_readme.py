@@ -3,8 +3,14 @@
 import importlib.util
 import re
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from processes import ROOT
+
+import gencls
+from gencls.attacks.reconstruction_starts import wrong_reconstructions
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -33,3 +39,35 @@ def test_a_typed_number_would_be_noticed():
 )
 def test_named_files_exist(path):
   assert (ROOT / path).is_file()
+
+
+def test_the_lines_that_attack_a_model_of_ones_own_run():
+  section = README[README.index("## Attack your own JAX model") :].split("\n## ")[0]
+  blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+  assert len(blocks) == 3
+  rng = np.random.default_rng(0)
+  params = jnp.asarray(rng.normal(size=(16, 10)), jnp.float32)
+  x = jnp.asarray(rng.uniform(0.35, 0.65, size=(4, 4, 4, 1)), jnp.float32)
+
+  def my_model(params, x):
+    return (x.reshape(len(x), -1) - 0.5) @ params
+
+  def weights_fn(keys, x):
+    return jnp.stack([my_model(params, x), my_model(params + 0.1, x)], axis=2)
+
+  names = {
+    **{"jax": jax, "jnp": jnp, "gencls": gencls, "my_model": my_model, "params": params, "x": x},
+    "y": np.argmax(my_model(params, x), axis=1),
+    "weights_fn": weights_fn,
+    "reconstruct_fn": lambda keys, x, y: jnp.clip(x + 0.1 * y.reshape(-1, 1, 1, 1), 0, 1),
+    "decode_fn": lambda keys, z, y: jax.nn.sigmoid(z @ jnp.ones((8, 16))).reshape(x.shape),
+    "wrong_reconstructions": wrong_reconstructions,
+  }
+  exec(blocks[0], names)
+  wrong = np.argmax(my_model(params, names["adv"]), axis=1) != names["y"]
+  assert wrong.all() and np.max(np.abs(names["adv"] - x)) <= 0.3 + 1e-6
+  plain = names["logits_fn"]
+  exec(blocks[1], names)
+  np.testing.assert_array_equal(names["logits_fn"](None, x), plain(None, x))
+  exec(blocks[2], names)
+  assert np.any(names["adv"] != x) and names["attack"].num_steps > 100

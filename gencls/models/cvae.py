@@ -132,14 +132,16 @@ def cvae(
     return params | {"templates": decode(params, z, classes)}
 
   def logits(params: Params, keys: Keys, x: Array) -> Array:
-    del keys  # the randomness is in `prepare`
-    flat, output = x.reshape(len(x), -1), params["templates"]
-    score = RULES[rule]
+    score = RULES[rule]  # no keys: the randomness is in `prepare`
     if score is not None:
-      return score(flat, density.mean(output))
-    log_p = density.log_prob(params["likelihood"], flat[:, None, None], output[None])
-    log_p = jax.nn.logsumexp(log_p, axis=-1) - math.log(num_samples)
-    return log_p + jnp.log(jnp.asarray(prior, jnp.float32))[None]
+      return score(x.reshape(len(x), -1), density.mean(params["templates"]))
+    return jax.nn.logsumexp(log_weights(params, keys, x), axis=-1) - math.log(num_samples)
+
+  def log_weights(params: Params, keys: Keys, x: Array) -> Array:
+    del keys
+    flat = x.reshape(len(x), 1, 1, -1)
+    log_p = density.log_prob(params["likelihood"], flat, params["templates"][None])
+    return log_p + jnp.log(jnp.asarray(prior, jnp.float32)).reshape(1, -1, 1)
 
   def sample(params: Params, keys: Keys, y: Array) -> Array:
     z = jax.vmap(lambda key: jax.random.normal(key, (latent_size,)))(fold(keys, "z"))
@@ -161,6 +163,7 @@ def cvae(
     score=density.score if rule == "log_mean_exp" else "unnormalised",
     prepare=prepare,
     sample=sample,
+    log_weights=log_weights if rule == "log_mean_exp" else None,
     reconstruct=reconstruct,
     decoder=Decoder(mean_image, latent_size, num_classes),
   )

@@ -1,0 +1,95 @@
+"""Options of an attack cell that need more of the attacked model than its logits.
+
+  per_sample=True               every importance sample gets its own loss (Li et al. 2019)
+  start="wrong_reconstruction"  starts at the reconstruction under the strongest wrong class
+
+Attacks that take a `decode_fn` get the model's decoder.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from jax.tree_util import Partial
+
+from gencls import attacks
+from gencls.attacks.reconstruction_starts import wrong_reconstructions
+from gencls.clean import Subject
+from gencls.names import unknown_name
+from gencls.types import Array, Keys, LogitsFn
+
+OPTIONS = ("per_sample", "start")
+STARTS = ("wrong_reconstruction",)
+
+
+def attack_inputs(
+  subject: Subject, name: str, options: Mapping[str, Any]
+) -> tuple[LogitsFn, dict[str, Any]]:
+  """What an attack is built from.
+
+  Args:
+    subject: the model; its `attacked` offers what the options need.
+    name: of the attack.
+    options: its hyperparameters, and those of `OPTIONS`.
+
+  Returns:
+    (what the attack sees of the model, its hyperparameters with the model's decoder where it takes
+    one).
+
+  Raises:
+    ValueError: if an option's value is unknown, or the model does not offer what it needs.
+  """
+  hyperparameters = {key: value for key, value in options.items() if key not in OPTIONS}
+  per_sample, start = options.get("per_sample", False), options.get("start")
+  if not isinstance(per_sample, bool):
+    raise ValueError(f"per_sample must be True or False, got {per_sample!r}")
+  if start is not None:
+    if start not in STARTS:
+      raise ValueError(unknown_name("start", start, STARTS))
+    _bound(subject, "reconstruct", f"start={start!r}")
+  factory = attacks.REGISTRY.get(name)
+  if factory is not None and "decode_fn" in inspect.signature(factory).parameters:
+    decoder, params = _offered(subject, "decoder", name)
+    hyperparameters |= {
+      "decode_fn": Partial(decoder.decode, params),
+      "latent_size": decoder.latent_size,
+      "num_classes": decoder.num_classes,
+    }
+  if per_sample:
+    return _bound(subject, "log_weights", "per_sample=True"), hyperparameters
+  return subject.attack_logits_fn, hyperparameters
+
+
+def start_images(
+  subject: Subject, options: Mapping[str, Any], keys: Keys, x: Array, y: Array
+) -> Array | None:
+  """Where the attack shall start, [B, H, W, D], or None: its own start.
+
+  Args:
+    subject: the model.
+    options: as in `attack_inputs`.
+    keys: [B] the attack's keys.
+    x: [B, H, W, D] clean images.
+    y: [B] labels.
+  """
+  start = options.get("start")
+  if start is None:
+    return None
+  reconstruct = _bound(subject, "reconstruct", f"start={start!r}")
+  return wrong_reconstructions(subject.attack_logits_fn, reconstruct, keys, x, y)
+
+
+def _bound(subject: Subject, field: str, option: str) -> Partial:
+  return Partial(*_offered(subject, field, option))
+
+
+def _offered(subject: Subject, field: str, option: str) -> tuple[Any, Any]:
+  """A field of the attacked classifier, and its parameters."""
+  classifier, params = subject.attacked or (None, None)
+  value = getattr(classifier, field, None)
+  if value is None:
+    raise ValueError(
+      f"{option} needs a model whose Classifier has {field!r}, as generative models with a latent "
+      "have; this one has not: leave the option out"
+    )
+  return value, params

@@ -1,0 +1,105 @@
+"""Options of attack cells that need more of a model than its logits."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy_evaluation import CLASSES, IDENTITY, protocol, record, toy_images, toy_subject
+
+from gencls import data
+from gencls import evaluate as evaluation
+from gencls.cells import AttackSpec
+from gencls.keys import example_keys
+from gencls.model_options import attack_inputs, start_images
+from gencls.types import Decoder
+
+SPREAD = 3.0
+
+
+def log_weights(params, keys, x):
+  """Two samples around the logits of the toy, whose merged prediction is the toy's."""
+  logits = toy_subject().classifier.logits(params, keys, x)
+  return jnp.stack([logits + SPREAD, logits - SPREAD], axis=2)
+
+
+def reconstruct(params, keys, x, y):
+  return params["mean"][y]
+
+
+def decode(params, keys, z, y):
+  return params["mean"][y] + z[:, :1, None, None]
+
+
+def subject():
+  plain = toy_subject()
+  offered = plain.classifier._replace(
+    log_weights=log_weights, reconstruct=reconstruct, decoder=Decoder(decode, 2, CLASSES)
+  )
+  return plain._replace(attacked=(offered, plain.params))
+
+
+KEYS = example_keys(0, np.arange(6))
+X = jnp.asarray(data.to_float(toy_images(6).images, 17))
+
+
+def test_options_are_taken_out_and_change_what_the_attack_sees():
+  logits_fn, rest = attack_inputs(subject(), "pgd", {"num_steps": 3, "start": None})
+  assert logits_fn is subject().attack_logits_fn and rest == {"num_steps": 3}
+  weights_fn, rest = attack_inputs(subject(), "pgd", {"per_sample": True, "num_steps": 3})
+  assert weights_fn(KEYS, X).shape == (6, CLASSES, 2) and rest == {"num_steps": 3}
+
+
+def test_an_attack_that_decodes_gets_the_models_decoder():
+  _, rest = attack_inputs(subject(), "latent_descent", {"num_steps": 2})
+  y = jnp.arange(6) % CLASSES
+  image = rest.pop("decode_fn")(KEYS, jnp.zeros((6, 2)), y)
+  np.testing.assert_array_equal(image, subject().params["mean"][y])
+  assert rest == {"num_steps": 2, "latent_size": 2, "num_classes": CLASSES}
+
+
+def test_the_start_is_the_template_of_the_strongest_wrong_class():
+  assert start_images(subject(), {}, KEYS, X, jnp.zeros(6, jnp.int32)) is None
+  y = jnp.asarray(toy_images(6).labels)
+  starts = start_images(subject(), {"start": "wrong_reconstruction"}, KEYS, X, y)
+  logits = np.array(subject().logits_fn(KEYS, X))
+  logits[np.arange(6), y] = -np.inf
+  expected = np.clip(subject().params["mean"], 0, 1)[np.argmax(logits, axis=1)]
+  np.testing.assert_allclose(starts, expected)
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "message"),
+  [
+    ("pgd", {"per_sample": True}, "per_sample=True needs a model .* 'log_weights'"),
+    ("pgd", {"start": "wrong_reconstruction"}, "needs a model .* 'reconstruct'"),
+    ("latent_descent", {}, "latent_descent needs a model .* 'decoder'"),
+    ("pgd", {"start": "wrong"}, "unknown start 'wrong'. Valid: wrong_reconstruction"),
+    ("pgd", {"per_sample": 1}, "per_sample must be True or False, got 1"),
+  ],
+)
+def test_what_a_model_does_not_offer_is_refused(name, options, message):
+  for plain in (toy_subject(), toy_subject()._replace(attacked=(toy_subject().classifier, {}))):
+    with pytest.raises(ValueError, match=message):
+      attack_inputs(plain, name, options)
+
+
+def test_an_evaluation_attacks_each_sample_from_the_wrong_template(tmp_path):
+  options = {"start": "wrong_reconstruction", "per_sample": True}
+  still = {"num_steps": 1, "step_size": 0.0}
+  spec = AttackSpec("generative", "pgd", "linf", (0.1,), "margin", 1, {**still, **options})
+  cells = evaluation.evaluate(
+    subject(),
+    toy_images(8),
+    protocol(keep_images=8, clean=("accuracy",)),
+    [spec],
+    folder=tmp_path,
+    identity=IDENTITY,
+    record=record(),
+    progress=False,
+  )
+  cell = cells[-1]
+  assert cell.header["settings"]["attack"]["hyperparameters"] == {**still, **options}
+  images = toy_images(8)
+  x, y = jnp.asarray(data.to_float(images.images, 17)), jnp.asarray(images.labels)
+  starts = start_images(subject(), options, example_keys(0, np.arange(8)), x, y)
+  expected = np.clip(starts, x - np.float32(0.1), x + np.float32(0.1))
+  np.testing.assert_allclose(cell.arrays["x_adv"], expected, atol=1e-6)
