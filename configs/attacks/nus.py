@@ -11,6 +11,8 @@ gradients) and randomised models keep their keys. cpu: 200 images, C&W 1 × 1000
 9 × 10000 (days on a CPU); smoke: 16.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs.attacks import base
@@ -22,11 +24,17 @@ CARLINI_WAGNER = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "" or "full" (the first 1000 images), "cpu", "smoke"."""
-  last = {"loss": "cross_entropy", "random_start": True, "early_stop": False, "keep_best": False}
-  short = {"binary_search_steps": 1, "num_steps": 1000, "initial_const": 1.0}
-  search = {"binary_search_steps": 9, "num_steps": 10000, "initial_const": 1e-3}
+  last: dict[str, Any] = {
+    "loss": "cross_entropy",
+    "random_start": True,
+    "early_stop": False,
+    "keep_best": False,
+  }
+  short: dict[str, Any] = {"binary_search_steps": 1, "num_steps": 1000, "initial_const": 1.0}
+  search: dict[str, Any] = {"binary_search_steps": 9, "num_steps": 10000, "initial_const": 1e-3}
   search = short if arg in ("cpu", "smoke") else search
-  clip, one_draw = {"grade_as": "clip"}, {"num_repeats": 1, "check_clean": False}
+  clip: dict[str, Any] = {"grade_as": "clip"}
+  one_draw: dict[str, Any] = {"num_repeats": 1, "check_clean": False}
   attacks = {
     "fgm": base.attack("fgm", L2, norm="l2", loss="cross_entropy"),
     "fgsm": base.attack("fgsm", LINF, loss="cross_entropy"),

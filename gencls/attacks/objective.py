@@ -245,4 +245,4 @@ def class_scores(
       "this attack linearises every class and needs the logits: build its objective with "
       f"objective.build, got {objective!r}"
     )
-  return objective(keys, step, x_adv, goal, scores=True)
+  return Partial(objective, scores=True)(keys, step, x_adv, goal)
