@@ -132,6 +132,20 @@ def test_fresh_seed_names_the_draws_of_each_attack():
   assert "(pgd 1, pgd_margin 10)" in sentence
 
 
+@pytest.mark.parametrize(
+  "path",
+  sorted((ROOT / "docs" / "results").glob("*/*.json")),
+  ids=lambda p: f"{p.parent.name}/{p.stem}",
+)
+def test_published_results_can_still_be_read(path):
+  summaries = json.loads(path.read_text())
+  compare.check_comparable(summaries)
+  assert compare.headline(summaries).count("\n") == len(summaries) + 1
+  assert compare.minimum(summaries) == ""
+  if all(summary["worst"] for summary in summaries.values()):
+    assert len(compare.worst_figure(summaries).axes[0].lines) > len(summaries)
+
+
 def test_different_protocols_are_not_compared(evaluated, tmp_path):
   workdir, summary, _ = evaluated
   path = tmp_path / "results" / "toy" / "table.json"
