@@ -2,8 +2,9 @@
 
   python launch/evaluate.py --workdir=runs/gfz_mnist --config=configs/attacks/fgsm_pgd.py:cpu
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.num_steps=100
+  python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.max_seconds=600.0
 
-Leaves workdir/results/<name>/ (cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png,
+Killed, it goes on behind the last batch it finished. Leaves workdir/results/<name>/ (cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png,
 and prints the table.
 """
 
