@@ -4,8 +4,8 @@ Every restart takes one wrong class y', the r-th nearest by a few draws from the
 descends by Adam in z. While decode(z, y') succeeds it comes nearer to x; while it does not, the
 objective's loss grows (a switching subgradient method):
 
-  direction(z) = −∇_z ‖decode(z, y') − x‖          where decode(z, y') succeeds
-                 ∇_z loss(decode(z, y')) / ‖∇_x loss‖₂     elsewhere.
+  direction(z) = −∇_z ‖decode(z, y') − x‖                 where decode(z, y') succeeds
+                 ∇_z loss(decode(z, y')) / ‖∇_x loss‖₂    elsewhere.
 
 Then a binary search on the line from x to the nearest success of the restart leaves the decoder's
 images behind. The attack is of minimum norm; it follows the classes of a generative model where
@@ -15,7 +15,7 @@ Differs from the latent descent of Schott et al. 2019, who step in x towards the
 x, need the model's own inference for it, and stop at the first success.
 
 References:
-  Schott et al. 2019, arXiv:1805.09190, section 5; switching subgradients: Polyak 1967.
+  Schott et al. 2019, arXiv:1805.09190; switching subgradients: Polyak 1967.
 """
 
 import math
@@ -153,7 +153,8 @@ def _init(
   classes = jnp.arange(sizes.num_classes)[None, :]
   targeted = (goal.target >= 0)[:, None]
   wrong = jnp.where(targeted, classes == goal.target[:, None], classes != goal.label[:, None])
-  order = jnp.argsort(jnp.where(wrong, distance, jnp.inf), axis=1)[:, : sizes.num_restarts]
+  distance = jnp.where(wrong, jnp.minimum(distance, jnp.finfo(x.dtype).max), jnp.inf)
+  order = jnp.argsort(distance, axis=1)[:, : sizes.num_restarts]
   order = jnp.where(targeted, goal.target[:, None], order).astype(jnp.int32)
   latents = jnp.take_along_axis(latents, order[:, :, None], axis=1)
   batch = x.shape[:1]
@@ -223,11 +224,10 @@ def _descend(
 ) -> State:
   """One step of Adam in z."""
   nearer = -jax.grad(lambda image: jnp.sum(ball.norm(image - state.x)))(point)
+  nearer = jnp.where(jnp.isfinite(nearer), nearer, 0.0)  # the norm has no gradient at 0
   stronger = geometries.l2(0.0).steepest(at.gradient)
-  # The norm has no gradient at 0.
-  direction = choose(at.success, jnp.where(jnp.isfinite(nearer), nearer, 0.0), stronger)
-  (ascent,) = pullback(direction)
-  usable = descending & at.usable & jnp.all(jnp.isfinite(ascent), axis=1)
+  (ascent,) = pullback(choose(at.success, nearer, stronger))
+  usable = descending & (at.success | at.usable) & jnp.all(jnp.isfinite(ascent), axis=1)
   ascent = jnp.where(usable[:, None], ascent, 0.0)
   updates, adam = jax.vmap(lambda g, s: ADAM.update(g, s))(ascent, state.adam)
   progress = move.astype(jnp.float32) / plan.num_steps
