@@ -5,10 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 from gencls.attacks import (
+  blur,
   boundary,
+  contrast,
   fgsm,
   hop_skip_jump,
   latent_descent,
+  noise,
   pgd,
   spsa,
   square,
@@ -22,14 +25,19 @@ __all__ = ["REGISTRY", "AttackResult", "Tally", "build", "run", "takes", "takes_
 
 # name -> factory(objective, **hyperparameters)
 REGISTRY: dict[str, Callable[..., Attack]] = {
+  "binary_search_contrast": contrast.binary_search_contrast,
   "boundary": boundary.boundary,
   "fgm": fgsm.fgm,
   "fgsm": fgsm.fgsm,
+  "gaussian_blur": blur.gaussian_blur,
+  "gaussian_noise": noise.gaussian_noise,
   "hop_skip_jump": hop_skip_jump.hop_skip_jump,
   "latent_descent": latent_descent.latent_descent,
+  "linear_search_contrast": contrast.linear_search_contrast,
   "pgd": pgd.pgd,
   "spsa": spsa.spsa,
   "square": square.square,
+  "uniform_noise": noise.uniform_noise,
 }
 
 

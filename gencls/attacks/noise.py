@@ -1,0 +1,121 @@
+"""Additive noise of a given size: many draws per image, the first that succeeds.
+
+References:
+  Rauber et al. 2017, arXiv:1707.04131 (Foolbox's repeated additive noise).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from gencls.attacks import first_success
+from gencls.attacks import geometry as geometries
+from gencls.attacks.broadcast import expand
+from gencls.attacks.geometry import Geometry
+from gencls.keys import fold
+from gencls.types import Array, Attack, Key, Keys, Objective
+
+
+def uniform_noise(
+  objective: Objective,
+  *,
+  norm: str = "linf",
+  eps: float,
+  num_repeats: int = 100,
+  rescale: bool = False,
+  check_clean: bool = True,
+  block_size: int | None = None,
+) -> Attack:
+  """Uniform noise in the ball, clipped to the box.
+
+  Args:
+    objective: what to maximise, see `objective.build`.
+    norm: a name in `geometry.GEOMETRIES`.
+    eps: radius of the ball.
+    num_repeats: draws per example, >= 1.
+    rescale: if not, a draw is uniform in the ball. If so, it is uniform in the cube [−1, 1] and
+      scaled to a norm of exactly eps before the clipping, as Foolbox does. (Foolbox's ℓ∞ scale is
+      that of the largest entry and not of the largest absolute one, which can leave the ball.)
+    check_clean: whether x itself is tried before the draws, as Foolbox's repeated noise does and
+      its single draw does not.
+    block_size: draws per example and model call; None chooses by backend. No result depends on it,
+      but the images of a block share the draws of a model with fresh randomness.
+
+  Returns:
+    A fixed-budget `Attack`; without a success the result is the image of the largest loss.
+
+  Raises:
+    ValueError: if the norm is unknown or a number is out of its range.
+  """
+  ball = geometries.build(norm, eps)
+  draw = Partial(_cube, ball) if rescale else ball.random
+  return _repeated(objective, ball, draw, num_repeats, check_clean, block_size)
+
+
+def gaussian_noise(
+  objective: Objective,
+  *,
+  norm: str = "l2",
+  eps: float,
+  num_repeats: int = 100,
+  check_clean: bool = True,
+  block_size: int | None = None,
+) -> Attack:
+  """Gaussian noise scaled to a norm of exactly eps, then clipped to the box.
+
+  The arguments are those of `uniform_noise`.
+
+  Returns:
+    A fixed-budget `Attack`; without a success the result is the image of the largest loss.
+
+  Raises:
+    ValueError: if the norm is unknown or a number is out of its range.
+  """
+  ball = geometries.build(norm, eps)
+  return _repeated(objective, ball, Partial(_gauss, ball), num_repeats, check_clean, block_size)
+
+
+def _repeated(
+  objective: Objective,
+  ball: Geometry,
+  draw: Partial,
+  num_repeats: int,
+  check_clean: bool,
+  block_size: int | None,
+) -> Attack:
+  if num_repeats < 1:
+    raise ValueError(f"num_repeats must be >= 1 (1 is a single draw), got {num_repeats}")
+  return first_success.search(
+    objective,
+    # The clean image is number 0 in either case, so that a draw does not depend on `check_clean`.
+    Partial(_propose, ball, draw, jnp.int32(0 if check_clean else 1)),
+    num_images=num_repeats + bool(check_clean),
+    block_size=block_size,
+    keep_best=True,
+  )
+
+
+def _propose(
+  ball: Geometry, draw: Partial, first: Array, keys: Keys, x: Array, numbers: Array
+) -> Array:
+  def noisy(number: Array) -> Array:
+    image = ball.project(draw(fold(keys, "noise", number), x), x)
+    return jnp.where(expand(number == 0, x), x, image)
+
+  return jax.vmap(noisy, in_axes=1, out_axes=1)(numbers + first)
+
+
+def _cube(ball: Geometry, keys: Keys, x: Array) -> Array:
+  def noise(key: Key) -> Array:
+    return jax.random.uniform(key, x.shape[1:], minval=-1.0, maxval=1.0)
+
+  return _on_sphere(ball, jax.vmap(noise)(keys), x)
+
+
+def _gauss(ball: Geometry, keys: Keys, x: Array) -> Array:
+  return _on_sphere(ball, jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys), x)
+
+
+def _on_sphere(ball: Geometry, noise: Array, x: Array) -> Array:
+  size = ball.norm(noise)
+  return x + expand(ball.eps / jnp.where(size > 0, size, 1.0), x) * noise
