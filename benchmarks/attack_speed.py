@@ -159,6 +159,8 @@ def summarise(sides: dict[str, Any]) -> dict[str, Any]:
     side["median_seconds"] = statistics.median(side["seconds"])
     side["min_seconds"] = min(side["seconds"])
     side["compile_seconds"] = max(0.0, side["cold_seconds"] - side["median_seconds"])
+    if not np.isfinite(side["median_distance"]):
+      side["median_distance"] = None  # JSON has no infinity
   others = {name: side for name, side in sides.items() if name != OURS}
   if not others:
     return {"sides": sides}
@@ -197,7 +199,7 @@ def measure_all(args: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
     "dataset": victim.dataset,
     "test_accuracy": victim.accuracy,
     "num_images": len(victim.x),
-    "settings": {name: value for name, value in vars(args).items() if name != "out"},
+    "settings": {k: v for k, v in vars(args).items() if k not in ("out", "gfz_workdir")},
     **made_with,
     "machine": {"cores": os.cpu_count()},
     "libraries_left_out": missing,
@@ -210,7 +212,7 @@ def _cell(side: dict[str, Any] | None) -> str:
   if side is None:
     return "-"
   distance = side["median_distance"]
-  reached = f"{distance:.3f}" if np.isfinite(distance) else "-"
+  reached = "-" if distance is None else f"{distance:.3f}"
   return (
     f"{side['median_seconds'] * 1e3:,.0f} / {side['min_seconds'] * 1e3:,.0f} "
     f"({100 * side['success']:.0f}%, {reached})"

@@ -113,7 +113,7 @@ def _side(seconds, cold):
 def _record(attack_speed):
   sides = {
     "foolbox_torch": _side([0.4, 0.6, 0.5], 0.5),
-    "art": _side([0.9, 0.8, 1.0], 2.0),
+    "art": _side([0.9, 0.8, 1.0], 2.0) | {"success": 0.25, "median_distance": np.inf},
     "gencls": _side([0.2, 0.3, 0.25], 1.25),
   }
   row = {
@@ -151,7 +151,8 @@ def test_summary_and_table(benchmark):
   assert row["fastest_peer"] == "foolbox_torch"
   np.testing.assert_allclose([row["speed_ratio"][k] for k in ("median", "min")], [2.0, 2.0])
   assert row["sides"]["gencls"]["compile_seconds"] == 1.0
-  table = attack_speed.markdown(json.loads(json.dumps(record)))
+  table = attack_speed.markdown(json.loads(attack_speed.to_json(record)))
+  assert "| 900 / 800 (25%, -) |" in table
   ours = "250 / 200 (100%, 1.250)"
   assert f"| DDN, 50 steps of ours | {ours} | 500 / 400 (100%, 1.250) |" in table
   assert "| 1.0 | 2.00 / 2.00 | 1.5 yes |" in table
