@@ -4,8 +4,8 @@
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.num_steps=100
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.max_seconds=600.0
 
-Killed, it goes on behind the last batch it finished. Leaves workdir/results/<name>/ (cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png,
-and prints the table.
+Killed, it goes on behind the last batch it finished. Leaves workdir/results/<name>/ (cells/*.npz,
+table.json, table.md) and workdir/figures/<name>_*.png, and prints the table.
 """
 
 import sys
@@ -106,7 +106,6 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     attack_logits_fn=attacked.logits_fn,
     step=graded.step,
     redraw=None if graded.classifier.prepare is None else graded.redraw,
-    attacked=(attacked.classifier, attacked.params),
   )
   source = {
     "name": dataset.name,

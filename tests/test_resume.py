@@ -13,6 +13,7 @@ from gencls import batch_loop
 from gencls.batch_loop import Work, over_batches
 from gencls.report import table
 from gencls.report.summary import summarise
+from gencls.results import read_cell, write_cell
 
 PROTOCOL = protocol(clean=())  # batches of 8: 4 of them for 30 images
 PGD = specs((0.1,))[1]
@@ -46,10 +47,14 @@ def test_finished_batches_are_not_done_again(whole, always_saved, tmp_path, monk
   calls = attack_that_dies(monkeypatch, at=3)
   with pytest.raises(KeyboardInterrupt):
     run(tmp_path, None, PROTOCOL, [PGD])
-  assert [p.suffix for p in sorted(tmp_path.glob("pgd*"))] == [".partial"]
+  (partial,) = tmp_path.glob("pgd*")
+  assert partial.suffix == ".partial"
+  found = read_cell(partial)
+  write_cell(partial, found._replace(header={**found.header, "seconds": 1000.0}))
   cells = run(tmp_path, None, PROTOCOL, [PGD])
   assert calls == [8, 8, 8, 8, 6]  # the third batch once more, and the fourth
   assert not list(tmp_path.glob("*.partial"))
+  assert 1000 < cells[-1].header["seconds"] < 1500  # of both runs
   for name, value in whole[-1].arrays.items():
     np.testing.assert_array_equal(cells[-1].arrays[name], value)
   assert len(cells[-1].arrays["x_adv"]) == 4
