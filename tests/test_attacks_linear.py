@@ -21,13 +21,13 @@ X = images(32, shape=SHAPE, low=0, high=1)
 INNER = images(32, shape=SHAPE)
 Y = predictions(CURVED, X)
 KEYS = keys(32)
+# The tests below share the programs of these where they can: other numbers do not compile again.
 ATTACKS = {
   "deepfool-l2": ("deepfool", {"norm": "l2"}),
-  "deepfool-linf": ("deepfool", {"norm": "linf", "num_candidates": None}),
+  "deepfool-linf": ("deepfool", {"norm": "linf"}),
   "fab-l2": ("fab", {"norm": "l2", "num_steps": 15}),
-  "fab-linf": ("fab", {"norm": "linf", "num_steps": 15}),
   "fab-l1": ("fab", {"norm": "l1", "num_steps": 15}),
-  "fab-t": ("fab", {"norm": "linf", "num_steps": 5, "num_targets": 3, "num_restarts": 2}),
+  "fab-t": ("fab", {"norm": "l2", "num_steps": 5, "num_targets": 9, "num_restarts": 2}),
 }
 
 
@@ -65,7 +65,7 @@ def test_on_a_linear_model_deepfool_goes_the_shortest_way_and_overshoots_it(norm
   np.testing.assert_allclose(_norms(norm, adv.x, INNER), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("norm", "num_targets"), [("l2", 0), ("linf", 0), ("l1", 0), ("linf", 4)])
+@pytest.mark.parametrize(("norm", "num_targets"), [("l2", 0), ("l1", 0), ("linf", 4)])
 def test_on_a_linear_model_fab_finds_the_distance(norm, num_targets):
   logits_fn = linear(size=24, num_classes=5)
   # In l1 one pixel goes all the way, so images further from the boundary than from the wall leave.
@@ -95,7 +95,7 @@ def _smallest_in_box(norm, w, gap, x):
   )
 
 
-@pytest.mark.parametrize("norm", ["linf", "l1"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l1", marks=pytest.mark.slow)])
 def test_at_the_walls_fab_finds_the_linear_programmes_optimum(norm):
   rng = np.random.default_rng(3)
   x = np.round(rng.uniform(size=(16, *SHAPE)) + rng.uniform(-0.2, 0.2, size=(16, *SHAPE)), 1)
@@ -121,7 +121,7 @@ def test_at_the_walls_fab_finds_the_linear_programmes_optimum(norm):
   assert np.all(ratio > 1 - 1e-4) and np.all(ratio < 1.01), ratio
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("norm", ["l2", pytest.param("linf", marks=pytest.mark.slow)])
 def test_deepfool_is_foolboxs(norm):
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # foolbox imports deprecated modules
@@ -132,9 +132,9 @@ def test_deepfool_is_foolboxs(norm):
   with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
     warnings.simplefilter("ignore")
     labels = ep.astensor(jnp.asarray(Y, jnp.int32))
-    raw, _, success = method(steps=20, candidates=4)(model, ep.astensor(X), labels, epsilons=None)
+    raw, _, success = method(steps=20)(model, ep.astensor(X), labels, epsilons=None)
   theirs = _norms(norm, jnp.asarray(raw.raw))
-  adv = _run("deepfool", CURVED, norm=norm, num_steps=20, num_candidates=4)
+  adv = _run("deepfool", CURVED, norm=norm, num_steps=20)
   ours = _norms(norm, adv.x)
   np.testing.assert_array_equal(adv.info.success, success.raw)
   assert np.median(ours) <= 1.01 * np.median(theirs) and np.max(adv.info.num_steps) > 3
@@ -144,9 +144,7 @@ def test_deepfool_is_foolboxs(norm):
 
 def test_fewer_candidates_cost_fewer_passes_and_look_at_the_likeliest_classes():
   few = _run("deepfool", CURVED, num_candidates=2)
-  whole = _run("deepfool", CURVED, num_candidates=None)
-  many = _run("deepfool", CURVED, num_candidates=50)
-  np.testing.assert_array_equal(many.x, whole.x)
+  whole = _run("deepfool", CURVED)  # ten, where there are five
   np.testing.assert_array_equal(few.info.backward, few.info.num_steps)
   np.testing.assert_array_equal(whole.info.backward, 4 * whole.info.num_steps)
   np.testing.assert_array_equal(whole.info.forward, whole.info.num_steps)
@@ -190,7 +188,7 @@ def test_targeted_examples_reach_their_target_in_a_mixed_batch(name):
   norm = options["norm"]
   assert np.median(_norms(norm, mixed.x)[aimed]) > np.median(_norms(norm, plain.x)[aimed])
   if name == "fab-t":
-    np.testing.assert_array_equal(mixed.info.num_steps, np.where(others, 36, 12))
+    np.testing.assert_array_equal(mixed.info.num_steps, np.where(others, 48, 12))
 
 
 def test_targeted_deepfool_goes_to_the_farthest_boundary_of_a_linear_model():
@@ -227,11 +225,11 @@ def test_permuting_and_splitting_change_nothing_and_all_is_in_the_box(name):
   np.testing.assert_array_equal(part.x, whole.x[5:16])
 
 
-@pytest.mark.parametrize("name", ["deepfool", "fab"])
-def test_jit_equals_eager(name):
-  jitted = _run(name, CURVED, norm="l2", num_steps=2)
+@pytest.mark.slow  # op by op, each compiled alone
+def test_jit_equals_eager():
+  jitted = _run("fab", CURVED, norm="l2", num_steps=2)
   with jax.disable_jit():
-    eager = _run(name, CURVED, norm="l2", num_steps=2)
+    eager = _run("fab", CURVED, norm="l2", num_steps=2)
   np.testing.assert_allclose(jitted.x, eager.x, atol=1e-4)
   np.testing.assert_array_equal(jitted.info.success, eager.info.success)
   assert jitted.info.success.sum() > 10
@@ -240,7 +238,7 @@ def test_jit_equals_eager(name):
 @pytest.mark.parametrize("name", ["deepfool", "fab"])
 def test_clean_errors_are_done_at_once_and_the_others_begin_at_the_start(name):
   y = np.where(np.arange(32) % 2, Y, (Y + 1) % 5)
-  start = np.asarray([X[np.flatnonzero(Y != label)[0]] for label in Y])
+  start = np.asarray([X[np.flatnonzero(label != Y)[0]] for label in Y])
   other = predictions(CURVED, start) != y
   assert other[1::2].all()
   adv = _run(name, CURVED, y=y, norm="l2", num_steps=1, start=start)
@@ -262,7 +260,8 @@ def _troubled(keys, x):
 @pytest.mark.parametrize("name", ["deepfool", "fab"])
 def test_nan_and_flat_models_are_counted_and_move_nothing(name):
   x = jnp.full((4, *SHAPE), 0.4).at[1, 0, 0, 0].set(0.9).at[2, -1, -1, 0].set(0.9)
-  adv = _run(name, _troubled, x, np.zeros(4, int), norm="l2", num_steps=6)
+  options = {"num_candidates": None} if name == "deepfool" else {}
+  adv = _run(name, _troubled, x, np.zeros(4, int), norm="l2", num_steps=6, **options)
   np.testing.assert_array_equal(adv.x[1:3], x[1:3])
   np.testing.assert_array_equal(adv.info.nonfinite, [0, 7, 0, 0])
   np.testing.assert_array_equal(adv.info.zero_gradient, [0, 0, 7, 0])

@@ -206,7 +206,10 @@ def _step(
   norm = metric.norm(state.x_adv - state.x)
   better = seen.at.success & (norm < state.best_norm)
   best_norm = jnp.where(better, norm, state.best_norm)
-  moved = choose(seen.at.usable, _between(seen, state.x, metric, plan), state.x_adv)
+  # A target behind several boundaries: the clean image's pull would hold the iterate before them.
+  far = (goal.target >= 0) & jnp.isinf(best_norm)
+  alpha_max = jnp.where(far, 0.0, plan.alpha_max)
+  moved = choose(seen.at.usable, _between(seen, state.x, alpha_max, metric, plan), state.x_adv)
   if state.goal.start is not None:
     moved = choose(first, state.goal.start, moved)
 
@@ -233,7 +236,7 @@ def _step(
   return new, info(seen.at, finished | (best_norm == 0), backward=seen.backward)
 
 
-def _between(seen: Plane, x: Array, metric: Metric, plan: Plan) -> Array:
+def _between(seen: Plane, x: Array, alpha_max: Array, metric: Metric, plan: Plan) -> Array:
   """The next iterate, between the overshot projections of the plane's origin and of x."""
   w = seen.at.gradient
   gap_clean = -seen.value - jnp.sum(w * (x - seen.origin), axis=pixels(w))
@@ -245,7 +248,7 @@ def _between(seen: Plane, x: Array, metric: Metric, plan: Plan) -> Array:
   )
   delta, delta_clean = jnp.split(moves, 2)
   size, size_clean = jnp.split(jnp.maximum(metric.norm(moves), 1e-8), 2)
-  alpha = expand(jnp.minimum(size / (size + size_clean), plan.alpha_max), w)
+  alpha = expand(jnp.minimum(size / (size + size_clean), alpha_max), w)
   far, near = seen.origin + plan.eta * delta, x + plan.eta * delta_clean
   return jnp.clip((1.0 - alpha) * far + alpha * near, 0.0, 1.0)
 

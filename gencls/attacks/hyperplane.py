@@ -8,10 +8,10 @@ and ℓ∞ pixel i moves min(λ u_i, r_i), with u = |w| in ℓ2 and 1 in ℓ∞,
   g(λ) = Σ_i |w_i| min(λ u_i, r_i) = |gap|.
 
 g is increasing, concave and piecewise linear, so that Newton's method from λ = 0 climbs to the root
-piece by piece and ends exactly on it, usually after 3 to 10 rounds; sorting the pixels by
-r_i / u_i, the usual way, costs 20 times as much on CPUs. In ℓ1 the pixels of the largest |w_i| go to the wall
+piece by piece and ends exactly on it, usually after 3 to 10 rounds; sorting the pixels by r/u,
+the usual way, costs 20 times as much on CPUs. In ℓ1 the pixels of the largest |w_i| go to the wall
 first; the one that reaches the hyperplane is found by bisection on the bits of |w_i|, and pixels
-that tie share what is left. Where no point of the box is on the hyperplane, δ leads to the corner
+that tie share what is left. Where no point of the box is on it, δ leads to the corner that is
 nearest to it. Examples do not touch each other.
 
 References:
