@@ -63,10 +63,10 @@ def test_salt_and_pepper_replays_foolbox(monkeypatch):
     theirs = np.asarray(peer.run(model, ep.astensor(X), criterion).raw)
   assert next(made) == steps + 1
 
-  for block_size in (1, 4):
-    mine = _run("salt_and_pepper", num_steps=steps, block_size=block_size)
-    np.testing.assert_array_equal(mine.x, theirs)
-    assert np.asarray(mine.info.done).all()
+  # Blocks of four must not matter; the other tests have the CPU's default of one.
+  mine = _run("salt_and_pepper", num_steps=steps, block_size=4)
+  np.testing.assert_array_equal(mine.x, theirs)
+  assert np.asarray(mine.info.done).all()
   np.testing.assert_array_equal(predictions(MODEL, mine.x) != Y, mine.info.success)
   assert np.asarray(mine.info.success).sum() > 12
   np.testing.assert_array_equal(mine.x[7::8], X[7::8])  # wrong already
@@ -175,7 +175,7 @@ def test_pointwise_is_minimal_and_at_least_as_sparse_as_foolbox():
 def test_pointwise_and_salt_and_pepper_with_targets():
   target = np.where(np.arange(NUM) % 2 == 0, -1, (Y + 1) % 3)
   for name in ("pointwise", "salt_and_pepper"):
-    options = {} if name == "pointwise" else {"num_steps": 60}
+    options = {} if name == "pointwise" else {"num_steps": 60, "block_size": 4}
     adv = _run(name, target=target, **options)
     found = predictions(MODEL, adv.x)
     reached = np.where(target < 0, found != Y, found == target)

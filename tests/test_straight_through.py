@@ -59,7 +59,7 @@ def test_gradient_attacks_see_through_it():
     return linear()(keys, jnp.where(x >= 0.5, 1.0, 0.0))
 
   def run(logits_fn):
-    attack = attacks.build("pgd", logits_fn, eps=0.2, num_steps=10, random_start=False)
+    attack = attacks.build("fgsm", logits_fn, eps=0.2)
     return attacks.run(attack, keys(32), x, y, compact=False).info
 
   seen, masked = run(binarize(linear())), run(plain)
