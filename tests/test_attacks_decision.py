@@ -70,8 +70,8 @@ def _run(name, logits_fn, y, *, x=X, k=KEYS, target=None, start=None, **options)
   ("name", "options", "order", "within"),
   [
     ("boundary", {"num_steps": 10000}, 2, 1.02),
-    ("hop_skip_jump", {"num_steps": 15}, 2, 1.01),
-    ("hop_skip_jump", {"num_steps": 15, "norm": "linf"}, np.inf, 1.01),
+    ("hop_skip_jump", {"num_steps": 40}, 2, 1.01),
+    ("hop_skip_jump", {"num_steps": 40, "norm": "linf"}, np.inf, 1.015),
   ],
 )
 def test_walks_reach_the_closed_form_minimal_distance(name, options, order, within):
@@ -143,9 +143,9 @@ def test_queries_are_counted(name, options):
   assert not adv.info.backward.any() and len(seen) == 1  # one model call in a step
 
 
-@pytest.mark.parametrize("name", ["boundary", "spsa"])
-def test_jit_equals_eager(name):
-  options = dict(ATTACKS)[name]
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), ATTACKS)
+def test_jit_equals_eager(name, options):
   attack = attacks.build(name, CURVED, **options)
   y = jnp.asarray(predictions(CURVED, X), jnp.int32)
   state = attack.init(KEYS, X, Goal(y, jnp.full(NUM, -1)))
@@ -285,20 +285,20 @@ def test_bump_is_that_of_the_paper(side):
 
 
 def test_windows_shrink_and_cover_the_whole_image():
-  x = jnp.zeros((2000, 8, 7, 2)) + 0.5
-  ball, p = geometry.linf(0.1), jnp.full(2000, 0.2)
-  changed = np.asarray(jax.jit(square._set_square)(keys(2000), x, x, p, ball)) - 0.5
+  x = jnp.zeros((500, 8, 7, 2)) + 0.5
+  ball, p = geometry.linf(0.1), jnp.full(500, 0.2)
+  changed = np.asarray(jax.jit(square._set_square)(keys(500), x, x, p, ball)) - 0.5
   area = np.sum(np.abs(changed) > 0, axis=(1, 2))
   assert np.all(area == round(np.sqrt(0.2 * 56)) ** 2)  # one square, all channels
   np.testing.assert_allclose(np.abs(changed).max(axis=(1, 2, 3)), 0.1, rtol=1e-5)
   assert np.all(np.any(changed, axis=0))  # the last row and column too
   # Each window has one sign per channel, and the two are drawn apart.
   sign = np.sign(changed.sum(axis=(1, 2)))
-  assert np.all(np.abs(sign) == 1) and abs(np.mean(sign[:, 0] * sign[:, 1])) < 0.1
+  assert np.all(np.abs(sign) == 1) and abs(np.mean(sign[:, 0] * sign[:, 1])) < 0.2
 
-  bumped = jax.jit(square._move_energy)(keys(2000), x, x, p, geometry.l2(0.1))
+  bumped = jax.jit(square._move_energy)(keys(500), x, x, p, geometry.l2(0.1))
   np.testing.assert_allclose(_lengths(bumped, x, 2), 0.1, rtol=1e-5)
-  tiles = jax.jit(square._tiles)(keys(2000), x, geometry.l2(0.1))
+  tiles = jax.jit(square._tiles)(keys(500), x, geometry.l2(0.1))
   np.testing.assert_allclose(_lengths(tiles, x, 2), 0.1, rtol=1e-5)
 
 
