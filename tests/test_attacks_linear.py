@@ -154,6 +154,22 @@ def test_fewer_candidates_cost_fewer_passes_and_look_at_the_likeliest_classes():
   assert np.mean(predictions(CURVED, few.x) == np.argsort(logits, axis=1)[:, -2]) > 0.8
 
 
+def test_the_candidates_are_those_of_the_clean_image():
+  """Put where another class is the runner-up, DeepFool still moves towards the clean one's."""
+
+  def logits_fn(keys, x):
+    return jnp.concatenate([jnp.full((len(x), 1), 2.0), x[:, 0, :2, 0]], axis=1)
+
+  attack = attacks.build("deepfool", logits_fn, num_candidates=2)
+  x = jnp.asarray([[0.6, 0.2], [0.2, 0.6]]).reshape(2, 1, 2, 1)
+  state = attack.init(KEYS[:2], x, Goal(jnp.zeros(2, jnp.int32), jnp.full(2, -1)))
+  step = jax.jit(attack.step)
+  state, _ = step(KEYS[:2], state)
+  moved, _ = step(KEYS[:2], state._replace(x_adv=x[::-1]))
+  move = np.asarray(moved.moves - state.moves).reshape(2, 2)
+  np.testing.assert_allclose(move, [[1.8001, 0], [0, 1.8001]], atol=1e-4)
+
+
 def test_fab_beats_deepfool_and_all_targets_are_as_good_as_all_classes():
   deepfool = _norms("l2", _run("deepfool", CURVED).x)
   whole = _run("fab", CURVED, norm="l2", num_steps=15)
