@@ -99,6 +99,8 @@ def dlr(logits: Array, goal: Goal) -> Array:
 
 LogitLoss = Callable[[Array, Goal], Array]
 LOSSES: dict[str, LogitLoss] = {"cross_entropy": cross_entropy, "dlr": dlr, "margin": margin}
+# Their sign does not tell whether the attack has succeeded.
+UNSIGNED: tuple[LogitLoss, ...] = (cross_entropy,)
 TARGETED_MIN_CLASSES: dict[LogitLoss, int] = {dlr: 4}
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls.attacks.broadcast import expand, pixels
-from gencls.attacks.losses import LOSSES, LogitLoss, misclassified
+from gencls.attacks.losses import LOSSES, UNSIGNED, LogitLoss, misclassified
 from gencls.keys import fold
 from gencls.names import unknown_name
 from gencls.types import Array, Goal, Info, Keys, LogitsFn, Objective
@@ -122,6 +122,24 @@ def _loss(loss: LogitLoss, output: Array, goal: Goal) -> Array:
     return loss(output, goal)
   goal = goal._replace(start=None)
   return jnp.mean(jax.vmap(loss, in_axes=(2, None), out_axes=1)(output, goal), axis=1)
+
+
+def check_sign(objective: Objective, attack: str) -> None:
+  """Refuses losses whose sign does not tell success.
+
+  Args:
+    objective: whatever holds its loss under the keyword `loss`; others pass.
+    attack: the attack's name, for the message.
+
+  Raises:
+    ValueError: if the loss is in `losses.UNSIGNED`.
+  """
+  loss = getattr(getattr(objective, "keywords", {}).get("loss"), "func", None)
+  if loss in UNSIGNED:
+    raise ValueError(
+      f"{attack} needs a loss that is positive on success and negative elsewhere, got "
+      f"{getattr(loss, '__name__', loss)}; use loss='margin' or 'dlr'"
+    )
 
 
 class Query(NamedTuple):
