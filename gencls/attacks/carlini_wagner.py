@@ -178,7 +178,7 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   # d/dw of ||x(w) − x||² + c f; where the loss is not finite only the pull towards x is left.
   push = jnp.where(at.loss < plan.confidence, state.const, 0.0)
   slope = (2.0 * delta - expand(push, delta) * at.gradient) * 0.5 * (1.0 - tanh) * (1.0 + tanh)
-  direction, adam = jax.vmap(lambda g, s: ADAM.update(g, s))(slope, state.adam)
+  direction, adam = jax.vmap(_adam)(slope, state.adam)
 
   total = squared + state.const * jnp.maximum(plan.confidence - at.loss, 0.0)
   moved = _check_progress(state, total, plan)._replace(
@@ -197,6 +197,10 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   )
   done = (new.search >= plan.binary_search_steps) | (nearest.distance == 0)
   return new, info(at, done)
+
+
+def _adam(slope: Array, state: Any) -> tuple[Any, Any]:
+  return ADAM.update(slope, state)
 
 
 def _check_progress(state: State, total: Array, plan: Plan) -> State:

@@ -46,7 +46,7 @@ class Plan(NamedTuple):
   num_steps: Array
   init_eps: Array
   gamma: Array
-  top_level: Array | None  # levels − 1, None without quantisation
+  top_level: Array  # levels − 1, 0 without rounding
 
 
 def ddn(
@@ -85,7 +85,7 @@ def ddn(
     num_steps=jnp.int32(num_steps),
     init_eps=jnp.float32(init_eps),
     gamma=jnp.float32(gamma),
-    top_level=None if levels is None else jnp.float32(levels - 1),
+    top_level=jnp.float32(0 if levels is None else levels - 1),
   )
   return Attack(
     init=Partial(_init, plan=plan),
@@ -133,8 +133,8 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   length = L2.size(moved)
   share = jnp.where(length > 0, radius / jnp.where(length > 0, length, 1.0), 0.0)
   x_adv = jnp.clip(state.x + expand(share, delta) * moved, 0.0, 1.0)
-  if plan.top_level is not None:
-    x_adv = jnp.clip(jnp.round(x_adv * plan.top_level) / plan.top_level, 0.0, 1.0)
+  top = jnp.maximum(plan.top_level, 1.0)
+  x_adv = jnp.where(plan.top_level > 0, jnp.round(x_adv * top) / top, x_adv)
   step = state.step + 1
   new = state._replace(x_adv=x_adv, radius=radius, nearest=nearest, step=step)
   return new, info(at, (step >= plan.num_steps) | (nearest.distance == 0))

@@ -105,10 +105,9 @@ def fmn(
     gamma=jnp.float32(gamma),
     binary_search_steps=jnp.int32(binary_search_steps),
   )
-  measure = Norm(*(None if part is None else Partial(part) for part in NORMS[norm]))
   return Attack(
-    init=Partial(_init, norm=measure, plan=plan),
-    step=Partial(_step, objective=objective, norm=measure, plan=plan),
+    init=Partial(_init, norm=NORMS[norm], plan=plan),
+    step=Partial(_step, objective=objective, norm=NORMS[norm], plan=plan),
     result=Partial(_result),
     num_steps=num_steps + binary_search_steps,
   )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import expand, pixels
@@ -105,8 +106,8 @@ def _largest(values: Array, count: Array) -> Array:
 
 
 NORMS: dict[str, Norm] = {
-  "l0": Norm(_l0, None, _project_l0),
-  "l1": Norm(_l1, _linf, _project_l1),
-  "l2": Norm(_l2, _l2, _project_l2),
-  "linf": Norm(_linf, _l1, _project_linf),
+  "l0": Norm(Partial(_l0), None, Partial(_project_l0)),
+  "l1": Norm(Partial(_l1), Partial(_linf), Partial(_project_l1)),
+  "l2": Norm(Partial(_l2), Partial(_l2), Partial(_project_l2)),
+  "linf": Norm(Partial(_linf), Partial(_l1), Partial(_project_linf)),
 }
