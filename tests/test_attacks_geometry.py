@@ -5,10 +5,11 @@ import pytest
 from attack_models import images, keys
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from gencls.attacks import geometry
 
-NORMS = ["linf", "l2"]
+NORMS = ["linf", "l2", "l1"]
 SHAPE = (4, 2, 3, 1)
 
 
@@ -22,9 +23,14 @@ def _random(ball, keys, x):
   return ball.random(keys, x)
 
 
+@jax.jit
+def _sphere(ball, keys, x):
+  return ball.sphere(keys, x)
+
+
 def _numpy_norm(delta, norm):
   delta = np.asarray(delta, np.float64).reshape(len(delta), -1)
-  return np.abs(delta).max(1) if norm == "linf" else np.linalg.norm(delta, axis=1)
+  return np.linalg.norm(delta, axis=1, ord={"linf": np.inf, "l2": 2, "l1": 1}[norm])
 
 
 def _arrays(data, low, high):
@@ -142,3 +148,68 @@ def test_bad_radii_are_refused(eps):
 def test_unknown_norm_names_the_nearest():
   with pytest.raises(ValueError, match="did you mean 'linf'"):
     geometry.build("lin", 0.1)
+
+
+def _nearest_by_quadratic_programming(x_adv, x, eps):
+  """delta = up − down, both >= 0: a smooth problem for SciPy."""
+  u, size = np.asarray(x_adv - x, np.float64), x.size
+  turn = np.concatenate([np.eye(size), -np.eye(size)], axis=1)
+  solved = minimize(
+    lambda v: np.sum((turn @ v - u) ** 2),
+    np.zeros(2 * size),
+    jac=lambda v: 2 * turn.T @ (turn @ v - u),
+    bounds=[(0, high) for high in np.concatenate([1 - x, x]).astype(float)],
+    constraints={
+      "type": "ineq",
+      "fun": lambda v: eps - np.sum(v),
+      "jac": lambda v: -np.ones(v.size),
+    },
+    options={"ftol": 1e-13, "maxiter": 500},
+  )
+  assert solved.status in (0, 8)  # 8: no descent is left at this precision
+  return x + turn @ solved.x
+
+
+def test_l1_projection_is_the_nearest_point_of_ball_and_box():
+  rng = np.random.default_rng(0)
+  x = rng.choice([0.0, 0.05, 0.5, 0.9, 1.0], size=(40, 2, 3, 1)).astype("f4")
+  x_adv = (x + rng.normal(size=x.shape) * rng.choice([0.1, 1, 3], size=(40, 1, 1, 1))).astype("f4")
+  eps = rng.choice([0.05, 0.3, 1.5], size=40).astype("f4")
+  ours, _ = _project(geometry.l1(eps), x_adv, x)
+  pairs = zip(x_adv.reshape(40, -1), x.reshape(40, -1), eps, strict=True)
+  nearest = np.stack([_nearest_by_quadratic_programming(*pair) for pair in pairs])
+  np.testing.assert_allclose(np.reshape(ours, (40, -1)), nearest, atol=1e-5)
+  # The box matters: clipping the nearest point of the ball alone is another point.
+  assert np.sum(_numpy_norm(np.asarray(ours) - x, "l1") > eps - 1e-5) > 20
+
+
+def test_l1_projection_fills_the_ball_of_a_large_image():
+  x = images(3, shape=(40, 40, 1), low=0.0, high=1.0)
+  x_adv = x + np.random.default_rng(0).normal(size=x.shape).astype("f4")
+  eps = jnp.asarray([0.01, 5.0, 200.0])
+  moved = np.asarray(_project(geometry.l1(eps), x_adv, x)[0], np.float64) - np.asarray(x)
+  np.testing.assert_allclose(_numpy_norm(moved, "l1"), eps, rtol=2e-5)
+
+
+def test_the_steepest_l1_step_moves_the_share_of_pixels_that_gain_most_and_can():
+  gradient = jnp.asarray([4.0, -3.0, 2.0, -5.0, 1.0, 0.0]).reshape(1, 2, 3, 1)
+  x_adv = jnp.asarray([1.0, 0.5, 0.5, 0.0, 0.5, 0.5]).reshape(1, 2, 3, 1)
+
+  def direction(sparsity, *point):
+    return np.ravel(geometry.l1(1.0, sparsity).steepest(gradient, *point))
+
+  np.testing.assert_allclose(direction(0.01), [0, 0, 0, -1, 0, 0])
+  np.testing.assert_allclose(direction(0.34), [1 / 3, -1 / 3, 0, -1 / 3, 0, 0], rtol=1e-6)
+  np.testing.assert_allclose(direction(0.01, x_adv), [0, -1, 0, 0, 0, 0])
+  np.testing.assert_allclose(direction(1.0, x_adv), [0, -1 / 3, 1 / 3, 0, 1 / 3, 0], rtol=1e-6)
+  assert not np.any(geometry.l1(1.0).steepest(jnp.zeros((1, 2, 3, 1))))
+  with pytest.raises(ValueError, match="sparsity must be a share"):
+    geometry.l1(1.0, 0.0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_starts_on_the_sphere_are_at_distance_eps_and_apart(norm):
+  x = images(50)
+  delta = np.asarray(_sphere(geometry.build(norm, 0.2), keys(50), x)) - np.asarray(x)
+  np.testing.assert_allclose(_numpy_norm(delta, norm), 0.2, rtol=1e-5)
+  assert np.abs(delta.mean(0)).max() < 5 * delta.std() / np.sqrt(50)

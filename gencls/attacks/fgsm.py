@@ -89,7 +89,7 @@ def _move(keys: Keys, state: State, objective: Objective, ball: Geometry) -> tup
   first = jnp.zeros(state.x.shape[:1], jnp.int32)
   at = query(objective, keys, first, state.x_adv, state.goal)
   size = expand(jnp.where(at.usable, ball.eps, 0.0), state.x)
-  return at, ball.project(state.x_adv + size * ball.steepest(at.gradient), state.x)
+  return at, ball.project(state.x_adv + size * ball.steepest(at.gradient, state.x_adv), state.x)
 
 
 def _result(state: State) -> Array:

@@ -223,7 +223,7 @@ def _step(
   updates, rule_state = jax.vmap(lambda g, s: rule.update(g, s))(at.gradient, state.rule)
   progress = move.astype(jnp.float32) / plan.num_steps
   size = jnp.where(at.usable, plan.step_size * schedule(progress), 0.0)
-  moved = ball.project(state.x_adv + expand(size, state.x) * ball.steepest(updates), state.x)
+  moved = ball.project(state.x_adv + expand(size, state.x) * ball.steepest(updates, state.x_adv), state.x)
 
   last = move == plan.num_steps  # of its restart
   again = last & (restart + 1 < plan.num_restarts)
