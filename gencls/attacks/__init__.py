@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gencls.attacks import (
+  apgd,
   blur,
   boundary,
   carlini_wagner,
@@ -16,6 +17,7 @@ from gencls.attacks import (
   fmn,
   hop_skip_jump,
   latent_descent,
+  mim,
   noise,
   pgd,
   pixel_flips,
@@ -33,6 +35,7 @@ __all__ = ["REGISTRY", "AttackResult", "Tally", "build", "run", "takes", "takes_
 
 # name -> factory(objective, **hyperparameters)
 REGISTRY: dict[str, Callable[..., Attack]] = {
+  "apgd": apgd.apgd,
   "binary_search_contrast": contrast.binary_search_contrast,
   "boundary": boundary.boundary,
   "carlini_wagner": carlini_wagner.carlini_wagner,
@@ -47,6 +50,7 @@ REGISTRY: dict[str, Callable[..., Attack]] = {
   "hop_skip_jump": hop_skip_jump.hop_skip_jump,
   "latent_descent": latent_descent.latent_descent,
   "linear_search_contrast": contrast.linear_search_contrast,
+  "mim": mim.mim,
   "pgd": pgd.pgd,
   "pixel_flips": pixel_flips.pixel_flips,
   "pointwise": pointwise.pointwise,

@@ -76,11 +76,13 @@ def _fixed(
   logits_fn: LogitsFn,
   loss: LogitLoss,
   scores: bool = False,
+  pursued: Array | None = None,
 ) -> tuple[Array, Array]:
   del step
   output = logits_fn(keys, x_adv)
   logits = _merged(output)
-  return logits if scores else _loss(loss, output, goal), misclassified(logits, goal)
+  aim = goal if pursued is None else goal._replace(target=pursued)
+  return logits if scores else _loss(loss, output, aim), misclassified(logits, goal)
 
 
 def _fresh(
@@ -93,6 +95,7 @@ def _fresh(
   loss: LogitLoss,
   draws: Array,
   scores: bool = False,
+  pursued: Array | None = None,
 ) -> tuple[Array, Array]:
   batch, num_draws = len(x_adv), len(draws)
 
@@ -100,10 +103,11 @@ def _fresh(
     return jax.tree.map(lambda leaf: jnp.repeat(leaf, num_draws, axis=0), values)
 
   goal = goal._replace(start=None)
+  aim = goal if pursued is None else goal._replace(target=pursued)
   drawn = fold(repeat(fold(keys, "attack", step)), jnp.tile(draws, batch))
   output = logits_fn(drawn, repeat(x_adv))
   logits = _merged(output)
-  values = logits if scores else _loss(loss, output, repeat(goal))
+  values = logits if scores else _loss(loss, output, repeat(aim))
   mean = jnp.mean(jnp.reshape(values, (batch, num_draws, *values.shape[1:])), axis=1)
   successes = jnp.reshape(misclassified(logits, repeat(goal)), (batch, num_draws))
   return mean, 2 * jnp.sum(successes, axis=1) > num_draws
@@ -153,7 +157,14 @@ class Query(NamedTuple):
   zero_gradient: Array  # [B] bool, every entry of the (finite) gradient is exactly zero
 
 
-def query(objective: Objective, keys: Keys, step: Array, x_adv: Array, goal: Goal) -> Query:
+def query(
+  objective: Objective,
+  keys: Keys,
+  step: Array,
+  x_adv: Array,
+  goal: Goal,
+  pursued: Array | None = None,
+) -> Query:
   """Loss, success and the input gradient of the loss; examples do not touch each other.
 
   Args:
@@ -162,13 +173,17 @@ def query(objective: Objective, keys: Keys, step: Array, x_adv: Array, goal: Goa
     step: [B] int32, the example's query count.
     x_adv: [B, H, W, D].
     goal: what the attack is after.
+    pursued: [B] int32, the class that the loss pursues where it is another than the goal's (−1:
+      none): success stays that of the goal. Such an objective has to take `pursued`, as those of
+      `build` do.
 
   Returns:
     A `Query`.
   """
+  aim: dict[str, Any] = {} if pursued is None else {"pursued": pursued}
 
   def evaluate(x: Array) -> tuple[Array, Array]:
-    return objective(keys, step, x, goal)
+    return objective(keys, step, x, goal, **aim)
 
   loss, pullback, success = jax.vjp(evaluate, x_adv, has_aux=True)
   (gradient,) = pullback(jnp.ones_like(loss))

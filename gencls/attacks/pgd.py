@@ -15,6 +15,7 @@ References:
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -175,7 +176,12 @@ def _transform(rule: str | optax.GradientTransformation) -> optax.GradientTransf
     if rule not in RULES:
       raise ValueError(unknown_name("rule", rule, RULES))
     rule = RULES[rule]
-  return optax.GradientTransformation(Partial(rule.init), Partial(rule.update))
+  return optax.GradientTransformation(_partial(rule.init), _partial(rule.update))
+
+
+def _partial(function: Callable[..., Any]) -> Partial:
+  # A rule may come with numbers of its own as leaves.
+  return function if isinstance(function, Partial) else Partial(function)
 
 
 def _init(
@@ -223,7 +229,9 @@ def _step(
   updates, rule_state = jax.vmap(lambda g, s: rule.update(g, s))(at.gradient, state.rule)
   progress = move.astype(jnp.float32) / plan.num_steps
   size = jnp.where(at.usable, plan.step_size * schedule(progress), 0.0)
-  moved = ball.project(state.x_adv + expand(size, state.x) * ball.steepest(updates, state.x_adv), state.x)
+  moved = ball.project(
+    state.x_adv + expand(size, state.x) * ball.steepest(updates, state.x_adv), state.x
+  )
 
   last = move == plan.num_steps  # of its restart
   again = last & (restart + 1 < plan.num_restarts)
