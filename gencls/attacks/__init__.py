@@ -6,6 +6,7 @@ from typing import Any
 
 from gencls.attacks import (
   apgd,
+  auto_attack,
   blur,
   boundary,
   carlini_wagner,
@@ -27,11 +28,23 @@ from gencls.attacks import (
   square,
 )
 from gencls.attacks import objective as objectives
+from gencls.attacks.cascade import Cascade, sequence
 from gencls.attacks.run import AttackResult, Tally, run
 from gencls.names import unknown_name
 from gencls.types import Attack, LogitsFn
 
-__all__ = ["REGISTRY", "AttackResult", "Tally", "build", "run", "takes", "takes_eps"]
+__all__ = [
+  "ENSEMBLES",
+  "REGISTRY",
+  "AttackResult",
+  "Cascade",
+  "Tally",
+  "build",
+  "run",
+  "sequence",
+  "takes",
+  "takes_eps",
+]
 
 # name -> factory(objective, **hyperparameters)
 REGISTRY: dict[str, Callable[..., Attack]] = {
@@ -60,6 +73,10 @@ REGISTRY: dict[str, Callable[..., Attack]] = {
   "uniform_noise": noise.uniform_noise,
 }
 
+# name -> factory(logits_fn, build=…, registry=…, loss=…, randomness=…, eot_samples=…,
+# **hyperparameters): sequences of attacks, each with an objective of its own
+ENSEMBLES: dict[str, Callable[..., Cascade]] = {"auto_attack": auto_attack.auto_attack}
+
 
 def takes(name: str, hyperparameter: str) -> bool:
   """Whether an attack's factory has a hyperparameter.
@@ -82,9 +99,10 @@ def takes_eps(name: str) -> bool:
 
 
 def _factory(name: str) -> Callable[..., Any]:
-  if name not in REGISTRY:
-    raise ValueError(unknown_name("attack", name, REGISTRY))
-  return REGISTRY[name]
+  every = {**REGISTRY, **ENSEMBLES}
+  if name not in every:
+    raise ValueError(unknown_name("attack", name, every))
+  return every[name]
 
 
 def build(
@@ -95,31 +113,36 @@ def build(
   randomness: str = "fixed",
   eot_samples: int = 1,
   **hyperparameters: Any,
-) -> Attack:
+) -> Any:
   """An attack on `logits_fn` by the attack's name.
 
   Args:
-    name: a name in `REGISTRY`.
+    name: a name in `REGISTRY` or `ENSEMBLES`.
     logits_fn: (keys [B], x) -> [B, C] nats; a `jax.tree_util.Partial` of its parameters, or a
       plain function (see `objective.build`).
-    loss: a name in `losses.LOSSES`.
+    loss: a name in `losses.LOSSES`. The members of an ensemble have their own; there it chooses the
+      result of an example that no member breaks.
     randomness: "fixed" or "fresh", see `objective.build`.
     eot_samples: draws per query, under "fresh".
     **hyperparameters: those of the factory: `norm`, `eps`, `num_steps`, ….
 
   Returns:
-    An `Attack`, to be given to `run`.
+    An `Attack`, or a `Cascade` for an ensemble, to be given to `run`.
 
   Raises:
     ValueError: if a name is unknown, a needed hyperparameter is missing or one is out of range.
   """
+  shared: dict[str, Any] = {"loss": loss, "randomness": randomness, "eot_samples": eot_samples}
+  if name in ENSEMBLES:
+    shared |= {"build": build, "registry": REGISTRY}
+    _check_names(name, ENSEMBLES[name], {**hyperparameters, **shared})
+    return ENSEMBLES[name](logits_fn, **shared, **hyperparameters)
   factory = _factory(name)
   _check_names(name, factory, hyperparameters)
-  objective = objectives.build(logits_fn, loss=loss, randomness=randomness, eot_samples=eot_samples)
-  return factory(objective, **hyperparameters)
+  return factory(objectives.build(logits_fn, **shared), **hyperparameters)
 
 
-def _check_names(name: str, factory: Callable[..., Attack], given: dict[str, Any]) -> None:
+def _check_names(name: str, factory: Callable[..., Any], given: dict[str, Any]) -> None:
   parameters = {
     key: value
     for key, value in inspect.signature(factory).parameters.items()

@@ -59,11 +59,11 @@ def result(of: Callable[[Any], Array], state: Any) -> Array:
 
 # Jitted so that no leaf of the state is the caller's x, which must not be donated.
 @jax.jit
-def start(init: Any, keys: Keys, x: Array, goal: Goal, padding: Array) -> tuple[Any, Tally]:
-  """The attack's first state and the empty tally, in which padding is done."""
+def start(init: Any, keys: Keys, x: Array, goal: Goal, tally: Tally) -> tuple[Any, Tally]:
+  """The attack's first state, and the tally that its counts go on from."""
   state = init(keys, x, goal)
   checks.batch_axis(state, len(x))
-  return state, jax.tree.map(jnp.asarray, no_tally(len(x)))._replace(done=padding)
+  return state, tally
 
 
 def _step(step: Any, keys: Keys, state: Any, tally: Tally, max_queries: Array) -> tuple[Any, Tally]:

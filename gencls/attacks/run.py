@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gencls.attacks import cascade as cascades
 from gencls.attacks import checks, programs
+from gencls.attacks.cascade import Cascade
 from gencls.attacks.programs import Tally, no_tally
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Keys
@@ -37,10 +39,13 @@ class AttackResult(NamedTuple):
   x: Array  # [B, H, W, D] float32
   info: Tally
   history: Tally | None = None  # with record_every > 0: leaves [num_steps // record_every, B]
+  # Of a cascade, [B] int32: −1 where the example stands, 0 where it was wrong before any attack, i
+  # where the i-th member broke it.
+  broken_by: Array | None = None
 
 
 def run(
-  attack: Attack,
+  attack: Attack | Cascade,
   keys: Keys,
   x: Array,
   y: Array,
@@ -59,7 +64,8 @@ def run(
   """Attacks images.
 
   Args:
-    attack: see `gencls.attacks.build`.
+    attack: see `gencls.attacks.build`; the members of a `Cascade` run one after the other, each on
+      the examples that still stand, and the counts of `info` are sums.
     keys: [B] typed keys, one per example.
     x: [B, H, W, D] float32 in [0, 1].
     y: [B] integers, the true labels.
@@ -96,25 +102,28 @@ def run(
   if max_queries is not None and max_queries < 1:
     raise ValueError(f"max_queries must be >= 1 or None, got {max_queries}")
   on_cpu = jax.default_backend() == "cpu"
-  keys, x, goal = checks.inputs(attack, keys, x, y, target, start)
+  members = attack.attacks if isinstance(attack, Cascade) else (attack,)
+  if record_every and isinstance(attack, Cascade):
+    raise ValueError(f"a cascade keeps no history: record_every must be 0, got {record_every}")
+  every = [checks.inputs(member, keys, x, y, target, start) for member in members]
+  keys, x, goal = every[0]
   num = len(x)
   job = _Job(
-    attack=attack,
+    attack=members[0],
     on_device=loop == "device" or (loop == "auto" and not on_cpu),
     record_every=record_every,
     compact=compact,
     deadline=math.inf if max_seconds is None else time.monotonic() + max_seconds,
     max_queries=jnp.int32(NO_LIMIT if max_queries is None else min(max_queries, NO_LIMIT)),
-    report=_reporter(progress, num, attack.num_steps),
+    report=_reporter(progress, num * attack.num_steps),
     stop=threading.Event(),
     x=np.array(x),
     tally=no_tally(num),
     history=_no_history(num, attack.num_steps // record_every) if record_every else None,
   )
-  if num:
-    size = batch_size or _auto_batch(attack, keys, x, goal, num_workers)
-    batches = [np.arange(first, first + size) for first in range(0, num, size)]
-    _run_batches(job, lambda rows: _run_batch(job, keys, x, goal, rows), batches, num_workers)
+  if isinstance(attack, Cascade):
+    return _run_cascade(attack, job, keys, x, goal, batch_size, num_workers, progress)
+  _run_rows(job, keys, x, goal, np.arange(num), batch_size, num_workers)
   return jax.tree.map(jnp.asarray, AttackResult(job.x, job.tally, job.history))
 
 
@@ -134,15 +143,60 @@ class _Job(NamedTuple):
   history: Any
 
 
-def _run_batches(
-  job: _Job, run_batch: Callable[[np.ndarray], None], batches: list[np.ndarray], num_workers: int
+def _run_cascade(
+  cascade: Cascade,
+  job: _Job,
+  keys: Keys,
+  x: Array,
+  goal: Goal,
+  batch_size: int | None,
+  num_workers: int,
+  progress: Callable[[int, int], None] | None,
+) -> AttackResult:
+  num, total = len(x), len(x) * cascade.num_steps
+  if not num:
+    return AttackResult(x, jax.tree.map(jnp.asarray, job.tally), broken_by=goal.label)
+
+  def attack_rows(place: int, rows: np.ndarray) -> np.ndarray:
+    member = cascade.attacks[place]
+    before = num * sum(attack.num_steps for attack in cascade.attacks[:place])
+    before += (num - len(rows)) * member.num_steps
+    job.tally.done[rows] = False
+    mine = job._replace(attack=member, report=_reporter(progress, total, before))
+    _run_rows(mine, keys, x, goal, rows, batch_size, num_workers)
+    return job.x
+
+  size = batch_size or _auto_batch(cascade.attacks[0], keys, x, goal, num_workers)
+  end = cascades.run(cascade, attack_rows, keys, x, goal, job.tally, size)
+  if progress is not None:
+    progress(total, total)
+  tally = jax.tree.map(jnp.asarray, job.tally)
+  return AttackResult(jnp.asarray(end.x_adv), tally, broken_by=jnp.asarray(end.broken_by))
+
+
+def _run_rows(
+  job: _Job,
+  keys: Keys,
+  x: Array,
+  goal: Goal,
+  rows: np.ndarray,
+  batch_size: int | None,
+  num_workers: int,
 ) -> None:
+  """Attacks the examples `rows` in batches of one size, whatever their number."""
+  if not len(rows):
+    return
+  size = batch_size or _auto_batch(job.attack, keys, x, goal, num_workers)
+  batches = []
+  for first in range(0, len(rows), size):
+    batches.append(np.full(size, len(x)))
+    batches[-1][: len(rows) - first] = rows[first : first + size]
   if num_workers == 1 or len(batches) == 1:
-    for rows in batches:
-      run_batch(rows)
+    for batch in batches:
+      _run_batch(job, keys, x, goal, batch)
     return
   with ThreadPoolExecutor(num_workers) as pool:
-    running = [pool.submit(run_batch, rows) for rows in batches]
+    running = [pool.submit(_run_batch, job, keys, x, goal, batch) for batch in batches]
     try:
       for batch in as_completed(running):
         batch.result()
@@ -154,9 +208,12 @@ def _run_batches(
 def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) -> None:
   """Attacks the examples `rows`; rows beyond the last example are padding."""
   attack, mine = job.attack, rows[rows < len(x)]
-  chosen = jnp.asarray(np.minimum(rows, len(x) - 1))
-  keys, x, goal = programs.take((keys, x, goal), chosen)
-  state, tally = programs.start(attack.init, keys, x, goal, jnp.asarray(rows >= len(job.x)))
+  chosen = np.minimum(rows, len(x) - 1)
+  keys, x, goal = programs.take((keys, x, goal), jnp.asarray(chosen))
+  tally = jax.tree.map(lambda field: field[chosen], job.tally)
+  spent = tally.forward + tally.backward >= job.max_queries
+  tally = tally._replace(done=spent | (rows >= len(job.x)))
+  state, tally = programs.start(attack.init, keys, x, goal, tally)
   sizes = [math.ceil(len(rows) / 2**halving) for halving in range(HALVINGS + 1)]
   step = 0
   finished = np.asarray(tally.done)
@@ -213,9 +270,9 @@ def _no_history(num: int, records: int) -> Tally:
 
 
 def _reporter(
-  progress: Callable[[int, int], None] | None, num: int, num_steps: int
+  progress: Callable[[int, int], None] | None, total: int, before: int = 0
 ) -> Callable[[np.ndarray, int], None]:
-  """Takes a batch's rows and the steps it has made; calls `progress` with the sum over batches."""
+  """Takes a batch's rows and the steps it has made; calls `progress` with `before` and the sum."""
   if progress is None:
     return lambda rows, made: None
   batches: dict[int, int] = {}
@@ -224,15 +281,14 @@ def _reporter(
   def report(rows: np.ndarray, made: int) -> None:
     with lock:  # so that the sums are reported in order
       batches[int(rows[0])] = made
-      progress(sum(batches.values()), num * num_steps)
+      progress(before + sum(batches.values()), total)
 
   return report
 
 
 def _auto_batch(attack: Attack, keys: Keys, x: Array, goal: Goal, num_workers: int) -> int:
   """The largest batches whose state fits the budget, of one size, as many for every worker."""
-  padding = jnp.zeros(len(x), bool)
-  state, _ = programs.start.eval_shape(attack.init, keys, x, goal, padding)
+  state, _ = programs.start.eval_shape(attack.init, keys, x, goal, no_tally(len(x)))
   num_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
   budget = STATE_BUDGET.get(jax.default_backend(), ACCELERATOR_STATE_BUDGET)
   num_batches = math.ceil(math.ceil(num_bytes / budget) / num_workers) * num_workers

@@ -1,0 +1,175 @@
+"""AutoAttack: the usual ensemble of parameter-free attacks, as a `Cascade`.
+
+  standard  APGD-CE; APGD-T, 9 targets; FAB-T, 9 targets; Square, 5000 queries
+  plus      APGD-CE, APGD-DLR and FAB with 5 restarts each; Square; APGD-T; FAB-T
+  rand      APGD-CE and APGD-DLR, over fresh draws (the authors take 20 per query)
+
+Each member has its own loss; gradient members make 100 steps, and one restart where none are named.
+Where there are too few classes for a loss or for targets, a warning says what takes its place.
+
+References:
+  Croce and Hein 2020, arXiv:2003.01690.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gencls.attacks import objective as objectives
+from gencls.attacks.apgd import MIN_TARGET_CLASSES
+from gencls.attacks.cascade import Cascade, sequence
+from gencls.attacks.losses import LOSSES, TARGETED_MIN_CLASSES
+from gencls.names import unknown_name
+from gencls.types import Attack, LogitsFn
+
+MIN_DLR_CLASSES = 3
+EOT_SAMPLES = 20  # of the authors' version "rand"
+# name of the member -> (name of the attack, settings besides norm and eps)
+Members = dict[str, tuple[str, dict[str, Any]]]
+
+
+def _standard(num_steps: int, num_queries: int, num_targets: int) -> Members:
+  return {
+    "apgd_ce": ("apgd", {"loss": "cross_entropy", "num_steps": num_steps}),
+    **_targeted_apgd(num_steps, num_targets),
+    **_targeted_fab(num_steps, num_targets),
+    "square": ("square", {"loss": "margin", "num_steps": num_queries}),
+  }
+
+
+def _plus(num_steps: int, num_queries: int, num_targets: int) -> Members:
+  restarts = {"num_steps": num_steps, "num_restarts": 5}
+  return {
+    "apgd_ce": ("apgd", {"loss": "cross_entropy", **restarts}),
+    "apgd_dlr": ("apgd", {"loss": "dlr", **restarts}),
+    "fab": ("fab", {"loss": "margin", **restarts}),
+    "square": ("square", {"loss": "margin", "num_steps": num_queries}),
+    **_targeted_apgd(num_steps, num_targets),
+    **_targeted_fab(num_steps, num_targets),
+  }
+
+
+def _rand(num_steps: int, num_queries: int, num_targets: int) -> Members:
+  del num_queries, num_targets
+  return {
+    "apgd_ce": ("apgd", {"loss": "cross_entropy", "num_steps": num_steps}),
+    "apgd_dlr": ("apgd", {"loss": "dlr", "num_steps": num_steps}),
+  }
+
+
+def _targeted_apgd(num_steps: int, num_targets: int) -> Members:
+  settings = {"loss": "dlr", "num_steps": num_steps, "num_targets": num_targets}
+  return {"apgd_t": ("apgd", settings)}
+
+
+def _targeted_fab(num_steps: int, num_targets: int) -> Members:
+  settings = {"loss": "margin", "num_steps": num_steps, "num_targets": num_targets}
+  return {"fab_t": ("fab", settings)}
+
+
+VERSIONS: dict[str, Callable[[int, int, int], Members]] = {
+  "standard": _standard,
+  "plus": _plus,
+  "rand": _rand,
+}
+MINIMUM_NORM = ("fab",)  # factories without eps
+
+
+def auto_attack(
+  logits_fn: LogitsFn,
+  *,
+  build: Callable[..., Attack],
+  registry: Mapping[str, Any],
+  loss: str,
+  randomness: str,
+  eot_samples: int,
+  norm: str = "linf",
+  eps: float,
+  version: str = "standard",
+  num_classes: int = 10,
+  num_steps: int = 100,
+  num_queries: int = 5000,
+  num_targets: int = 9,
+) -> Cascade:
+  """AutoAttack on `logits_fn`; the first five arguments come from `attacks.build`.
+
+  Args:
+    logits_fn: (keys [B], x) -> [B, C] nats.
+    build: `attacks.build`, for the members.
+    registry: the attacks there are.
+    loss: what chooses the result of an example that no member breaks.
+    randomness: "fixed" for "standard" and "plus", "fresh" for "rand".
+    eot_samples: draws per query, for "rand".
+    norm: "linf" or "l2".
+    eps: radius of the ball.
+    version: a name in `VERSIONS`.
+    num_classes: of the model; `run` checks it.
+    num_steps: of each run of APGD and FAB.
+    num_queries: of Square.
+    num_targets: of APGD-T and FAB-T, at most num_classes − 1.
+
+  Returns:
+    A `Cascade`.
+
+  Raises:
+    ValueError: if a name is unknown, the randomness does not fit the version, a number is out of
+      its range or a member is not there.
+  """
+  if version not in VERSIONS:
+    raise ValueError(unknown_name("version of auto_attack", version, VERSIONS))
+  _check_randomness(version, randomness, eot_samples)
+  if num_classes < 2 or num_targets < 1:
+    raise ValueError(
+      f"num_classes must be >= 2 and num_targets >= 1, got {num_classes} and {num_targets}"
+    )
+  members = VERSIONS[version](num_steps, num_queries, min(num_targets, num_classes - 1))
+  missing = sorted({name for name, _ in members.values()} - set(registry))
+  if missing:
+    raise ValueError(
+      f"auto_attack, version {version!r}, needs the attacks {', '.join(missing)}, which are not in "
+      "gencls.attacks.REGISTRY; make one of other members with attacks.sequence"
+    )
+  randomly = {"randomness": randomness, "eot_samples": eot_samples}
+  attacks = []
+  for name, (attack, settings) in _fitting(members, num_classes).items():
+    budget = {} if attack in MINIMUM_NORM else {"eps": eps}
+    attacks.append((name, build(attack, logits_fn, norm=norm, **budget, **settings, **randomly)))
+  judge = objectives.build(logits_fn, loss=loss, **randomly)
+  return sequence(attacks, judge, norm=norm, eps=eps, num_classes=num_classes)
+
+
+def _check_randomness(version: str, randomness: str, eot_samples: int) -> None:
+  if version == "rand" and (randomness != "fresh" or eot_samples < 2):
+    raise ValueError(
+      "version='rand' averages over fresh draws: set randomness='fresh' and "
+      f"eot_samples={EOT_SAMPLES}, got {randomness!r} and {eot_samples}"
+    )
+  if version != "rand" and randomness == "fresh":
+    raise ValueError(
+      f"version={version!r} is for deterministic models: with randomness='fresh' use "
+      "version='rand', or randomness='fixed' for a known seed"
+    )
+
+
+def _fitting(members: Members, num_classes: int) -> Members:
+  """The members, changed where there are too few classes for a loss or for targets."""
+  fitting = {}
+  for name, (attack, settings) in members.items():
+    targeted = "num_targets" in settings
+    if targeted and num_classes < MIN_TARGET_CLASSES:
+      warnings.warn(
+        f"{name} is left out: with {num_classes} classes the only target is the untargeted attack",
+        stacklevel=4,
+      )
+      continue
+    least = TARGETED_MIN_CLASSES[LOSSES["dlr"]] if targeted else MIN_DLR_CLASSES
+    few = settings["loss"] == "dlr" and num_classes < least
+    if few:
+      kind = "targeted dlr" if targeted else "dlr"
+      warnings.warn(
+        f"{name} takes the loss margin: {kind} needs {least} classes, the model has {num_classes}",
+        stacklevel=4,
+      )
+    loss = "margin" if few else settings["loss"]
+    fitting[name] = (attack, {**settings, "loss": loss})
+  return fitting
