@@ -238,20 +238,22 @@ def _project_l1(eps: Array, x_adv: Array, x: Array) -> Array:
   grows with τ.
   """
   highest = jnp.finfo(x.dtype).max
-  move = jnp.clip(x_adv - x, -highest, highest)
-  room = jnp.where(move > 0, 1.0 - x, x)
+  # As rows: on CPUs the sums over three axes took 35 times as long.
+  start, wanted = (jnp.reshape(v, (len(v), -1)) for v in (x, x_adv))
+  move = jnp.clip(wanted - start, -highest, highest)
+  room = jnp.where(move > 0, 1.0 - start, start)
   size = jnp.abs(move)
-  top = jnp.max(size, axis=pixels(x))
-  below = expand(top, x) - size
+  top = jnp.max(size, axis=1)
+  below = top[:, None] - size
 
   def shares(tau: Array) -> Array:
-    return jnp.clip(expand(tau, x) - below, 0.0, room)
+    return jnp.clip(tau[:, None] - below, 0.0, room)
 
-  tau = _largest(lambda tau: jnp.sum(shares(tau), axis=pixels(x)) <= eps, top)
-  nearest = jnp.clip(x + jnp.sign(move) * shares(tau), 0.0, 1.0)
-  clipped = jnp.clip(x_adv, 0.0, 1.0)
-  inside = _norm_l1(clipped - x) <= eps
-  return jnp.where(expand(inside, x), clipped, nearest)
+  tau = _largest(lambda tau: jnp.sum(shares(tau), axis=1) <= eps, top)
+  nearest = jnp.clip(start + jnp.sign(move) * shares(tau), 0.0, 1.0)
+  clipped = jnp.clip(wanted, 0.0, 1.0)
+  inside = _norm_l1(clipped - start) <= eps
+  return jnp.reshape(jnp.where(inside[:, None], clipped, nearest), x.shape)
 
 
 def _steepest_l1(sparsity: Array, gradient: Array, x_adv: Array | None = None) -> Array:
