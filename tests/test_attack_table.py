@@ -45,8 +45,7 @@ def row(name):
   return TABLE[name]
 
 
-def has_eps(name):
-  return "eps" in inspect.signature(attacks.REGISTRY[name]).parameters
+has_eps = attacks.takes_eps
 
 
 def build(name, **changes):
@@ -140,7 +139,7 @@ def test_jit_equals_eager(name):
   attack = build(name)
   goal = Goal(jnp.asarray(Y, jnp.int32), jnp.full(NUM, -1, jnp.int32))
   eager = attack.init(KEYS, X, goal)
-  state, tally = programs.start(attack.init, KEYS, X, goal, jnp.zeros(NUM, bool))
+  state, tally = programs.start(attack.init, KEYS, X, goal, programs.no_tally(NUM))
   done = np.zeros(NUM, bool)
   for _ in range(min(attack.num_steps, 3)):
     eager, info = attack.step(KEYS, eager)
