@@ -100,7 +100,7 @@ def hop_skip_jump(
   initial_num_evals: int = 100,
   max_num_evals: int = 10000,
   gamma: float = 1.0,
-  block: int = 8,
+  block: int = 4,
   directions: int = 1000,
   blend_steps: int = 50,
 ) -> Attack:
