@@ -240,11 +240,14 @@ def test_confidence_is_reached_and_one_constant_can_be_fixed():
   expected = (MARGINS + 0.5) / np.linalg.norm(WEIGHTS)
   np.testing.assert_allclose(_distance(adv.x, "l2"), expected, rtol=0.02)
 
-  fixed = {"binary_search_steps": 1, "num_steps": 100, "abort_early": False}
-  for const, success in ((1e-3, 0), (10.0, NUM)):
-    adv = _run("carlini_wagner", initial_const=const, **fixed)
-    np.testing.assert_array_equal(adv.info.num_steps, 100)
+  fixed = {"binary_search_steps": 1, "step_size": 0.003, "abort_early": False}
+  for const, success in ((4e-3, 0), (10.0, NUM)):
+    adv = _run("carlini_wagner", initial_const=const, num_steps=200, **fixed)
+    np.testing.assert_array_equal(adv.info.num_steps, 200)
     assert np.sum(adv.info.success) == success
+    if not success:  # at the least ||δ||² − c w·δ, which is δ = c w / 2
+      gain = np.asarray(adv.info.loss) + MARGINS
+      np.testing.assert_allclose(gain, 0.5 * const * np.sum(np.square(WEIGHTS)), rtol=0.01)
 
 
 def test_ddn_keeps_to_grey_levels():
