@@ -1,13 +1,12 @@
-"""Every evaluation config: its attacks exist with these hyperparameters, or fail when used."""
+"""Every evaluation config: its attacks exist with these hyperparameters."""
 
 import importlib
 import re
 from pathlib import Path
 
 import pytest
-from toy_evaluation import protocol, run, toy_subject
+from toy_evaluation import offering_subject, protocol
 
-from gencls import attacks
 from gencls.attack_cells import build_attack, check_spec, takes_eps
 from gencls.evaluate import check_protocol, check_specs
 
@@ -30,7 +29,7 @@ def specs_of(config):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_attacks_exist_or_are_refused(name, tmp_path):
+def test_every_attack_can_be_built(name):
   for arg in VARIANTS:
     config = config_of(name, arg)
     plain, specs = config.to_dict(), specs_of(config)
@@ -38,17 +37,11 @@ def test_attacks_exist_or_are_refused(name, tmp_path):
       select_draws=plain["select_draws"], grade_draws=plain["grade_draws"]
     )
     check_protocol(the_protocol, {})
-    missing = [spec for spec in specs if spec.name not in attacks.REGISTRY]
-    for spec in missing:
-      with pytest.raises(ValueError, match=f"unknown attack '{spec.name}'"):
-        run(tmp_path, None, the_protocol, [spec])
-    there = [spec for spec in specs if spec not in missing]
-    check_specs(there)
-    for spec in there:
+    check_specs(specs)
+    for spec in specs:
       check_spec(spec)
       for eps in spec.eps if takes_eps(spec) else (None,):
-        build_attack(toy_subject(), the_protocol, spec, eps)
-  assert not list(tmp_path.iterdir())
+        build_attack(offering_subject(), the_protocol, spec, eps)
 
 
 def test_the_published_protocol_of_the_zoo():

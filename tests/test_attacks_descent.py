@@ -190,7 +190,7 @@ def _two_steps(attack):
 
 def _start(attack):
   goal = Goal(jnp.asarray(LABELS, jnp.int32), jnp.asarray(TARGETS, jnp.int32))
-  return programs.start(attack.init, KEYS, X, goal, jnp.zeros(NUM, bool))
+  return programs.start(attack.init, KEYS, X, goal, programs.no_tally(NUM))
 
 
 def _constants(attack):

@@ -3,66 +3,48 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_evaluation import CLASSES, IDENTITY, protocol, record, toy_images, toy_subject
+from toy_evaluation import (
+  CLASSES,
+  IDENTITY,
+  offering_subject,
+  protocol,
+  record,
+  toy_images,
+  toy_subject,
+)
 
 from gencls import data
 from gencls import evaluate as evaluation
-from gencls.cells import AttackSpec
+from gencls.attack_cells import AttackSpec
 from gencls.keys import example_keys
 from gencls.model_options import attack_inputs, start_images
-from gencls.types import Decoder
-
-SPREAD = 3.0
-
-
-def log_weights(params, keys, x):
-  """Two samples around the logits of the toy, whose merged prediction is the toy's."""
-  logits = toy_subject().classifier.logits(params, keys, x)
-  return jnp.stack([logits + SPREAD, logits - SPREAD], axis=2)
-
-
-def reconstruct(params, keys, x, y):
-  return params["mean"][y]
-
-
-def decode(params, keys, z, y):
-  return params["mean"][y] + z[:, :1, None, None]
-
-
-def subject():
-  plain = toy_subject()
-  offered = plain.classifier._replace(
-    log_weights=log_weights, reconstruct=reconstruct, decoder=Decoder(decode, 2, CLASSES)
-  )
-  return plain._replace(attacked=(offered, plain.params))
-
 
 KEYS = example_keys(0, np.arange(6))
 X = jnp.asarray(data.to_float(toy_images(6).images, 17))
 
 
 def test_options_are_taken_out_and_change_what_the_attack_sees():
-  logits_fn, rest = attack_inputs(subject(), "pgd", {"num_steps": 3, "start": None})
-  assert logits_fn is subject().attack_logits_fn and rest == {"num_steps": 3}
-  weights_fn, rest = attack_inputs(subject(), "pgd", {"per_sample": True, "num_steps": 3})
+  logits_fn, rest = attack_inputs(offering_subject(), "pgd", {"num_steps": 3, "start": None})
+  assert logits_fn is offering_subject().attack_logits_fn and rest == {"num_steps": 3}
+  weights_fn, rest = attack_inputs(offering_subject(), "pgd", {"per_sample": True, "num_steps": 3})
   assert weights_fn(KEYS, X).shape == (6, CLASSES, 2) and rest == {"num_steps": 3}
 
 
 def test_an_attack_that_decodes_gets_the_models_decoder():
-  _, rest = attack_inputs(subject(), "latent_descent", {"num_steps": 2})
+  _, rest = attack_inputs(offering_subject(), "latent_descent", {"num_steps": 2})
   y = jnp.arange(6) % CLASSES
   image = rest.pop("decode_fn")(KEYS, jnp.zeros((6, 2)), y)
-  np.testing.assert_array_equal(image, subject().params["mean"][y])
+  np.testing.assert_array_equal(image, offering_subject().params["mean"][y])
   assert rest == {"num_steps": 2, "latent_size": 2, "num_classes": CLASSES}
 
 
 def test_the_start_is_the_template_of_the_strongest_wrong_class():
-  assert start_images(subject(), {}, KEYS, X, jnp.zeros(6, jnp.int32)) is None
+  assert start_images(offering_subject(), {}, KEYS, X, jnp.zeros(6, jnp.int32)) is None
   y = jnp.asarray(toy_images(6).labels)
-  starts = start_images(subject(), {"start": "wrong_reconstruction"}, KEYS, X, y)
-  logits = np.array(subject().logits_fn(KEYS, X))
+  starts = start_images(offering_subject(), {"start": "wrong_reconstruction"}, KEYS, X, y)
+  logits = np.array(offering_subject().logits_fn(KEYS, X))
   logits[np.arange(6), y] = -np.inf
-  expected = np.clip(subject().params["mean"], 0, 1)[np.argmax(logits, axis=1)]
+  expected = np.clip(offering_subject().params["mean"], 0, 1)[np.argmax(logits, axis=1)]
   np.testing.assert_allclose(starts, expected)
 
 
@@ -87,7 +69,7 @@ def test_an_evaluation_attacks_each_sample_from_the_wrong_template(tmp_path):
   still = {"num_steps": 1, "step_size": 0.0}
   spec = AttackSpec("generative", "pgd", "linf", (0.1,), "margin", 1, {**still, **options})
   cells = evaluation.evaluate(
-    subject(),
+    offering_subject(),
     toy_images(8),
     protocol(keep_images=8, clean=("accuracy",)),
     [spec],
@@ -100,6 +82,6 @@ def test_an_evaluation_attacks_each_sample_from_the_wrong_template(tmp_path):
   assert cell.header["settings"]["attack"]["hyperparameters"] == {**still, **options}
   images = toy_images(8)
   x, y = jnp.asarray(data.to_float(images.images, 17)), jnp.asarray(images.labels)
-  starts = start_images(subject(), options, example_keys(0, np.arange(8)), x, y)
+  starts = start_images(offering_subject(), options, example_keys(0, np.arange(8)), x, y)
   expected = np.clip(starts, x - np.float32(0.1), x + np.float32(0.1))
   np.testing.assert_allclose(cell.arrays["x_adv"], expected, atol=1e-6)

@@ -12,7 +12,7 @@ from gencls.attack_cells import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.clean import METRICS, Subject
 from gencls.evaluate import evaluate
-from gencls.types import Classifier, Loss
+from gencls.types import Classifier, Decoder, Loss
 
 SHAPE, CLASSES, LEVELS, SCALE = (4, 4, 1), 3, 17, 0.25
 
@@ -56,6 +56,29 @@ def toy_subject(noise=0.0, score="exact", logits=None):
   classifier = Classifier(init=lambda key, x, y: params, loss=loss, logits=logits, score=score)
   fn = jax.tree_util.Partial(logits, params)
   return Subject(classifier, params, fn, fn, 5)
+
+
+def log_weights(params, keys, x):
+  """Two samples around the logits of the toy, whose merged prediction is the toy's."""
+  logits = log_joint(params, x)
+  return jnp.stack([logits + 3.0, logits - 3.0], axis=2)
+
+
+def reconstruct(params, keys, x, y):
+  return params["mean"][y]
+
+
+def decode(params, keys, z, y):
+  return params["mean"][y] + z[:, :1, None, None]
+
+
+def offering_subject():
+  """The Gaussian classifier as a model with a latent that offers all it can."""
+  plain = toy_subject()
+  offered = plain.classifier._replace(
+    log_weights=log_weights, reconstruct=reconstruct, decoder=Decoder(decode, 2, CLASSES)
+  )
+  return plain._replace(attacked=(offered, plain.params))
 
 
 def protocol(threat="known_seed", **changes):
