@@ -1,8 +1,8 @@
 """Gradients taken in the forward pass against reverse mode, and what they save."""
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gencls.models.row_gradients import row_gradients
 
@@ -28,10 +28,16 @@ def objective(f):
   return lambda *arguments: jnp.sum(jax.nn.logsumexp(f(*arguments), axis=-1) ** 2)
 
 
+def assert_close(found, expected):
+  """To 1e-5 of each array's largest entry: a gradient is a sum whose terms cancel."""
+  for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * float(jnp.max(jnp.abs(other))))
+
+
 def test_value_and_every_gradient_equal_reverse_mode():
   ours = jax.jit(jax.value_and_grad(objective(row_gradients(log_density)), argnums=(0, 1, 2)))
   plain = jax.jit(jax.value_and_grad(objective(log_density), argnums=(0, 1, 2)))
-  chex.assert_trees_all_close(ours(*arguments()), plain(*arguments()), rtol=1e-5)
+  assert_close(ours(*arguments()), plain(*arguments()))
 
 
 def test_gradients_in_a_loop_and_under_remat():
@@ -43,7 +49,7 @@ def test_gradients_in_a_loop_and_under_remat():
   expected = jax.grad(objective(log_density), argnums=(0, 1))(*arguments())
   for f in (row_gradients(log_density), jax.checkpoint(row_gradients(log_density))):
     found = jax.grad(objective(looped(f)), argnums=(0, 1))(*arguments())
-    chex.assert_trees_all_close(found, expected, rtol=1e-5)
+    assert_close(found, expected)
 
 
 def test_gradients_that_nobody_asks_for_are_not_computed():
