@@ -156,7 +156,9 @@ def torchattacks(victim: Victim) -> dict[str, Run]:
     "deepfool": library.DeepFool(network, steps=50, overshoot=0.02),
     "apgd": library.APGD(network, norm="Linf", eps=LINF_EPS, steps=40, n_restarts=1),
     "fab": library.FAB(network, norm="L2", eps=100.0, steps=20, n_restarts=1, n_classes=10),
-    "square": library.Square(network, norm="Linf", eps=LINF_EPS, n_queries=500, n_restarts=1),
+    "square": library.Square(
+      network, norm="Linf", eps=LINF_EPS, n_queries=500, n_restarts=1, resc_schedule=False
+    ),
   }
 
   def run(row: str) -> np.ndarray:

@@ -127,7 +127,7 @@ ROWS = {
   "apgd": Row(
     "APGD linf 0.3, 40 steps",
     "apgd",
-    {"norm": "linf", "eps": LINF_EPS, "num_steps": 40},
+    {"norm": "linf", "eps": LINF_EPS, "num_steps": 40, **_ALL_STEPS},
     loss="cross_entropy",
     norm="linf",
   ),

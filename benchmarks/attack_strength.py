@@ -27,7 +27,7 @@ import numpy as np
 import strength_peers as peers
 import torch_cnn
 from arguments import positive
-from strength_report import markdown
+from strength_report import Outcome, compared, markdown
 from strength_rows import ROWS, Row
 
 import gencls
@@ -49,22 +49,20 @@ class Victim(NamedTuple):
   keys: Keys  # [N], those of grading too
   x: np.ndarray  # [N, H, W, D] float32
   labels: np.ndarray  # [N]
+  indices: np.ndarray  # [N] in the dataset
   peer: Any  # the PyTorch twin, or None
   batch_size: int | None
   facts: dict[str, Any]  # run, dataset, step, digest of the parameters
 
-  def first(self, num: int | None) -> "Victim":
+  def first(self, num: int) -> "Victim":
     """The same with no more than the first `num` images."""
     cut = slice(None, num)
-    return self._replace(keys=self.keys[cut], x=self.x[cut], labels=self.labels[cut])
+    few = {name: getattr(self, name)[cut] for name in ("keys", "x", "labels", "indices")}
+    return self._replace(**few)
 
-
-class Outcome(NamedTuple):
-  """What an attack returned, graded."""
-
-  distance: np.ndarray  # [N] float64 in the row's norm, infinite where the prediction is right
-  seconds: float
-  passes: float  # forward and backward, mean over the images; NaN where nobody counted
+  def seeded(self, seed: int) -> "Victim":
+    """The same under the keys of another seed: those of model, attack and grading alike."""
+    return self._replace(keys=grading.attack_keys("known_seed", seed, self.indices))
 
 
 def log(text: str) -> None:
@@ -85,20 +83,17 @@ def distances(victim: Victim, x_adv: np.ndarray, norm: str) -> np.ndarray:
   return np.where(found, grading.perturbation_norm(x_adv, victim.x, norm), np.inf)
 
 
-def ours(victim: Victim, row: Row, eps: float | None, seed: int, **run: Any) -> Outcome:
-  """Our attack; a model without randomness lets the keys carry the seed of the attack."""
+def ours(victim: Victim, row: Row, eps: float | None, **run: Any) -> Outcome:
+  """Our attack."""
   settings = {**row.ours, **(row.budget or {})} if run else row.ours
   if attacks.takes(row.attack, "norm"):
     settings = {**settings, "norm": row.norm}
   if attacks.takes_eps(row.attack):
     settings = {**settings, "eps": eps}
   attack = attacks.build(row.attack, victim.logits_fn, **settings)
-  keys = (
-    victim.keys if victim.name == "gfz" else gencls.example_keys(seed, np.arange(len(victim.x)))
-  )
   x, y = jnp.asarray(victim.x), jnp.asarray(victim.labels)
   start = time.perf_counter()
-  result = attacks.run(attack, keys, x, y, batch_size=victim.batch_size, **run)
+  result = attacks.run(attack, victim.keys, x, y, batch_size=victim.batch_size, **run)
   seconds = time.perf_counter() - start
   passes = float(np.mean(np.asarray(result.info.forward) + np.asarray(result.info.backward)))
   return Outcome(distances(victim, np.asarray(result.x), row.norm), seconds, passes)
@@ -108,6 +103,7 @@ def theirs(victim: Victim, row: Row, eps: float | None, seed: int) -> Outcome:
   """The peer's attack."""
   start = time.perf_counter()
   if victim.peer is None:
+    peers.seed_jax(seed)
     model = peers.jax_model(jax.jit(lambda x: victim.logits_fn(victim.keys, x)))
     attack = peers.foolbox_attack(row.peer, row.theirs)
     x, labels = jnp.asarray(victim.x), jnp.asarray(victim.labels)
@@ -126,56 +122,38 @@ def compare(victim: Victim, row: Row, seeds: int) -> list[dict[str, Any]]:
   grid: tuple[float | None, ...] = row.eps or (None,)
   minimum = not attacks.takes_eps(row.attack)
   records = []
-  for seed in range(seeds if row.random else 1):
+  # A model that draws differs from seed to seed, whatever the attack.
+  for seed in range(seeds if row.random or victim.peer is None else 1):
+    victim = victim.seeded(seed)
     once: dict[str, Outcome] = {}
     for eps in grid:
       # A minimum-norm attack of ours runs once for every eps.
       if not minimum or not once:
-        once["ours"] = ours(victim, row, eps, seed)
+        once["ours"] = ours(victim, row, eps)
       peer = theirs(victim, row, eps, seed)
-      records.append(record(row, eps, seed, once["ours"], peer))
+      records.append(compared(row.library, eps, seed, once["ours"], peer))
       log(f"{victim.name}: {row.label} {'' if eps is None else eps} seed {seed}: "
-          f"{records[-1]['ours']:.3g} (ours) {records[-1]['theirs']:.3g} ({row.library}); "
+          f"{records[-1]['ours']} (ours) {records[-1]['theirs']} ({row.library}); "
           f"{once['ours'].seconds:.1f} s, {peer.seconds:.1f} s")  # fmt: skip
   return records
 
 
-def record(row: Row, eps: float | None, seed: int, mine: Outcome, peer: Outcome) -> dict[str, Any]:
-  """Success rates in per cent at eps, or median distances."""
-  if eps is None:
-    values = [float(np.median(outcome.distance)) for outcome in (mine, peer)]
-    passed = values[0] <= 1.01 * values[1] or bool(np.isinf(values[1]))
-  else:
-    inside = eps + grading.TOLERANCE
-    values = [100 * float(np.mean(outcome.distance <= inside)) for outcome in (mine, peer)]
-    passed = values[0] >= values[1] - max(100 / len(mine.distance), tolerance(row)) - 1e-9
-  both = {"ours": mine, "theirs": peer}
-  return {
-    "eps": eps,
-    "seed": seed,
-    "ours": values[0],
-    "theirs": values[1],
-    "at_least_as_strong": passed,
-    "share_found": {k: float(np.mean(np.isfinite(v.distance))) for k, v in both.items()},
-    "seconds": {k: round(v.seconds, 3) for k, v in both.items()},
-    "passes": {k: None if np.isnan(v.passes) else v.passes for k, v in both.items()},
-  }
-
-
-def tolerance(row: Row) -> float:
-  """Points of success rate that may be missing, where that is more than one image."""
-  return 1.0 if row.library == "torchattacks" else 0.5
-
-
-def at_equal_passes(victim: Victim, row: Row, passes: int) -> dict[str, list[float]]:
-  """[N] distances of ours and of the peer (where it asks for whole batches) within the budget."""
-  found = {"ours": ours(victim, row, None, 0, max_queries=passes).distance.tolist()}
+def at_equal_passes(victim: Victim, row: Row, passes: int) -> dict[str, dict[str, Any]]:
+  """Distances [N] within the budget, of ours and of the peer where it asks for whole batches."""
+  mine = ours(victim, row, None, max_queries=passes)
+  found = {"ours": scored(mine.distance, mine.passes)}
   if row.library == "foolbox":
     images, labels = peers.to_torch(victim.x), peers.torch.tensor(victim.labels).long()
     net = peers.Recording(victim.peer, images, labels, row.norm, budget=passes)
-    peers.build(row.library, row.peer, row.theirs, net, victim.x, victim.labels, 0)(None)
-    found["theirs"] = [float(d) for d in net.nearest]
-  return {who: [d if np.isfinite(d) else -1.0 for d in values] for who, values in found.items()}
+    settings = {**row.theirs, **(row.their_budget or {})}
+    peers.build(row.library, row.peer, settings, net, victim.x, victim.labels, 0)(None)
+    found["theirs"] = scored(net.nearest.numpy(), min(net.passes, passes))
+  return found
+
+
+def scored(distance: np.ndarray, passes: float) -> dict[str, Any]:
+  """JSON-able; a failure is -1."""
+  return {"distance": [float(d) if np.isfinite(d) else -1.0 for d in distance], "passes": passes}
 
 
 def load(workdir: str, name: str, num_images: int, *, twin: bool) -> Victim:
@@ -188,6 +166,7 @@ def load(workdir: str, name: str, num_images: int, *, twin: bool) -> Victim:
     keys=grading.attack_keys("known_seed", 0, chosen.indices),
     x=np.asarray(data.to_float(chosen.images, chosen.num_levels)),
     labels=chosen.labels,
+    indices=chosen.indices,
     peer=torch_cnn.from_ours(run.params) if twin else None,
     batch_size=None if twin else min(10, num_images),
     facts={
@@ -200,41 +179,50 @@ def load(workdir: str, name: str, num_images: int, *, twin: bool) -> Victim:
   )
 
 
-def jobs(victim: Victim, args: argparse.Namespace) -> list[tuple[Row, str, int]]:
-  """(row, "compare" or "passes", number of images) for everything asked of one victim."""
+class Job(NamedTuple):
+  """One comparison."""
+
+  row: Row
+  kind: str  # "compare" or "passes"
+  num_images: int
+  path: Path  # where it is kept
+  facts: dict[str, Any]  # what decides it
+
+
+def jobs(victim: Victim, args: argparse.Namespace) -> list[Job]:
+  """Every comparison of one victim."""
   rows = [row for row in ROWS if victim.name == "cnn" or row.gfz]
-  if args.only:
-    rows = [row for row in rows if args.only in row.label]
   most = len(victim.x)
   found = [(row, "compare", min(row.num_images or most, most)) for row in rows]
   if victim.name == "cnn" and args.passes:
-    scored = [
-      row for row in rows if not attacks.takes_eps(row.attack) and row.norm in ("l2", "linf")
-    ]
+    scored = [row for row in rows if not attacks.takes_eps(row.attack)]
+    scored = [row for row in scored if row.norm in ("l2", "linf")]
     found += [(row, "passes", min(args.passes_images, most)) for row in scored]
-  return found
+  return [job(victim, args, *each) for each in found]
 
 
-def do(victim: Victim, row: Row, kind: str, num: int, args: argparse.Namespace) -> None:
-  """Makes and writes one comparison, unless it is there."""
+def job(victim: Victim, args: argparse.Namespace, row: Row, kind: str, num: int) -> Job:
+  """A comparison and its file."""
   facts = {**victim.facts, "kind": kind, "row": row._asdict(), "num_images": num}
   facts |= {"seeds": args.seeds} if kind == "compare" else {"passes": args.passes}
   name = f"{row.label}-{kind}-{identity(facts)}.json".replace(" ", "_")
-  path = folder(args, victim.name) / name
-  if path.exists():
-    return
-  chosen = victim.first(num)
+  return Job(row, kind, num, folder(args, victim.name) / name, facts)
+
+
+def do(victim: Victim, job: Job, args: argparse.Namespace) -> None:
+  """Makes and writes one comparison."""
+  chosen = victim.first(job.num_images)
   made_with = provenance()
   made_with["command"] = portable_command(made_with["command"])
   for package in ("foolbox", "torch", "torchattacks"):
     made_with["versions"][package] = importlib.metadata.version(package)
-  if kind == "compare":
-    found: Any = compare(chosen, row, args.seeds)
+  if job.kind == "compare":
+    found: Any = compare(chosen, job.row, args.seeds)
   else:
-    found = at_equal_passes(chosen, row, args.passes)
-    log(f"{row.label} at {args.passes} passes")
-  result = {**facts, "label": row.label, "victim": victim.name, "found": found}
-  atomic_write(path, to_json({**result, **made_with}))
+    found = at_equal_passes(chosen, job.row, args.passes)
+    log(f"{job.row.label} at {args.passes} passes")
+  result = {**job.facts, "label": job.row.label, "victim": victim.name, "found": found}
+  atomic_write(job.path, to_json({**result, **made_with}))
 
 
 def folder(args: argparse.Namespace, victim: str) -> Path:
@@ -252,7 +240,8 @@ def parse_args() -> argparse.Namespace:
   parser.add_argument("--seeds", type=positive, default=3)
   parser.add_argument("--passes", type=int, default=1000, help="AttackBench's budget; 0: no score")
   parser.add_argument("--passes_images", type=positive, default=100)
-  parser.add_argument("--only", help="rows whose label contains this")
+  parser.add_argument("--only", help="makes rows whose label contains this")
+  parser.add_argument("--redo", action="store_true", help="also what is there")
   parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
   args = parser.parse_args()
   if not (args.cnn or args.gfz):
@@ -264,17 +253,17 @@ def main() -> None:
   """Compares, writes the JSON and the table made from it; exits 1 where ours is weaker."""
   args = parse_args()
   runtime.start(deterministic=False)
-  every = []
+  there = []
   for name in ("cnn", "gfz"):
     if getattr(args, name):
       num = getattr(args, f"{name}_images")
       victim = load(getattr(args, name), name, num, twin=name == "cnn")
-      for row, kind, images in jobs(victim, args):
-        do(victim, row, kind, images, args)
-      every += sorted(folder(args, name).glob("*.json"))
-  records = [json.loads(path.read_text()) for path in every]
-  order = {row.label: i for i, row in enumerate(ROWS)}
-  records.sort(key=lambda r: (r["victim"], r["kind"], order.get(r["label"], len(order))))
+      for one in jobs(victim, args):
+        wanted = args.only is None or args.only in one.row.label
+        if wanted and (args.redo or not one.path.exists()):
+          do(victim, one, args)
+        there += [one.path] * one.path.exists()
+  records = [json.loads(each.read_text()) for each in there]
   path = args.out / "attack_strength.json"
   atomic_write(path, to_json({"benchmark": "attack_strength", "comparisons": records}))
   table = markdown(json.loads(path.read_text()))

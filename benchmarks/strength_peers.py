@@ -3,16 +3,20 @@
 # foolbox and eagerpy do not say what they export; torch and torchattacks are in their own lock.
 # pyright: reportPrivateImportUsage=false, reportMissingImports=false
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import torch
+from strength_rows import STANDARD
 from torch import nn
 
 with warnings.catch_warnings():
   warnings.simplefilter("ignore")  # foolbox imports deprecated modules
+  import eagerpy
   import foolbox
   import torchattacks
 
@@ -22,28 +26,34 @@ Peer = Callable[[float | None], np.ndarray]  # eps, None where the attack has no
 class Recording(nn.Module):
   """A model that counts passes, and keeps each image's nearest misclassified query in a budget.
 
-  As AttackBench does (Cinà et al. 2024, arXiv:2404.19460): a query that needs a gradient is two
-  passes. Queries of a part of the batch are counted and not kept.
+  As AttackBench does (Cinà et al. 2024, arXiv:2404.19460). A pass over a part of the images counts
+  as that part; such queries are not kept.
   """
 
   def __init__(self, model: Any, x: Any, labels: Any, norm: str, budget: int):
     """`x` [N, 1, H, W] and `labels` [N] are the attacked images."""
     super().__init__()
     self.model, self.x, self.labels, self.norm, self.budget = model, x, labels, norm, budget
-    self.passes = 0
+    self.passes = 0.0  # per image, forward and backward
     self.nearest = torch.full((len(x),), torch.inf)
     self.eval()
 
   def forward(self, x: Any) -> Any:
     """The logits of x."""
     logits = self.model(x)
-    self.passes += 2 if x.requires_grad else 1
+    share = len(x) / len(self.x)
+    self.passes += share
+    if logits.requires_grad:
+      logits.register_hook(lambda gradient: self._count(share))
     if self.passes <= self.budget and x.shape == self.x.shape:
       order = {"linf": torch.inf, "l2": 2, "l1": 1}[self.norm]
       distance = torch.linalg.vector_norm((x.detach() - self.x).flatten(1), order, dim=1)
       wrong = logits.detach().argmax(1) != self.labels
       self.nearest = torch.where(wrong, torch.minimum(self.nearest, distance), self.nearest)
     return logits
+
+  def _count(self, share: float) -> None:
+    self.passes += share
 
 
 def to_torch(x: np.ndarray) -> Any:
@@ -78,6 +88,23 @@ def run_foolbox(model: Any, attack: Any, x: Any, labels: Any, eps: float | None)
   return raw if eps is None else clipped
 
 
+def standard_autoattack(net: Any, **common: Any) -> Any:
+  """AutoAttack's standard version with the authors' numbers of steps."""
+  return torchattacks.MultiAttack(
+    [
+      torchattacks.APGD(net, steps=100, loss="ce", **common),
+      torchattacks.APGDT(net, steps=100, **common),
+      torchattacks.FAB(net, steps=100, multi_targeted=True, **common),
+      torchattacks.Square(net, n_queries=5000, resc_schedule=False, **common),
+    ]
+  )
+
+
+def seed_jax(seed: int) -> None:
+  """Foolbox on JAX draws from one key that goes on from attack to attack."""
+  eagerpy.JAXTensor.key = jax.random.PRNGKey(seed)
+
+
 def build(
   library: str, name: str, settings: dict[str, Any], net: Any, x: np.ndarray, labels: np.ndarray,
   seed: int,
@@ -110,6 +137,10 @@ def build(
   def by_torchattacks(eps: float | None) -> np.ndarray:
     seeded()
     kwargs = settings if eps is None else {**settings, "eps": eps}
-    return from_torch(getattr(torchattacks, name)(net, seed=seed, **kwargs)(images, classes))
+    if name == STANDARD:
+      return from_torch(standard_autoattack(net, seed=seed, **kwargs)(images, classes))
+    factory = getattr(torchattacks, name)
+    seeds = {"seed": seed} if "seed" in inspect.signature(factory).parameters else {}
+    return from_torch(factory(net, **seeds, **kwargs)(images, classes))
 
   return {"foolbox": by_foolbox, "torchattacks": by_torchattacks}[library]

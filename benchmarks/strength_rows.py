@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-LINF, L2 = (0.1, 0.2, 0.3), (1.0, 2.0, 3.0)
+LINF, L2, L1 = (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), (5.0, 10.0, 20.0)
 
 
 class Row(NamedTuple):
@@ -18,8 +18,9 @@ class Row(NamedTuple):
   random: bool = False  # whether its result depends on the seed
   num_images: int | None = None  # fewer than the others have, where the peer is slow
   gfz: bool = False  # whether it is compared on the GFZ too
-  # More or fewer steps for AttackBench's score, so that the budget of passes is used up.
+  # Of AttackBench's score: the settings of both sides that use its budget of passes up.
   budget: dict[str, Any] | None = None
+  their_budget: dict[str, Any] | None = None
 
   @property
   def label(self) -> str:
@@ -31,6 +32,8 @@ class Row(NamedTuple):
 
 
 CE = {"loss": "cross_entropy"}
+# Not torchattacks' own AutoAttack, whose members make 10 steps: see strength_peers.py.
+STANDARD = "standard AutoAttack"
 
 
 def _fixed() -> list[Row]:
@@ -47,6 +50,9 @@ def _fixed() -> list[Row]:
     Row("pgd", "linf", LINF, steps(40, 1 / 30), "foolbox", "LinfPGD", linf, True, gfz=True),
     Row("fgm", "l2", L2, CE, "foolbox", fgm, {}, gfz=True),
     Row("pgd", "l2", L2, steps(50, 0.025), "foolbox", "L2PGD", l2, True, gfz=True),
+    Row("mim", "linf", LINF, {"num_steps": 10, **CE}, "foolbox",
+        "LinfMomentumIterativeFastGradientMethod", {"steps": 10, "rel_stepsize": 0.1}),
+    Row("pgd", "l1", L1, steps(50, 0.025), "foolbox", "L1PGD", l2, True),
     Row("uniform_noise", "linf", LINF, {"num_repeats": 100}, "foolbox",
         "LinfRepeatedAdditiveUniformNoiseAttack", {"repeats": 100}, True),
     Row("gaussian_noise", "l2", L2, {"num_repeats": 100}, "foolbox",
@@ -55,26 +61,29 @@ def _fixed() -> list[Row]:
 
 
 def _autoattack() -> list[Row]:
-  """The members of AutoAttack, against the authors' versions in torchattacks."""
+  """AutoAttack and its members, against the authors' versions in torchattacks; and SPSA."""
   rows = []
-  for norm, name, eps in (("linf", "Linf", (0.1, 0.2)), ("l2", "L2", (1.0, 2.0))):
-    budget = {"num_steps": 100}
+  for norm, name, eps in (("linf", "Linf", LINF), ("l2", "L2", L2)):
+    budget, peer = {"num_steps": 100}, {"norm": name, "steps": 100}
     rows += [
-      Row("apgd", norm, eps, {**budget, **CE}, "torchattacks", "APGD",
-          {"norm": name, "steps": 100, "loss": "ce"}, True),
+      Row("apgd", norm, eps, {**budget, **CE}, "torchattacks", "APGD", {**peer, "loss": "ce"},
+          True),
       Row("apgd", norm, eps, {**budget, "loss": "dlr"}, "torchattacks", "APGD",
-          {"norm": name, "steps": 100, "loss": "dlr"}, True),
-      Row("apgd", norm, eps[:1], {**budget, "loss": "dlr", "num_targets": 9}, "torchattacks",
-          "APGDT", {"norm": name, "steps": 100}, True, num_images=100),
-      Row("square", norm, eps[:1], {"num_steps": 5000}, "torchattacks", "Square",
-          {"norm": name, "n_queries": 5000}, True, num_images=100),
+          {**peer, "loss": "dlr"}, True),
+      Row("apgd", norm, eps, {**budget, "loss": "dlr", "num_targets": 9}, "torchattacks", "APGDT",
+          peer, True, num_images=100),
+      Row("square", norm, eps, {"num_steps": 5000}, "torchattacks", "Square",
+          {"norm": name, "n_queries": 5000, "resc_schedule": False}, True, num_images=100),
       # The peer stops at its first success within eps: no distance of it is a minimum.
-      Row("fab", norm, eps, {"num_steps": 100, "num_targets": 9}, "torchattacks", "FAB",
-          {"norm": name, "steps": 100, "multi_targeted": True}, True, num_images=100,
-          budget={"num_steps": 60}),
-      Row("auto_attack", norm, eps[:1], {"version": "standard"}, "torchattacks", "AutoAttack",
-          {"norm": name, "version": "standard"}, True, num_images=100),
+      Row("fab", norm, eps, {**budget, "num_targets": 9}, "torchattacks", "FAB",
+          {**peer, "multi_targeted": True}, True, num_images=100,
+          budget={"num_steps": 55}, their_budget={}),
+      Row("auto_attack", norm, eps, {"version": "standard"}, "torchattacks", STANDARD,
+          {"norm": name}, True, num_images=100),
     ]  # fmt: skip
+  spsa = {"num_steps": 20, "num_samples": 260, "step_size": 0.01, "delta": 0.01}
+  peer_spsa = {"nb_iter": 20, "nb_sample": 128, "lr": 0.01, "delta": 0.01}
+  rows.append(Row("spsa", "linf", LINF, spsa, "torchattacks", "SPSA", peer_spsa, True, 50))
   return rows
 
 
@@ -86,18 +95,22 @@ def _minimum() -> list[Row]:
   peer_deepfool = {"steps": 50, "overshoot": 0.02, "candidates": 10}
   fmn = {"num_steps": 100}
   peer_fmn = {"steps": 100}
-  more = {"num_steps": 500}
+  more, peer_more = {"num_steps": 500}, {"steps": 500}
   return [
     Row("carlini_wagner", "l2", (), {**cw, "abort_early": False}, "foolbox",
         "L2CarliniWagnerAttack", {**peer_cw, "abort_early": False},
-        budget={**cw, "binary_search_steps": 5}),
+        budget={**cw, "binary_search_steps": 5}, their_budget={"binary_search_steps": 5}),
     Row("deepfool", "l2", (), deepfool, "foolbox", "L2DeepFoolAttack", peer_deepfool, gfz=True),
     Row("deepfool", "linf", (), deepfool, "foolbox", "LinfDeepFoolAttack", peer_deepfool),
     Row("ddn", "l2", (), {"num_steps": 100}, "foolbox", "DDNAttack", {"steps": 100}, gfz=True,
-        budget=more),
-    Row("fmn", "l2", (), fmn, "foolbox", "L2FMNAttack", peer_fmn, budget=more),
-    Row("fmn", "linf", (), fmn, "foolbox", "LInfFMNAttack", peer_fmn, gfz=True, budget=more),
-    Row("fmn", "l1", (), fmn, "foolbox", "L1FMNAttack", peer_fmn, budget=more),
+        budget=more, their_budget=peer_more),
+    Row("fmn", "l2", (), fmn, "foolbox", "L2FMNAttack", peer_fmn, budget=more, their_budget=peer_more),
+    Row("fmn", "linf", (), fmn, "foolbox", "LInfFMNAttack", peer_fmn, gfz=True, budget=more, their_budget=peer_more),
+    Row("fmn", "l1", (), fmn, "foolbox", "L1FMNAttack", peer_fmn, budget=more, their_budget=peer_more),
+    Row("fmn", "l0", (), fmn, "foolbox", "L0FMNAttack", peer_fmn),
+    Row("pointwise", "l0", (), {}, "foolbox", "PointwiseAttack", {}, True, num_images=20),
+    Row("salt_and_pepper", "l2", (), {"num_steps": 1000}, "foolbox", "SaltAndPepperNoiseAttack",
+        {"steps": 1000}, True, num_images=50),
     Row("boundary", "l2", (), {"num_steps": 1000}, "foolbox", "BoundaryAttack", {"steps": 1000},
         True, num_images=100),
     Row("hop_skip_jump", "l2", (), {"num_steps": 20}, "foolbox", "HopSkipJumpAttack",

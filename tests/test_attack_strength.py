@@ -8,7 +8,7 @@ from attack_models import linear
 from gencls import attacks
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from strength_report import local_optimality, markdown, scores
+from strength_report import Outcome, compared, local_optimality, markdown, scores
 from strength_rows import ROWS
 
 INF = np.inf
@@ -32,13 +32,14 @@ def _record(kind, found, attack="ddn", library="foolbox"):
   row = {"attack": attack, "norm": "l2", "library": library}
   facts = {"victim": "cnn", "dataset": "mnist", "num_images": 2, "passes": 10, "label": attack}
   versions = dict.fromkeys(("jax", "foolbox", "torch", "torchattacks"), "1")
-  return {**facts, "kind": kind, "row": row, "found": found, "versions": versions,
-          "devices": {"kind": "cpu"}}  # fmt: skip
+  made = {"versions": versions, "devices": {"kind": "cpu"}, "git": {"revision": "f" * 40}}
+  return {**facts, **made, "kind": kind, "row": row, "found": found}
 
 
 def test_scores_use_the_best_of_all_attacks_of_a_norm():
-  first = _record("passes", {"ours": [0.1, 0.4], "theirs": [0.2, -1.0]})
-  second = _record("passes", {"ours": [0.3, 0.2]}, attack="fmn")
+  mine, theirs = {"distance": [0.1, 0.4], "passes": 9}, {"distance": [0.2, -1.0], "passes": 10}
+  first = _record("passes", {"ours": mine, "theirs": theirs})
+  second = _record("passes", {"ours": {"distance": [0.3, 0.2], "passes": 8}}, attack="fmn")
   rows = scores([first, second])
   assert [row[1:3] for row in rows] == [
     ("ddn", "gencls"),
@@ -47,7 +48,7 @@ def test_scores_use_the_best_of_all_attacks_of_a_norm():
   ]
   # Best curve 0.1, 0.2 with end 0.2: its area is 0.1, and 0.1, 0 and 0 of the others.
   assert [row[-1] for row in rows] == pytest.approx([1, 0, 0])
-  assert rows[1][3] == 0.5 and rows[1][4] == INF
+  assert rows[1][3:6] == (10, 0.5, INF)
 
 
 def test_a_weaker_row_says_so():
@@ -66,6 +67,60 @@ def test_every_row_names_an_attack_and_its_settings(row):
   for more in ({}, row.budget or {}):
     attack = attacks.build(row.attack, linear(num_classes=10), **(own | row.ours | more))
     assert attack is not None
+
+
+# Our name of a setting -> foolbox's and torchattacks'.
+SAME = {
+  "num_steps": ("steps", "n_queries", "nb_iter"),
+  "num_repeats": ("repeats",),
+  "rel_step_size": ("rel_stepsize",),
+  "step_size": ("stepsize", "lr"),
+  "binary_search_steps": ("binary_search_steps",),
+  "initial_const": ("initial_const",),
+  "abort_early": ("abort_early",),
+  "overshoot": ("overshoot",),
+  "delta": ("delta",),
+}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
+def test_both_sides_have_the_same_settings(row):
+  pairs = [(row.ours, row.theirs)]
+  if row.budget and row.their_budget:
+    pairs.append((row.ours | row.budget, row.theirs | row.their_budget))
+  for ours, theirs in pairs:
+    for name, value in ours.items():
+      found = [theirs[other] for other in SAME.get(name, ()) if other in theirs]
+      assert found in ([], [value]), name
+  if row.budget is not None and row.library == "foolbox":
+    assert row.their_budget is not None and len(pairs) == 2
+
+
+def _outcome(*distance):
+  return Outcome(np.array(distance), 1.0, float("nan"))
+
+
+def test_a_success_rate_may_miss_one_image_or_the_points_of_the_library():
+  def passes(library, num, fewer):
+    mine, peer = np.full(num, 0.1), np.full(num, 0.1)
+    mine[:fewer] = INF
+    return compared(library, 0.1, 0, _outcome(*mine), _outcome(*peer))["at_least_as_strong"]
+
+  assert passes("foolbox", 50, 1) and not passes("foolbox", 50, 2)
+  assert passes("foolbox", 1000, 5) and not passes("foolbox", 1000, 6)
+  assert passes("torchattacks", 1000, 10) and not passes("torchattacks", 1000, 11)
+  # Within eps counts, beyond the tolerance it does not.
+  assert compared("foolbox", 0.1, 0, _outcome(0.1 + 5e-7), _outcome(0.2))["ours"] == 100
+  assert compared("foolbox", 0.1, 0, _outcome(0.1 + 5e-6), _outcome(0.2))["ours"] == 0
+
+
+def test_medians_may_be_one_per_cent_larger_and_failures_are_infinite():
+  def passes(mine, peer):
+    return compared("foolbox", None, 0, _outcome(*mine), _outcome(*peer))["at_least_as_strong"]
+
+  assert passes([1.01], [1.0]) and not passes([1.011], [1.0])
+  assert passes([INF], [INF]) and not passes([INF], [5.0])
+  assert compared("foolbox", None, 0, _outcome(INF), _outcome(1.0))["ours"] is None
 
 
 def test_labels_are_unique():
