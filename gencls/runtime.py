@@ -1,10 +1,13 @@
 """What a command switches on before it computes: compile cache, determinism, several processes."""
 
+import ctypes
 import os
 from pathlib import Path
 
 import jax
 
+# glibc's malloc.h: what it asks the system for, and when it gives memory back.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
@@ -31,6 +34,7 @@ def start(
   Raises:
     ValueError: if only some of the three values for several processes are given.
   """
+  keep_freed_memory()
   flags = os.environ.get("XLA_FLAGS", "")
   if deterministic and "xla_gpu_deterministic_ops" not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
@@ -47,6 +51,22 @@ def start(
     )
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   jax.distributed.initialize(coordinator, num_processes, process_id)
+
+
+def keep_freed_memory() -> bool:
+  """Lets the process keep the memory it frees, for its next computation.
+
+  By default glibc gives blocks above 32 MiB back at once, and XLA on CPU asks for its temporary
+  memory anew at every call: the system then clears every page again. An input gradient of 128
+  images of a small CNN takes two thirds of the time without that.
+
+  Returns:
+    Whether the C library knows these settings; elsewhere nothing happens.
+  """
+  mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+  if mallopt is None:
+    return False
+  return bool(mallopt(M_MMAP_THRESHOLD, 2**30) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def cache_dir() -> Path:

@@ -123,19 +123,19 @@ def input_grad(g: Array, kernel: Array, window: Window, shape: tuple[int, int]) 
 def _input_grad_col2im(g: Array, kernel: Array, window: Window, shape: tuple[int, int]) -> Array:
   """`input_grad` with every tap an output column, for a few channels I."""
   kh, kw = kernel.shape[:2]
-  weights = kernel.transpose(3, 0, 1, 2).reshape(kernel.shape[3], -1)
-  parts = jnp.split(jnp.tensordot(g, weights, 1), kh * kw, axis=-1)
+  # [kh, kw, I, O] -> [O, kw, kh, I]: first along the width, all rows of the kernel at once.
+  weights = kernel.transpose(3, 1, 0, 2).reshape(kernel.shape[3], -1)
+  parts = jnp.split(jnp.tensordot(g, weights, 1), kw, axis=-1)
   terms = []
-  for p, rows in enumerate(taps_by_phase(shape[0], kh, window)):
-    for q, columns in enumerate(taps_by_phase(shape[1], kw, window)):
+  for q, columns in enumerate(taps_by_phase(shape[1], kw, window)):
+    width = _phase_size(shape[1], q, window.stride)
+    if not columns or not width:  # an axis of size 1 has no second phase
+      continue
+    rows = jnp.split(_sum([_shift(parts[b], -u, 2, width) for b, u in columns]), kh, axis=-1)
+    for p, taps in enumerate(taps_by_phase(shape[0], kh, window)):
       height = _phase_size(shape[0], p, window.stride)
-      width = _phase_size(shape[1], q, window.stride)
-      shifted = [
-        _shift(_shift(parts[a * kw + b], -t, 1, height), -u, 2, width)
-        for a, t in rows
-        for b, u in columns
-      ]
-      if shifted and shifted[0].size:  # an axis of size 1 has no second phase
+      if taps and height:
+        shifted = [_shift(rows[a], -t, 1, height) for a, t in taps]
         terms.append(_scatter(_sum(shifted), (p, q), window.stride, shape))
   return _sum(terms)
 
