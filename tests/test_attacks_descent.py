@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from gencls import attacks
 from gencls.attacks import programs
-from gencls.attacks.norms import NORMS
+from gencls.attacks.fmn import NORMS
 from gencls.types import Goal
 
 with warnings.catch_warnings():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
-from gencls.attacks.hyperplane import DUAL_NORMS, NORMS, PROJECTIONS
+from gencls.attacks.hyperplane import PROJECTIONS
+from gencls.attacks.norms import DUAL_NORMS, NORMS
 
 SIZE, NUM = 10, 24
 

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from scipy.optimize import linprog
 
 from gencls import attacks
-from gencls.attacks.hyperplane import DUAL_NORMS, NORMS
+from gencls.attacks.norms import DUAL_NORMS, NORMS
 from gencls.types import Goal
 
 SHAPE = (4, 6, 1)

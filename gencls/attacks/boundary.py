@@ -20,6 +20,7 @@ from jax.tree_util import Partial
 
 from gencls.attacks import starts
 from gencls.attacks.broadcast import choose, expand, pixels
+from gencls.attacks.norms import plain_l2
 from gencls.attacks.objective import forward_info
 from gencls.attacks.starts import Hunt, HuntPlan
 from gencls.keys import fold
@@ -162,7 +163,7 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   )
   moving = ~hunting & ~checking
   # Rounding may take a proposal that is nearer by construction away again.
-  nearer = _norm(at - state.x) < _norm(state.x_adv - state.x)
+  nearer = plain_l2(at - state.x) < plain_l2(state.x_adv - state.x)
   new = state._replace(
     x_adv=choose(moving & success & nearer, at, x_adv),
     hunt=hunt,
@@ -173,7 +174,7 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   )
   new = _adapt(new, moving & counts, state.on_sphere, success, plan)
   settled = (new.source_step < plan.convergence) | (new.proposal > plan.num_steps)
-  at_x = (hunt.stage == starts.FOUND) & (_norm(new.x_adv - new.x) == 0)
+  at_x = (hunt.stage == starts.FOUND) & (plain_l2(new.x_adv - new.x) == 0)
   return new, forward_info(loss, success, settled | at_x | (hunt.stage == starts.FAILED))
 
 
@@ -188,22 +189,18 @@ def _proposals(keys: Keys, state: State) -> tuple[Array, Array]:
     return expand(numbers, images) * images
 
   away = x_adv - x
-  distance = jnp.maximum(_norm(away), jnp.finfo(x.dtype).tiny)
+  distance = jnp.maximum(plain_l2(away), jnp.finfo(x.dtype).tiny)
   outward = scale(1.0 / distance, away)
   eta = jax.vmap(noise)(keys)
   eta = eta - scale(jnp.sum(eta * outward, axis=pixels(x)), outward)
-  eta = scale(state.spherical_step * distance / _norm(eta), eta)
+  eta = scale(state.spherical_step * distance / plain_l2(eta), eta)
   # Pythagoras: x̃ + eta is further from x than x̃ by the factor sqrt(1 + spherical_step²).
   sphere = x + scale(1.0 / jnp.sqrt(1.0 + jnp.square(state.spherical_step)), away + eta)
   sphere = jnp.clip(sphere, 0.0, 1.0)
   # The box may have brought the point inside the sphere: that counts as progress towards x.
-  radius = jnp.maximum(_norm(sphere - x), jnp.finfo(x.dtype).tiny)
+  radius = jnp.maximum(plain_l2(sphere - x), jnp.finfo(x.dtype).tiny)
   length = jnp.maximum(state.source_step * distance + radius - distance, 0.0)
   return sphere, jnp.clip(sphere + scale(length / radius, x - sphere), 0.0, 1.0)
-
-
-def _norm(delta: Array) -> Array:
-  return jnp.sqrt(jnp.sum(jnp.square(delta), axis=pixels(delta)))
 
 
 def _adapt(state: State, when: Array, on_sphere: Array, success: Array, plan: Plan) -> State:

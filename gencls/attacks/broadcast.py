@@ -18,6 +18,11 @@ def choose(condition: Array, chosen: Any, other: Any) -> Any:
   return jax.tree.map(lambda a, b: jnp.where(expand(condition, a), a, b), chosen, other)
 
 
+def pick(many: Array, which: Array) -> Array:
+  """Number `which` [B] of the candidates of every example, [B, M, ...] -> [B, ...]."""
+  return jax.vmap(lambda candidates, index: candidates[index])(many, which)
+
+
 def pixels(x: Array) -> tuple[int, ...]:
   """Every axis but the batch's."""
   return tuple(range(1, x.ndim))

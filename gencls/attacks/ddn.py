@@ -19,12 +19,12 @@ from jax.tree_util import Partial
 from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import choose, expand
 from gencls.attacks.nearest import Nearest, keep, none_yet
-from gencls.attacks.norms import NORMS
+from gencls.attacks.norms import plain_l2
 from gencls.attacks.objective import info, query
+from gencls.attacks.schedules import cosine
 from gencls.keys import fold
 from gencls.types import Array, Attack, Goal, Info, Key, Keys, Objective
 
-L2 = NORMS["l2"]
 FIRST_STEP, LAST_STEP = 1.0, 0.01  # lengths of the moves, by the paper
 
 
@@ -100,13 +100,13 @@ def _init(keys: Keys, x: Array, goal: Goal, *, plan: Plan) -> State:
   batch = x.shape[:1]
   radius = jnp.broadcast_to(plan.init_eps, batch)
   if goal.start is not None:
-    distance = L2.size(goal.start - x)
+    distance = plain_l2(goal.start - x)
     radius = jnp.where(distance > 0, distance, radius)
   return State(
     x=x,
     x_adv=x if goal.start is None else goal.start,
     radius=radius,
-    limit=L2.size(jnp.maximum(x, 1.0 - x)),
+    limit=plain_l2(jnp.maximum(x, 1.0 - x)),
     nearest=none_yet(x),
     goal=goal._replace(start=None),
     step=jnp.zeros(batch, jnp.int32),
@@ -117,7 +117,7 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   """Evaluates the iterate, then moves it onto the next sphere."""
   at = query(objective, keys, state.step, state.x_adv, state.goal)
   delta = state.x_adv - state.x
-  distance = L2.size(delta)
+  distance = plain_l2(delta)
   hit = at.success & jnp.isfinite(at.loss)
   nearest = keep(state.nearest, hit, state.x_adv, distance)
 
@@ -126,13 +126,13 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   lost = jnp.minimum(state.radius, distance) * (1.0 - plan.gamma)
   radius = jnp.where(at.nonfinite, lost, jnp.minimum(state.radius * growth, state.limit))
 
-  cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * state.step.astype(jnp.float32) / plan.num_steps))
-  size = jnp.where(at.nonfinite, 0.0, LAST_STEP + (FIRST_STEP - LAST_STEP) * cosine)
+  share = cosine(state.step.astype(jnp.float32) / plan.num_steps)
+  size = jnp.where(at.nonfinite, 0.0, LAST_STEP + (FIRST_STEP - LAST_STEP) * share)
   gradient = _or_random(keys, state.step, at.gradient, at.zero_gradient)
   moved = delta + expand(size, delta) * geometries.l2(radius).steepest(gradient)
-  length = L2.size(moved)
-  share = jnp.where(length > 0, radius / jnp.where(length > 0, length, 1.0), 0.0)
-  x_adv = jnp.clip(state.x + expand(share, delta) * moved, 0.0, 1.0)
+  length = plain_l2(moved)
+  scale = jnp.where(length > 0, radius / jnp.where(length > 0, length, 1.0), 0.0)
+  x_adv = jnp.clip(state.x + expand(scale, delta) * moved, 0.0, 1.0)
   top = jnp.maximum(plan.top_level, 1.0)
   x_adv = jnp.where(plan.top_level > 0, jnp.round(x_adv * top) / top, x_adv)
   step = state.step + 1

@@ -24,7 +24,7 @@ from gencls.attacks import geometry as geometries
 from gencls.attacks.boundary_planes import largest_others, plane
 from gencls.attacks.broadcast import choose, expand
 from gencls.attacks.geometry import Geometry
-from gencls.attacks.hyperplane import DUAL_NORMS
+from gencls.attacks.norms import DUAL_NORMS
 from gencls.attacks.objective import info
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective

@@ -22,7 +22,8 @@ from jax.tree_util import Partial
 
 from gencls.attacks.boundary_planes import Plane, largest_others, plane
 from gencls.attacks.broadcast import choose, expand, pixels
-from gencls.attacks.hyperplane import DUAL_NORMS, NORMS, PROJECTIONS
+from gencls.attacks.hyperplane import PROJECTIONS
+from gencls.attacks.norms import DUAL_NORMS, NORMS
 from gencls.attacks.objective import info
 from gencls.keys import fold
 from gencls.names import unknown_name

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gencls.attacks.broadcast import choose
-from gencls.attacks.objective import candidates
+from gencls.attacks.broadcast import choose, pick
+from gencls.attacks.objective import candidates, forward_info
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 # Images per example and model call. CPUs lose speed beyond about a hundred images per call, which
@@ -108,24 +108,10 @@ def evaluate(
   return Block(loss, jnp.where(usable, loss, -jnp.inf), success & usable)
 
 
-def pick(images: Array, which: Array) -> Array:
-  """Candidate number `which` [B] of every example, [B, M, ...] -> [B, ...]."""
-  return jax.vmap(lambda candidates, index: candidates[index])(images, which)
-
-
 def block_info(block: Block, done: Array) -> Info:
   """What a step reports that evaluated one block and took no gradient."""
-  batch, num = block.loss.shape
-  no, count = jnp.zeros(batch, bool), jnp.zeros(batch, jnp.int32)
-  return Info(
-    loss=jnp.max(block.score, axis=1),
-    success=jnp.any(block.success, axis=1),
-    done=done,
-    nonfinite=jnp.any(~jnp.isfinite(block.loss), axis=1),
-    zero_gradient=no,
-    forward=count + num,
-    backward=count,
-  )
+  told = forward_info(block.loss, block.success, done)
+  return told._replace(loss=jnp.max(block.score, axis=1))
 
 
 def _init(keys: Keys, x: Array, goal: Goal) -> State:

@@ -15,16 +15,20 @@ References:
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls.attacks import geometry as geometries
+from gencls.attacks import norms
 from gencls.attacks.broadcast import choose, expand
+from gencls.attacks.geometry import Geometry
 from gencls.attacks.nearest import Nearest, keep, none_yet
-from gencls.attacks.norms import NORMS, Norm
 from gencls.attacks.objective import Query, check_sign, info, query
+from gencls.attacks.order import kth_largest
+from gencls.attacks.schedules import cosine
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
@@ -53,6 +57,43 @@ class Plan(NamedTuple):
   final_step_size: Array
   gamma: Array
   binary_search_steps: Array
+
+
+class Norm(NamedTuple):
+  """A norm and its balls; the functions work per example and have no leaves."""
+
+  size: Partial  # (delta [B, ...]) -> [B]
+  dual: Partial | None  # the dual norm's size; None for ℓ0, which has none
+  project: Partial  # (x_adv, x, radius [B]) -> in ball and box
+
+
+def _project(x_adv: Array, x: Array, radius: Array, *, ball: Partial) -> Array:
+  return ball(radius).project(x_adv, x)
+
+
+def _project_l0(x_adv: Array, x: Array, radius: Array) -> Array:
+  """Keeps the ⌊radius⌋ largest differences (the first ones of equals), then clips to the box."""
+  size = jnp.reshape(jnp.abs(x_adv - x), (len(x), -1))
+  count = jnp.clip(jnp.floor(radius), 0, size.shape[1]).astype(jnp.int32)
+  least = kth_largest(size, count)[:, None]
+  above, equal = size > least, size == least
+  room = count - jnp.sum(above, axis=1)
+  kept = above | (equal & (jnp.cumsum(equal, axis=1) <= room[:, None]))
+  return jnp.clip(jnp.where(jnp.reshape(kept, x.shape), x_adv, x), 0.0, 1.0)
+
+
+def _norm(
+  size: Callable[[Array], Array], dual: Callable[[Array], Array], ball: Callable[..., Geometry]
+) -> Norm:
+  return Norm(Partial(size), Partial(dual), Partial(_project, ball=Partial(ball)))
+
+
+NORMS: dict[str, Norm] = {
+  "l0": Norm(Partial(norms.l0), None, Partial(_project_l0)),
+  "l1": _norm(norms.l1, norms.linf, geometries.l1),
+  "l2": _norm(norms.plain_l2, norms.plain_l2, geometries.l2),
+  "linf": _norm(norms.linf, norms.l1, geometries.linf),
+}
 
 
 def fmn(
@@ -145,7 +186,7 @@ def _step(
   nearest = keep(state.nearest, hit, state.x_adv, distance)
 
   searches = jnp.int32(0) if state.goal.start is None else plan.binary_search_steps
-  share = _cosine((state.step - searches).astype(jnp.float32) / plan.num_steps)
+  share = cosine((state.step - searches).astype(jnp.float32) / plan.num_steps)
   gamma = LAST_GAMMA + (plan.gamma - LAST_GAMMA) * share
   size = plan.final_step_size + (plan.step_size - plan.final_step_size) * share
   next_radius = _next_radius if norm.dual else _next_count
@@ -165,10 +206,6 @@ def _step(
     new = choose(state.step < searches, _search(state, new, hit, plan, norm), new)
   done = (new.step >= searches + plan.num_steps) | (nearest.distance == 0)
   return new, info(at, done)
-
-
-def _cosine(progress: Array) -> Array:
-  return 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
 
 
 def _next_radius(

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gencls.attacks.broadcast import expand, pixels
+from gencls.attacks import norms
+from gencls.attacks.broadcast import expand
+from gencls.attacks.order import kth_largest, largest_float
 from gencls.names import unknown_name
 from gencls.types import Array, Key, Keys
 
@@ -45,9 +47,9 @@ def linf(eps: float | Array) -> Geometry:
     eps=eps,
     project=project,
     steepest=Partial(_steepest_linf),
-    norm=Partial(_norm_linf),
+    norm=Partial(norms.linf),
     random=Partial(_random, eps, Partial(_noise_linf), project),
-    sphere=Partial(_sphere, eps, Partial(_noise_linf), Partial(_norm_linf), project),
+    sphere=Partial(_sphere, eps, Partial(_noise_linf), Partial(norms.linf), project),
   )
 
 
@@ -69,9 +71,9 @@ def l2(eps: float | Array) -> Geometry:
     eps=eps,
     project=project,
     steepest=Partial(_steepest_l2),
-    norm=Partial(_norm_l2),
+    norm=Partial(norms.l2),
     random=Partial(_random, eps, Partial(_noise_l2), project),
-    sphere=Partial(_sphere, eps, Partial(_noise_l2), Partial(_norm_l2), project),
+    sphere=Partial(_sphere, eps, Partial(_noise_l2), Partial(norms.l2), project),
   )
 
 
@@ -104,9 +106,9 @@ def l1(eps: float | Array, sparsity: float = 0.01) -> Geometry:
     eps=eps,
     project=project,
     steepest=Partial(_steepest_l1, jnp.float32(sparsity)),
-    norm=Partial(_norm_l1),
+    norm=Partial(norms.l1),
     random=Partial(_random, eps, Partial(_noise_l1), project),
-    sphere=Partial(_sphere, eps, Partial(_noise_l1), Partial(_norm_l1), project),
+    sphere=Partial(_sphere, eps, Partial(_noise_l1), Partial(norms.l1), project),
   )
 
 
@@ -157,10 +159,6 @@ def _project_linf(eps: Array, x_adv: Array, x: Array) -> Array:
   return jnp.clip(x_adv, jnp.maximum(x - radius, 0.0), jnp.minimum(x + radius, 1.0))
 
 
-def _norm_linf(delta: Array) -> Array:
-  return jnp.max(jnp.abs(delta), axis=pixels(delta))
-
-
 def _steepest_linf(gradient: Array, x_adv: Array | None = None) -> Array:
   del x_adv  # the box cuts the sign of every pixel by itself
   return jnp.sign(gradient)
@@ -173,32 +171,16 @@ def _noise_linf(keys: Keys, x: Array) -> Array:
   return jax.vmap(noise)(keys)
 
 
-def _unit_and_norm(delta: Array) -> tuple[Array, Array]:
-  """(delta / ||delta||, ||delta||) without overflow or underflow of the squares; 0 stays 0."""
-  largest = _norm_linf(delta)
-  # XLA may divide by multiplying with 1 / largest, which is 0 beyond 8.5e37.
-  shrink = jnp.where(largest > 1, 2.0**-8, 1.0)
-  divisor = jnp.where(largest > 0, largest * shrink, 1.0)
-  scaled = delta * expand(shrink, delta) / expand(divisor, delta)
-  size = jnp.sqrt(jnp.sum(jnp.square(scaled), axis=pixels(delta)))
-  # 1 <= size where delta is not 0; a NaN must stay one.
-  return scaled / expand(jnp.where(size == 0, 1.0, size), delta), largest * size
-
-
 def _project_l2(eps: Array, x_adv: Array, x: Array) -> Array:
   largest = jnp.finfo(x.dtype).max
-  unit, size = _unit_and_norm(jnp.clip(x_adv - x, -largest, largest))
+  unit, size = norms.unit_and_l2(jnp.clip(x_adv - x, -largest, largest))
   outside = expand(size > eps, x)
   return jnp.clip(jnp.where(outside, x + expand(eps, x) * unit, x_adv), 0.0, 1.0)
 
 
 def _steepest_l2(gradient: Array, x_adv: Array | None = None) -> Array:
   del x_adv
-  return _unit_and_norm(gradient)[0]
-
-
-def _norm_l2(delta: Array) -> Array:
-  return _unit_and_norm(delta)[1]
+  return norms.unit_and_l2(gradient)[0]
 
 
 def _noise_l2(keys: Keys, x: Array) -> Array:
@@ -211,24 +193,6 @@ def _noise_l2(keys: Keys, x: Array) -> Array:
     return share * _steepest_l2(jax.random.normal(direction, (1, *x.shape[1:])))[0]
 
   return jax.vmap(noise)(keys)
-
-
-def _largest(holds: Callable[[Array], Array], high: Array) -> Array:
-  """[B], the largest float in [0, high] for which a condition holds that is true up to some point.
-
-  Bisects the bit patterns, whose order is that of the floats >= 0: 31 halvings are exact at any
-  scale, and on CPUs many times faster than sorting the pixels.
-  """
-
-  def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-    low, high = bounds
-    middle = low + (high - low) // 2
-    yes = holds(jax.lax.bitcast_convert_type(middle, jnp.float32))
-    return jnp.where(yes, middle, low), jnp.where(yes, high, middle)
-
-  beyond = jax.lax.bitcast_convert_type(high, jnp.int32) + 1
-  low, _ = jax.lax.fori_loop(0, 31, halve, (jnp.zeros_like(beyond), beyond))
-  return jax.lax.bitcast_convert_type(low, jnp.float32)
 
 
 def _project_l1(eps: Array, x_adv: Array, x: Array) -> Array:
@@ -249,10 +213,10 @@ def _project_l1(eps: Array, x_adv: Array, x: Array) -> Array:
   def shares(tau: Array) -> Array:
     return jnp.clip(tau[:, None] - below, 0.0, room)
 
-  tau = _largest(lambda tau: jnp.sum(shares(tau), axis=1) <= eps, top)
+  tau = largest_float(lambda tau: jnp.sum(shares(tau), axis=1) <= eps, top)
   nearest = jnp.clip(start + jnp.sign(move) * shares(tau), 0.0, 1.0)
   clipped = jnp.clip(wanted, 0.0, 1.0)
-  inside = _norm_l1(clipped - start) <= eps
+  inside = norms.l1(clipped - start) <= eps
   return jnp.reshape(jnp.where(inside[:, None], clipped, nearest), x.shape)
 
 
@@ -263,16 +227,9 @@ def _steepest_l1(sparsity: Array, gradient: Array, x_adv: Array | None = None) -
   size = jnp.abs(gradient)
   count = jnp.maximum(sparsity * math.prod(gradient.shape[1:]), 1.0)
 
-  def enough(least: Array) -> Array:
-    return jnp.sum(size >= expand(least, size), axis=pixels(size)) >= count
-
-  least = _largest(enough, jnp.max(size, axis=pixels(size)))
+  least = kth_largest(size, count)
   signs = jnp.where(size >= expand(least, size), jnp.sign(gradient), 0.0)
-  return signs / expand(jnp.maximum(_norm_l1(signs), 1.0), signs)
-
-
-def _norm_l1(delta: Array) -> Array:
-  return jnp.sum(jnp.abs(delta), axis=pixels(delta))
+  return signs / expand(jnp.maximum(norms.l1(signs), 1.0), signs)
 
 
 def _noise_l1(keys: Keys, x: Array) -> Array:

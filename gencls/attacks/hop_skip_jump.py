@@ -23,10 +23,11 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls.attacks import geometry, starts
-from gencls.attacks.broadcast import choose, expand
+from gencls.attacks.broadcast import choose, expand, pick
 from gencls.attacks.geometry import Geometry
+from gencls.attacks.norms import plain_l2
 from gencls.attacks.objective import candidates, forward_info
-from gencls.attacks.starts import Hunt, HuntPlan, first_success, pick
+from gencls.attacks.starts import Hunt, HuntPlan, first_success
 from gencls.keys import fold
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Key, Keys, Objective
@@ -217,14 +218,14 @@ def _images(
   share = state.low[:, None] + (1.0 - state.low)[:, None] * parts
   x, x_adv = state.x[:, None], state.x_adv[:, None]
 
-  def unit(key: Key) -> Array:
-    drawn = space.noise(key, shape=state.x.shape[1:])
-    return drawn / jnp.sqrt(jnp.sum(jnp.square(drawn)))
+  def noise(key: Key) -> Array:
+    return space.noise(key, shape=state.x.shape[1:])
 
   def estimate() -> Array:
     index = state.query[:, None] + plan.slots[None, :]
     each = fold(jnp.repeat(keys, num), "estimate", index.ravel())
-    units = jnp.reshape(jax.vmap(unit)(each), (len(keys), num, *state.x.shape[1:]))
+    drawn = jax.vmap(noise)(each)
+    units = jnp.reshape(drawn / expand(plain_l2(drawn), drawn), (len(keys), num, *x.shape[2:]))
     return jnp.clip(x_adv + expand(_delta(state, distance, plan), units) * units, 0.0, 1.0)
 
   cuts = jnp.clip(space.toward(x_adv, x, share), 0.0, 1.0)

@@ -23,11 +23,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gencls.attacks import norms
 from gencls.attacks.broadcast import expand, pixels
+from gencls.attacks.order import largest_float
 from gencls.types import Array
-
-# The bits of a float32 >= 0, read as an integer, are in the order of the floats.
-BITS_OF_ONE = 0x3F800000
 
 
 def project_l2(x: Array, w: Array, gap: Array) -> Array:
@@ -53,21 +52,16 @@ def project_l1(x: Array, w: Array, gap: Array) -> Array:
   """The smallest move in ℓ1; see `project_l2`."""
   sign, slope, room, gap = _normalise(x, w, gap)
   gain = slope * room
-  bits = jax.lax.bitcast_convert_type(slope, jnp.int32)
 
   def gain_of(chosen: Array) -> Array:
     return jnp.sum(jnp.where(chosen, gain, 0.0), axis=pixels(x))
 
-  def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-    low, high = ends
-    middle = (low + high) // 2
-    enough = gain_of(bits > expand(middle, x)) > gap
-    return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+  def too_far(least: Array) -> Array:
+    return gain_of(slope >= expand(least, x)) > gap
 
-  # The lowest threshold above which the pixels at the wall do not yet go too far.
-  start = jnp.full(gap.shape, -1, jnp.int32), jnp.full(gap.shape, BITS_OF_ONE, jnp.int32)
-  threshold = expand(jax.lax.fori_loop(0, 31, halve, start)[1], x)
-  above, tied = bits > threshold, (bits == threshold) & (slope > 0)
+  # The slope at which the pixels at the wall, the steepest first, go too far.
+  threshold = expand(largest_float(too_far, jnp.ones_like(gap)), x)
+  above, tied = slope > threshold, (slope == threshold) & (slope > 0)
   left, shared = gap - gain_of(above), gain_of(tied)
   share = jnp.clip(left / jnp.where(shared > 0, shared, 1.0), 0.0, 1.0)
   return sign * room * jnp.where(above, 1.0, jnp.where(tied, expand(share, x), 0.0))
@@ -80,31 +74,9 @@ PROJECTIONS: dict[str, Callable[[Array, Array, Array], Array]] = {
 }
 
 
-def l1_norm(delta: Array) -> Array:
-  """[B, ...] -> [B]."""
-  return jnp.sum(jnp.abs(delta), axis=pixels(delta))
-
-
-def l2_norm(delta: Array) -> Array:
-  """[B, ...] -> [B], without overflow or underflow of the squares."""
-  largest = linf_norm(delta)
-  scale = jnp.where(largest > 0, largest, 1.0)
-  return largest * jnp.sqrt(jnp.sum(jnp.square(delta / expand(scale, delta)), axis=pixels(delta)))
-
-
-def linf_norm(delta: Array) -> Array:
-  """[B, ...] -> [B]."""
-  return jnp.max(jnp.abs(delta), axis=pixels(delta))
-
-
-NORMS: dict[str, Callable[[Array], Array]] = {"l1": l1_norm, "l2": l2_norm, "linf": linf_norm}
-# |gap| / ||w||_dual is the distance of a hyperplane without the box.
-DUAL_NORMS = {"l1": linf_norm, "l2": l2_norm, "linf": l1_norm}
-
-
 def _normalise(x: Array, w: Array, gap: Array) -> tuple[Array, Array, Array, Array]:
   """(sign of the move, |w| of maximum 1, room to the wall, |gap| in the units of |w|)."""
-  largest = linf_norm(w)
+  largest = norms.linf(w)
   scale = jnp.where(largest > 0, largest, 1.0)
   sign = jnp.sign(w) * expand(jnp.sign(gap), x)
   room = jnp.where(sign > 0, 1.0 - x, x)

@@ -29,7 +29,7 @@ from jax.tree_util import Partial
 
 from gencls.attacks import first_success
 from gencls.attacks import geometry as geometries
-from gencls.attacks.broadcast import choose, expand, pixels
+from gencls.attacks.broadcast import choose, expand, pick, pixels
 from gencls.attacks.objective import info, query
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
@@ -218,9 +218,9 @@ def _exhaustive_step(
 
   found = jnp.any(block.success, axis=1)
   index = jnp.where(found, jnp.argmax(block.success, axis=1), jnp.argmax(block.score, axis=1))
-  score = first_success.pick(block.score, index)
+  score = pick(block.score, index)
   better = found | (score > state.trial_loss)
-  trial = choose(better, first_success.pick(images, index), state.trial)
+  trial = choose(better, pick(images, index), state.trial)
   trial_loss = jnp.where(better, score, state.trial_loss)
   ended = (state.flips + len(offsets) > left) | found
   gains = ended & jnp.any(trial != state.x_adv, axis=pixels(trial))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls.attacks import first_success, salt_and_pepper
-from gencls.attacks.broadcast import choose, expand
+from gencls.attacks.broadcast import choose, expand, pick
 from gencls.attacks.first_success import Block
 from gencls.keys import fold
 from gencls.types import Array, Attack, Goal, Info, Key, Keys, Objective
@@ -207,7 +207,7 @@ def _after_draws(
   """(the state after a block of draws, whether it found a start, whether there are no more)."""
   found = jnp.any(block.success, axis=1)
   drawn = state.drawn + block.loss.shape[1]
-  start = first_success.pick(images, jnp.argmax(block.success, axis=1))
+  start = pick(images, jnp.argmax(block.success, axis=1))
   new = state._replace(x_adv=choose(found, start, state.x_adv), resetting=found, drawn=drawn)
   return new, found, ~found & (drawn > plan.noise_steps)
 
@@ -244,8 +244,8 @@ def _after_resets(
   rejected = jnp.sum(jnp.cumprod(~alone, axis=1), axis=1)
   first = together[:, 0]
   some = first | jnp.any(alone, axis=1)
-  run = first_success.pick(trial.together, jnp.maximum(accepted - 1, 0))
-  single = first_success.pick(trial.alone, jnp.minimum(rejected, num - 1))
+  run = pick(trial.together, jnp.maximum(accepted - 1, 0))
+  single = pick(trial.alone, jnp.minimum(rejected, num - 1))
   back = choose(first, run, single) & expand(some, run)
 
   decided = jnp.minimum(jnp.where(first, accepted, rejected) + 1, jnp.sum(trial.counts, axis=1))

@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gencls.attacks import first_success
-from gencls.attacks import geometry as geometries
-from gencls.attacks.broadcast import choose
+from gencls.attacks import first_success, norms
+from gencls.attacks.broadcast import choose, pick
 from gencls.keys import fold
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Key, Keys, Objective
@@ -31,8 +30,8 @@ def _changed_pixels(delta: Array) -> Array:
 # Distances that "nearer" is measured in, (delta [B, H, W, D]) -> [B]; l0 counts pixels.
 DISTANCES = {
   "l0": Partial(_changed_pixels),
-  "l2": geometries.l2(0.0).norm,
-  "linf": geometries.linf(0.0).norm,
+  "l2": Partial(norms.l2),
+  "linf": Partial(norms.linf),
 }
 
 
@@ -185,11 +184,11 @@ def _step(
 
   found = jnp.any(block.success, axis=1)
   which = jnp.argmax(block.success, axis=1)
-  before = jax.tree.map(lambda many: first_success.pick(many, jnp.where(found, which, num)), ahead)
+  before = jax.tree.map(lambda many: pick(many, jnp.where(found, which, num)), ahead)
   strength = choose(found, _advance(before, found, num_steps), before)
   new = state._replace(
-    best=choose(found, first_success.pick(images, which), state.best),
-    distance=jnp.where(found, first_success.pick(distances, which), state.distance),
+    best=choose(found, pick(images, which), state.best),
+    distance=jnp.where(found, pick(distances, which), state.distance),
     strength=strength,
   )
   done = (strength.made > num_steps) | (new.distance == 0)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls.attacks.broadcast import choose, expand
+from gencls.attacks.broadcast import choose, pick
 from gencls.keys import fold
 from gencls.types import Array, Goal, Key, Keys
 
@@ -161,11 +161,6 @@ def advance(
 def first_success(success: Array) -> tuple[Array, Array]:
   """(whether any of [B, M] succeeds, the first that does)."""
   return jnp.any(success, axis=1), jnp.argmax(success, axis=1).astype(jnp.int32)
-
-
-def pick(images: Array, which: Array) -> Array:
-  """The `which`-th of [B, M, H, W, D], per example."""
-  return jnp.take_along_axis(images, expand(which, images), axis=1)[:, 0]
 
 
 @jax.jit
