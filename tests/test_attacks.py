@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from gencls import attacks
 from gencls.attacks import objective as objectives
 from gencls.attacks.losses import margin
-from gencls.attacks.pgd import SCHEDULES
+from gencls.attacks.schedules import SCHEDULES
 from gencls.types import Goal
 
 NORMS = ["linf", "l2"]

@@ -7,8 +7,9 @@ One restart evaluates num_steps + 1 iterates and moves between them,
 then the example starts again from another random point. Every example has its own counter, so that
 examples of one batch may be at different steps. An iterate that succeeds is kept (the one of the
 largest loss), so on a deterministic function the attack is at least as strong as without tracking;
-without a success the result is the final iterate. Where single draws are random, the kept iterate
-is the luckiest one: average over more draws, or take the last iterate (keep_best=False).
+without a success the result is the final iterate, or where the steps are cut short, the evaluated
+iterate of the largest loss. Where single draws are random, the kept iterate is the luckiest one:
+average over more draws, or take the last iterate (keep_best=False).
 
 References:
   Madry et al. 2018, arXiv:1706.06083. Momentum: Dong et al. 2018, arXiv:1710.06081.
@@ -27,6 +28,7 @@ from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import choose, expand
 from gencls.attacks.geometry import Geometry
 from gencls.attacks.objective import info, query
+from gencls.attacks.schedules import SCHEDULES
 from gencls.keys import fold
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
@@ -39,24 +41,12 @@ RULES: dict[str, optax.GradientTransformation] = {
 }
 
 
-def _constant(progress: Array) -> Array:
-  return jnp.ones_like(progress)
-
-
-def _cosine(progress: Array) -> Array:
-  return 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-
-
-# Share of the step size by the share of the restart's moves already made, [B] -> [B].
-SCHEDULES = {"constant": _constant, "cosine": _cosine}
-
-
 class State(NamedTuple):
   """Where each example stands."""
 
   x: Array  # [B, H, W, D] the clean image
   x_adv: Array  # [B, H, W, D] the iterate to evaluate next
-  best: Array  # [B, H, W, D] the successful iterate of the largest loss; x where there is none
+  best: Array  # [B, H, W, D] the success of the largest loss, before it any iterate's; else x
   best_loss: Array  # [B] its loss, −inf where there is none
   found: Array  # [B] bool, some iterate has succeeded
   goal: Goal
@@ -104,11 +94,12 @@ def pgd(
     num_restarts: runs from different starts, 1 is a single run.
     early_stop: whether an example is done at its first success. If not, the success of the largest
       loss is kept.
-    keep_best: whether the result is the kept success, where there is one, or always the last
-      iterate of the last restart; the latter needs early_stop=False.
+    keep_best: whether the result is the kept success, where there is one (and the best iterate
+      where the steps are cut short), or always the last iterate of the last restart; the latter
+      needs early_stop=False.
     rule: a name in `RULES`, or an optax transform that takes and gives an ascent direction (one
       without learning rate: `optax.sgd` would turn the sign). One made anew compiles anew.
-    schedule: a name in `SCHEDULES`.
+    schedule: a name in `schedules.SCHEDULES`.
 
   Returns:
     An `Attack` of num_restarts · (num_steps + 1) steps.
@@ -151,7 +142,7 @@ def pgd(
       rule=transform,
       schedule=Partial(SCHEDULES[schedule]),
     ),
-    result=Partial(_result, keep_best=plan.keep_best),
+    result=Partial(_result, plan=plan),
     num_steps=num_restarts * (num_steps + 1),
   )
 
@@ -223,7 +214,9 @@ def _step(
 ) -> tuple[State, Info]:
   """Evaluates the iterate, keeps it if it is the best, then moves or restarts."""
   at = query(objective, keys, state.step, state.x_adv, state.goal)
-  better = at.success & (~state.found | (at.loss > state.best_loss))
+  loss = jnp.where(jnp.isfinite(at.loss), at.loss, -jnp.inf)
+  larger = (at.success == state.found) & (loss > state.best_loss)
+  better = larger | (at.success & ~state.found)
   restart, move = state.step // (plan.num_steps + 1), state.step % (plan.num_steps + 1)
 
   updates, rule_state = jax.vmap(lambda g, s: rule.update(g, s))(at.gradient, state.rule)
@@ -248,15 +241,19 @@ def _step(
   new = state._replace(
     x_adv=x_adv,
     best=choose(better, state.x_adv, state.best),
-    best_loss=jnp.where(better, at.loss, state.best_loss),
+    best_loss=jnp.where(better, loss, state.best_loss),
     found=found,
     rule=choose(again, jax.vmap(rule.init)(state.x), rule_state),
     step=step,
   )
-  finished = step >= plan.num_restarts * (plan.num_steps + 1)
-  done = finished | (found & plan.early_stop)
-  return new, info(at, done)
+  return new, info(at, _finished(step, plan) | (found & plan.early_stop))
 
 
-def _result(state: State, *, keep_best: Array) -> Array:
-  return choose(state.found & keep_best, state.best, state.x_adv)
+def _finished(step: Array, plan: Plan) -> Array:
+  return step >= plan.num_restarts * (plan.num_steps + 1)
+
+
+def _result(state: State, *, plan: Plan) -> Array:
+  # Cut short, `x_adv` was never evaluated.
+  kept = state.found | ~_finished(state.step, plan)
+  return choose(kept & plan.keep_best, state.best, state.x_adv)
