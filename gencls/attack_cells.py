@@ -17,6 +17,8 @@ from gencls.model_options import attack_inputs, start_images
 from gencls.names import unknown_name
 from gencls.types import Attack
 
+LEAST_SECONDS = 1e-9  # what a batch gets when the time is up: `attacks.run` takes no 0
+
 
 class AttackSpec(NamedTuple):
   """One attack over its eps grid."""
@@ -152,7 +154,7 @@ def _ours(work: Work, spec: AttackSpec, attack: Attack, eps: float | None, turn:
   real = slice(None, batch.valid)  # the attack pads by itself
   left = None
   if spec.max_seconds is not None:
-    left = max(0.0, spec.max_seconds - turn.seconds) * turn.share
+    left = max(LEAST_SECONDS, (spec.max_seconds - turn.seconds) * turn.share)
   keys = attack_keys(protocol.threat, protocol.seed, batch.indices[real])
   x, y = jnp.asarray(batch.x[real]), jnp.asarray(batch.labels[real])
   result = attacks.run(

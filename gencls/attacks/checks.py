@@ -51,10 +51,12 @@ def inputs(
 
 def images(name: str, x: Any) -> Array:
   """Checks that x is [B, H, W, D] float32 in [0, 1] and finite."""
-  if np.ndim(x) != 4 or x.dtype != np.float32:
+  dtype = getattr(x, "dtype", None)
+  if dtype != np.float32 or np.ndim(x) != 4:
+    got = type(x).__name__ if dtype is None else f"shape {np.shape(x)} and dtype {dtype}"
     raise ValueError(
-      f"{name} must be [B, H, W, D] float32 in [0, 1], got shape {np.shape(x)} and dtype "
-      f"{getattr(x, 'dtype', type(x))} (divide 8-bit images by 255)"
+      f"{name} must be an array [B, H, W, D] of float32 in [0, 1], got {got} (divide 8-bit images "
+      "by 255)"
     )
   x = jnp.asarray(x, jnp.float32)  # no weak type either
   if not x.size:

@@ -76,8 +76,8 @@ def run(
     progress: called as progress(steps so far, steps in all) summed over examples; those of
       finished examples count as made.
     record_every: keeps the tally of every n-th step in `history`; 0 keeps none.
-    max_seconds: stops at the first look of the host after this time, with what there is;
-      `info.done` tells which examples were finished.
+    max_seconds: > 0; stops at the first look of the host after this time, with the best found so
+      far; `info.done` tells which examples were finished.
     max_queries: stops each example after the step in which its forward and backward passes reach
       this number, with the best it has found; such an example counts as done.
     compact: whether finished examples are dropped; no result depends on it beyond float error.
@@ -101,6 +101,8 @@ def run(
     raise ValueError(f"num_workers must be >= 1 (1 runs one batch at a time), got {num_workers}")
   if max_queries is not None and max_queries < 1:
     raise ValueError(f"max_queries must be >= 1 or None, got {max_queries}")
+  if max_seconds is not None and not max_seconds > 0:
+    raise ValueError(f"max_seconds must be > 0 or None (no limit), got {max_seconds}")
   on_cpu = jax.default_backend() == "cpu"
   members = attack.attacks if isinstance(attack, Cascade) else (attack,)
   if record_every and isinstance(attack, Cascade):
@@ -196,17 +198,20 @@ def _run_rows(
       _run_batch(job, keys, x, goal, batch)
     return
   with ThreadPoolExecutor(num_workers) as pool:
-    running = [pool.submit(_run_batch, job, keys, x, goal, batch) for batch in batches]
     try:
+      running = [pool.submit(_run_batch, job, keys, x, goal, batch) for batch in batches]
       for batch in as_completed(running):
         batch.result()
-    except BaseException:  # an interrupt too: the pool waits for its threads
+    except BaseException:  # an interrupt too
       job.stop.set()
+      pool.shutdown(wait=True, cancel_futures=True)
       raise
 
 
 def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) -> None:
   """Attacks the examples `rows`; rows beyond the last example are padding."""
+  if job.stop.is_set():
+    return
   attack, mine = job.attack, rows[rows < len(x)]
   chosen = np.minimum(rows, len(x) - 1)
   keys, x, goal = programs.take((keys, x, goal), jnp.asarray(chosen))
