@@ -190,10 +190,12 @@ def test_auto_attack_has_the_members_and_settings_of_the_authors():
   )
   assert standard["apgd_ce"][1]["loss"] == "cross_entropy" and apgd_t["eps"] == EPS
   assert standard["square"][1]["num_steps"] == 5000
-  assert "eps" not in standard["fab_t"][1] and standard["fab_t"][1]["num_targets"] == 9
+  assert all(settings["eps"] == EPS for _, settings in standard.values())
+  assert standard["fab_t"][1]["num_targets"] == 9
   _, plus = _settings("plus")
   assert list(plus) == ["apgd_ce", "apgd_dlr", "fab", "square", "apgd_t", "fab_t"]
   assert [plus[name][1].get("num_restarts", 1) for name in plus] == [5, 5, 5, 1, 1, 1]
+  assert plus["fab"][1]["eps"] == EPS  # of its random starts, by the authors
   _, rand = _settings("rand", randomness="fresh", eot_samples=20)
   assert list(rand) == ["apgd_ce", "apgd_dlr"]
   assert all(settings["eot_samples"] == 20 for _, settings in rand.values())

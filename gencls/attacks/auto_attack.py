@@ -72,7 +72,6 @@ VERSIONS: dict[str, Callable[[int, int, int], Members]] = {
   "plus": _plus,
   "rand": _rand,
 }
-MINIMUM_NORM = ("fab",)  # factories without eps
 
 
 def auto_attack(
@@ -132,8 +131,8 @@ def auto_attack(
   randomly = {"randomness": randomness, "eot_samples": eot_samples}
   attacks = []
   for name, (attack, settings) in _fitting(members, num_classes).items():
-    budget = {} if attack in MINIMUM_NORM else {"eps": eps}
-    attacks.append((name, build(attack, logits_fn, norm=norm, **budget, **settings, **randomly)))
+    # FAB's eps bounds its random starts alone.
+    attacks.append((name, build(attack, logits_fn, norm=norm, eps=eps, **settings, **randomly)))
   judge = objectives.build(logits_fn, loss=loss, **randomly)
   return sequence(attacks, judge, norm=norm, eps=eps, num_classes=num_classes)
 
