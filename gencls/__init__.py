@@ -3,6 +3,7 @@
   run = gencls.load(workdir)                   .classifier .params .config .dataset .logits_fn
   gencls.models.build(...)   gencls.attacks.build(...)   gencls.attacks.run(...)
   gencls.data.load(...)      gencls.example_keys(seed, indices)
+  gencls.straight_through.binarize(...)        gencls.interop.to_foolbox(...)
 
 Names are imported when they are first used, so that `import gencls` needs nothing that one use of
 it may not need.
@@ -12,13 +13,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from gencls import attacks, data, models
+  from gencls import attacks, data, interop, models, straight_through
   from gencls.keys import example_keys
   from gencls.runs import Run, load
 
-__all__ = ["Run", "attacks", "data", "example_keys", "load", "models"]
+__all__ = [
+  "Run",
+  "attacks",
+  "data",
+  "example_keys",
+  "interop",
+  "load",
+  "models",
+  "straight_through",
+]
 
-_MODULES = ("attacks", "data", "models")
+_MODULES = ("attacks", "data", "interop", "models", "straight_through")
 _NAMES = {"Run": "gencls.runs", "load": "gencls.runs", "example_keys": "gencls.keys"}
 
 

@@ -101,7 +101,9 @@ def test_absent_git_is_fine(monkeypatch):
 def test_importing_the_library_alone_is_light():
   code = (
     "import gencls, sys; gencls.load, gencls.models, gencls.data, gencls.example_keys;"
-    "heavy = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'sklearn'} & set(sys.modules);"
+    "assert callable(gencls.straight_through.binarize) and callable(gencls.interop.to_foolbox);"
+    "heavy = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'sklearn', 'foolbox'};"
+    "heavy &= set(sys.modules);"
     "assert not heavy, heavy;"
     "assert callable(gencls.load)"
   )
