@@ -85,8 +85,13 @@ def _bound(subject: Subject, field: str, option: str) -> Partial:
 
 def _offered(subject: Subject, field: str, option: str) -> tuple[Any, Any]:
   """A field of the attacked classifier, and its parameters."""
-  classifier, params = subject.attacked or (None, None)
-  value = getattr(classifier, field, None)
+  if subject.attacked is None:
+    raise ValueError(
+      f"{option} needs the attacked model's {field!r}, but Subject was not given `attacked`: pass "
+      "Subject(…, attacked=(classifier, params)) of the model behind attack_logits_fn"
+    )
+  classifier, params = subject.attacked
+  value = getattr(classifier, field)
   if value is None:
     raise ValueError(
       f"{option} needs a model whose Classifier has {field!r}, as generative models with a latent "

@@ -106,6 +106,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     attack_logits_fn=attacked.logits_fn,
     step=graded.step,
     redraw=None if graded.classifier.prepare is None else graded.redraw,
+    attacked=(attacked.classifier, attacked.params),
   )
   source = {
     "name": dataset.name,

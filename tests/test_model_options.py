@@ -59,9 +59,14 @@ def test_the_start_is_the_template_of_the_strongest_wrong_class():
   ],
 )
 def test_what_a_model_does_not_offer_is_refused(name, options, message):
-  for plain in (toy_subject(), toy_subject()._replace(attacked=(toy_subject().classifier, {}))):
-    with pytest.raises(ValueError, match=message):
-      attack_inputs(plain, name, options)
+  plain = toy_subject()._replace(attacked=(toy_subject().classifier, {}))
+  with pytest.raises(ValueError, match=message):
+    attack_inputs(plain, name, options)
+
+
+def test_a_subject_without_the_attacked_model_is_no_fault_of_the_model():
+  with pytest.raises(ValueError, match=r"per_sample=True .* Subject was not given `attacked`"):
+    attack_inputs(toy_subject(), "pgd", {"per_sample": True})
 
 
 def test_an_evaluation_attacks_each_sample_from_the_wrong_template(tmp_path):

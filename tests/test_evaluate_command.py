@@ -1,0 +1,52 @@
+"""launch/evaluate.py, from a run to its table."""
+
+import importlib
+
+import jax
+import pytest
+import toy_evaluation
+from processes import ROOT, command, finish, start
+
+from gencls import runs
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+  monkeypatch.syspath_prepend(str(ROOT))
+
+
+def evaluate(workdir, **changes):
+  config = importlib.import_module("configs.attacks.generative").get_config("smoke")
+  config.update(changes)
+  run = importlib.import_module("launch.evaluate").run
+  return run(config.to_dict(), str(workdir), progress=False)
+
+
+def toy_run():
+  """The toy as a run that offers everything attacks on generative models ask for."""
+  classifier, params = toy_evaluation.offering_subject().attacked
+  data = {"name": "toy", "dir": None, "validation_size": 0}
+  config = {"model": {"name": "toy"}, "seed": 0, "data": data}
+  record = {**toy_evaluation.record(), "config": config, "data": {"source": "made"}}
+  logits_fn = jax.tree_util.Partial(classifier.logits, params)
+  return runs.Run(classifier, params, config, record, 5, logits_fn, params)
+
+
+def check_rows(summary):
+  labels = {row["label"] for row in summary["rows"]}
+  assert {"pgd", "per_sample", "per_sample_ce", "from_wrong_class"} <= labels
+  assert len(summary["worst"]) == 2
+
+
+def test_attacks_on_generative_models_get_the_attacked_model(tmp_path, monkeypatch):
+  """Its importance samples and reconstructions, not its logits alone."""
+  monkeypatch.setattr(runs, "load", lambda *_, **__: toy_run())
+  monkeypatch.setattr(runs.Run, "split", lambda *_: toy_evaluation.toy_images(16))
+  check_rows(evaluate(tmp_path, clean=("accuracy",)))
+
+
+@pytest.mark.slow
+def test_attacks_on_generative_models_of_a_trained_run(tmp_path):
+  workdir = tmp_path / "gfz"
+  finish(start(command(workdir, config="gfz_digits.py:smoke"), tmp_path / "cache"))
+  check_rows(evaluate(workdir))
