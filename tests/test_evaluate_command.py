@@ -24,7 +24,9 @@ def evaluate(workdir, **changes):
 
 def toy_run():
   """The toy as a run that offers everything attacks on generative models ask for."""
-  classifier, params = toy_evaluation.offering_subject().attacked
+  subject = toy_evaluation.offering_subject()
+  assert subject.attacked is not None
+  classifier, params = subject.attacked
   data = {"name": "toy", "dir": None, "validation_size": 0}
   config = {"model": {"name": "toy"}, "seed": 0, "data": data}
   record = {**toy_evaluation.record(), "config": config, "data": {"source": "made"}}

@@ -13,6 +13,7 @@ from gencls import minimum_norm
 from gencls.attack_cells import AttackSpec
 from gencls.grading import perturbation_norm
 from gencls.report import compare, figures, pages, table
+from gencls.report.candidates import groups
 from gencls.report.summary import summarise
 from gencls.results import Cell
 
@@ -90,14 +91,31 @@ def test_every_eps_is_derived(evaluated):
 
 def test_the_worst_case_is_over_both_kinds(evaluated):
   cells = evaluated[1]
-  fgsm = next(c for c in cells if c.header["label"] == "fgsm")
-  grey = next(c for c in cells if c.header["label"] == "grey" and c.header["eps"] == 0.2)
+  near = [c for c in cells if c.header["label"] in ("fgsm", "grey") and c.header["eps"] <= 0.2]
+  assert [c.header["eps"] for c in near] == [0.1, 0.2, 0.2]
   best, found = by_hand(clean()[0], wrong)
-  near = found & (perturbation_norm(best, clean()[0], "linf") <= 0.2)
-  right = (fgsm.arrays["correct"] > 0) & (grey.arrays["correct"] > 0) & ~near & ~wrong(clean()[0])
+  broken = found & (perturbation_norm(best, clean()[0], "linf") <= 0.2)
+  right = ~broken & ~wrong(clean()[0]) & np.all([c.arrays["correct"] > 0 for c in near], axis=0)
   worst = next(row for row in summarise(cells)["worst"] if row["eps"] == 0.2)
   assert worst["accuracy"]["mean"] == pytest.approx(np.mean(right))
   assert set(worst["chosen"]) == {"fgsm", "grey", "line", "untouched"}
+
+
+def test_the_worst_case_takes_distances_at_every_eps(evaluated):
+  """Another attack's eps is not on the grid of `line`: what it found within is broken there."""
+  folder, cells = evaluated
+  fgsm = AttackSpec("fgsm", "fgsm", "linf", (0.2,), "margin", 1, {})
+  coarse = run(folder, None, PROTOCOL, [fgsm, spec(eps=(0.1, 0.5))])
+  summary = summarise(coarse)
+  assert {row["eps"] for row in summary["rows"] if row["label"] == "line"} == {0.1, 0.5}
+  assert [row["eps"] for row in summary["worst"]] == [0.1, 0.2, 0.5]
+  assert summary["worst"][1] == summarise(cells)["worst"][1]
+  at = next(group for group in groups(coarse[2:], coarse[1]) if group.eps == 0.2)
+  (line_at,) = [cell for cell in at.cells if cell.header["label"] == "line"]
+  best, found = by_hand(clean()[0], wrong)
+  broken = found & (perturbation_norm(best, clean()[0], "linf") <= 0.2)
+  assert 0 < broken.sum() < found.sum()
+  np.testing.assert_array_equal(line_at.arrays["correct"] == 0, broken)
 
 
 def test_distances_are_reported(evaluated):

@@ -7,6 +7,8 @@ from toy_evaluation import LEVELS, toy_images, toy_subject
 from gencls import sanity
 from gencls.attacks.losses import LOSSES
 from gencls.grading import draw_keys
+from gencls.minimum_norm import PER_EXAMPLE
+from gencls.report.candidates import attacks_first, candidate, groups
 from gencls.report.checks import _pairs, _step_pairs
 from gencls.results import Cell
 
@@ -137,11 +139,24 @@ def test_kinds_of_attacks():
   assert not any(sanity.gradient_free(name) for name in gradient)
 
 
-def _graded(label, name, right):
+def _graded(label, name, right, eps: float | None = 0.1):
   right = np.asarray(right, np.float32)
-  header = {"label": label, "norm": "linf", "eps": 0.1, "settings": {"attack": {"name": name}}}
+  header = {"label": label, "norm": "linf", "eps": eps, "settings": {"attack": {"name": name}}}
   arrays = {"select_correct": right, "select_margin": right, "correct": right}
   return Cell(header, arrays)
+
+
+def _minimum(label, name, right, norm, grid):
+  cell = _graded(label, name, right, eps=None)
+  attack = {"name": name, "grade_as": "distance"}
+  header = {**cell.header, "settings": {"attack": attack}, "grid": grid, "num_images": 4}
+  arrays = {**dict.fromkeys(PER_EXAMPLE, cell.arrays["correct"]), "norm": np.asarray(norm)}
+  return Cell({**header, "seconds": 1.0, "record": {}}, arrays)
+
+
+def _untouched(right):
+  cell = _graded("untouched", "", right)
+  return cell._replace(arrays=dict.fromkeys(PER_EXAMPLE, cell.arrays["correct"]))
 
 
 def test_pairs_are_made_of_all_white_box_attacks():
@@ -152,8 +167,37 @@ def test_pairs_are_made_of_all_white_box_attacks():
     _graded("square", "square", [0, 1, 0, 1]),
     _graded("grey", "", [0, 0, 0, 0]),  # no attack
   ]
-  (pair,) = _pairs(cells, untouched)
+  (pair,) = _pairs(groups(cells, untouched), untouched)
   assert pair.where == "square linf 0.1"
   assert (list(pair.white), list(pair.black)) == ([0, 0, 1, 0], [0, 1, 0, 0])
   assert list(pair.both) == [0, 0, 0, 0]
-  assert _pairs(cells[2:], untouched) == []
+  assert _pairs(groups(cells[2:], untouched), untouched) == []
+
+
+def test_pairs_are_made_where_a_minimum_norm_attack_has_no_eps_of_its_own():
+  """Distances 0.05 and 0.15, read by their attack at 0.3 alone, stand beside PGD at 0.1."""
+  untouched = _untouched([1, 1, 1, 1])
+  pgd = _graded("pgd", "pgd", [1, 1, 0, 1])
+  hop = _minimum("hop", "hop_skip_jump", [0, 0, 1, 1], [0.05, 0.15, 0.0, 0.0], [0.3])
+  near, far = _pairs(groups([pgd, hop], untouched), untouched)
+  assert (near.where, far.where) == ("hop linf 0.1", "hop linf 0.3")
+  assert list(near.both) == [0, 1, 0, 1]
+  assert list(far.both) == [0, 0, 0, 1]
+  square = _graded("square", "square", [0, 1, 1, 1])
+  fmn = _minimum("fmn", "fmn", [0, 0, 1, 1], [0.05, 0.15, 0.0, 0.0], [0.3])
+  (pair,) = _pairs(groups([square, fmn], untouched), untouched)
+  assert list(pair.white) == [0, 1, 1, 1]
+
+
+def test_what_breaks_an_image_breaks_it_at_every_larger_eps():
+  untouched = _graded("untouched", "", [1, 1, 1, 1])
+  cells = [
+    _graded("pgd", "pgd", [0, 1, 1, 1], 0.1),
+    _graded("grey", "", [1, 0, 1, 1], 0.1),
+    _graded("pgd", "pgd", [1, 1, 0, 1], 0.2),
+  ]
+  small, large = groups(cells, untouched)
+  assert list(candidate(attacks_first(small, untouched))[1]) == [0, 0, 1, 1]
+  order = attacks_first(large, untouched)
+  assert list(candidate(order)[1]) == [0, 0, 0, 1]
+  assert [cell.header["eps"] for cell in order] == [0.2, 0.1, 0.1, 0.1]  # grey and untouched last

@@ -7,32 +7,14 @@ import numpy as np
 
 from gencls import sanity
 from gencls.evaluate import GREY
-from gencls.grading import worst_case
+from gencls.report.candidates import Group, attacks_first, candidate
 from gencls.results import Cell
 
 WORST = "worst case"
 _STEPS = ("num_steps", "step_size", "rel_step_size")
 
 
-def candidate(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
-  """([N] chosen cell, [N] share of grade draws that are right) of the worst of several cells."""
-  names = ("select_correct", "select_margin", "correct")
-  pick, correct = worst_case(*[[cell.arrays[name] for cell in cells] for name in names])
-  return pick, correct.astype(np.float64)
-
-
-def attacks_first(group: Sequence[Cell], untouched: Cell) -> list[Cell]:
-  """The candidates in the order in which ties are broken."""
-  return [*sorted(group, key=lambda cell: cell.header["label"] == GREY), untouched]
-
-
-def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
-  """Cells by norm and eps, in order."""
-  keys = sorted({(cell.header["norm"], cell.header["eps"]) for cell in cells})
-  return [[c for c in cells if (c.header["norm"], c.header["eps"]) == key] for key in keys]
-
-
-def _curves(cells: Sequence[Cell], untouched: Cell) -> list[sanity.Curve]:
+def _curves(cells: Sequence[Cell], grouped: Sequence[Group], untouched: Cell) -> list[sanity.Curve]:
   """Each attack's graded curve, the untouched images at eps = 0 first; worst cases last."""
   base = untouched.arrays["correct"]
   curves = []
@@ -41,39 +23,43 @@ def _curves(cells: Sequence[Cell], untouched: Cell) -> list[sanity.Curve]:
     own = [cell for cell in attacked if cell.header["label"] == label and cell.header["eps"] > 0]
     correct = [candidate([cell, untouched])[1] for cell in own]
     norm = next(cell.header["norm"] for cell in attacked if cell.header["label"] == label)
-    curves.append(_curve(label, own, correct, base, norm))
+    curves.append(_curve(label, [cell.header["eps"] for cell in own], correct, base, norm))
   for norm in dict.fromkeys(cell.header["norm"] for cell in attacked):
-    own = [g for g in groups(cells) if g[0].header["norm"] == norm and g[0].header["eps"] > 0]
-    correct = [candidate(attacks_first(group, untouched))[1] for group in own]
-    curves.append(_curve(WORST, [group[0] for group in own], correct, base, norm))
+    at = [group for group in grouped if group.norm == norm and group.eps > 0]
+    correct = [candidate(attacks_first(group, untouched))[1] for group in at]
+    curves.append(_curve(WORST, [group.eps for group in at], correct, base, norm))
   return [curve for curve in curves if len(curve.eps) > 1]
 
 
 def _curve(
   label: str,
-  cells: Sequence[Cell],
+  radii: Sequence[float],
   correct: Sequence[np.ndarray],
   base: np.ndarray,
   norm: str,
 ) -> sanity.Curve:
-  order = sorted(range(len(cells)), key=lambda i: cells[i].header["eps"])
-  eps = (0.0, *(float(cells[i].header["eps"]) for i in order))
+  order = sorted(range(len(radii)), key=lambda i: radii[i])
+  eps = (0.0, *(float(radii[i]) for i in order))
   return sanity.Curve(label, norm, eps, (base, *(correct[i] for i in order)))
 
 
-def _pairs(cells: Sequence[Cell], untouched: Cell) -> list[sanity.Pair]:
-  """Every gradient-free attack beside the white-box ones at its norm and eps."""
+def _pairs(grouped: Sequence[Group], untouched: Cell) -> list[sanity.Pair]:
+  """Every gradient-free attack of a norm and eps beside all that white-box ones have there."""
   found = []
-  for group in groups([c for c in cells if c.header["label"] != GREY and c.header["eps"] > 0]):
-    free = [c for c in group if sanity.gradient_free(c.header["settings"]["attack"]["name"])]
-    white = [*[c for c in group if not any(c is each for each in free)], untouched]
-    if len(white) > 1:
-      shares = candidate(white)[1]
-      for cell in free:
-        header = cell.header
-        where = f"{header['label']} {header['norm']} {header['eps']:g}"
-        black, both = candidate([cell, untouched])[1], candidate([*white, cell])[1]
-        found.append(sanity.Pair(where, shares, black, both))
+  for group in grouped:
+    attacked = [cell for cell in group.cells if cell.header["label"] != GREY]
+    names = {c.header["label"]: c.header["settings"]["attack"]["name"] for c in attacked}
+    free = {label for label, name in names.items() if sanity.gradient_free(name)}
+    white = [*[c for c in attacked if c.header["label"] not in free], untouched]
+    if group.eps == 0 or len(white) == 1:
+      continue
+    share = candidate(white)[1]
+    for label in (n for n in names if n in free):
+      own = [cell for cell in attacked if cell.header["label"] == label]
+      if any(cell.header["eps"] == group.eps for cell in own):
+        where = f"{label} {group.norm} {group.eps:g}"
+        black, both = candidate([*own, untouched])[1], candidate([*white, *own])[1]
+        found.append(sanity.Pair(where, share, black, both))
   return found
 
 
@@ -87,6 +73,7 @@ def run(
   clean: Cell,
   untouched: Cell,
   cells: Sequence[Cell],
+  grouped: Sequence[Group],
   attacked: Sequence[Mapping[str, Any]],
   rows: Sequence[Mapping[str, Any]],
   made_by: Mapping[str, Sequence[str]],
@@ -97,6 +84,7 @@ def run(
     clean: the cell of clean numbers.
     untouched: the cell of the clean images.
     cells: of every attack and grey image at every eps, those of minimum-norm attacks derived.
+    grouped: the candidates at every eps.
     attacked: a row for each attack that was run, with its counts.
     rows: a row for each of `cells`.
     made_by: revisions, versions and devices.
@@ -104,7 +92,7 @@ def run(
   labels, n = untouched.arrays["label"], untouched.header["num_images"]
   settings = untouched.header["settings"]
   draws, threat = settings["grade_draws"], settings["threat"]
-  curves, pairs = _curves(cells, untouched), _pairs(cells, untouched)
+  curves, pairs = _curves(cells, grouped, untouched), _pairs(grouped, untouched)
   own = {c.header["label"]: c.header for c in cells if c.header["label"] != GREY}
   names = {label: header["settings"]["attack"]["name"] for label, header in own.items()}
   clipped = {label for label, header in own.items() if header.get("derived") == "clip"}

@@ -9,7 +9,8 @@ from gencls import minimum_norm, sanity
 from gencls.evaluate import CLEAN, GREY, UNTOUCHED
 from gencls.intervals import Interval, share_interval
 from gencls.report import checks
-from gencls.report.checks import WORST, attacks_first, candidate, groups
+from gencls.report.candidates import Group, attacks_first, candidate, groups
+from gencls.report.checks import WORST
 from gencls.results import Cell
 
 _CLEAN = ("draws", "deterministic", "prepared_anew", "score", "metrics")
@@ -97,18 +98,21 @@ def _minimum_row(cell: Cell, untouched: Cell) -> dict[str, Any]:
   }
 
 
-def _worst_row(group: Sequence[Cell], untouched: Cell, draws: int) -> dict[str, Any]:
-  """The per-example worst case over all attacks at one norm and eps."""
+def _worst_row(group: Group, untouched: Cell, draws: int) -> dict[str, Any]:
+  """The per-example worst case over all candidates at one norm and eps, see `candidates`."""
   everything = attacks_first(group, untouched)
   pick, correct = candidate(everything)
-  counts = np.bincount(pick, minlength=len(everything))
+  labels = [cell.header["label"] for cell in everything]
+  chosen = dict.fromkeys(labels, 0)
+  for index in pick:
+    chosen[labels[index]] += 1
   return {
     "label": WORST,
-    "norm": group[0].header["norm"],
-    "eps": group[0].header["eps"],
+    "norm": group.norm,
+    "eps": group.eps,
     "accuracy": _interval(correct, draws),
     "success_rate": success_rate(correct, untouched.arrays["correct"], draws),
-    "chosen": {c.header["label"]: int(n) for c, n in zip(everything, counts, strict=True)},
+    "chosen": chosen,
   }
 
 
@@ -143,7 +147,7 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   if [cell.header["label"] for cell in cells[:2]] != [CLEAN, UNTOUCHED]:
     raise ValueError("the cells of an evaluation start with the clean and the untouched ones")
   clean, untouched = cells[:2]
-  rest = minimum_norm.expand(cells[2:], untouched)
+  rest, grouped = minimum_norm.expand(cells[2:], untouched), groups(cells[2:], untouched)
   draws = untouched.header["settings"]["grade_draws"]
   rows = [_row(cell, untouched, draws) for cell in rest]
   minimum = [_minimum_row(c, untouched) for c in cells[2:] if minimum_norm.is_minimum(c)]
@@ -163,9 +167,9 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
     "made_by": made_by,
     "rows": rows,
     "minimum": minimum,
-    "worst": [_worst_row(group, untouched, draws) for group in groups(rest)],
+    "worst": [_worst_row(group, untouched, draws) for group in grouped],
     "checks": [
       check._asdict()
-      for check in checks.run(clean, untouched, rest, [*run, *minimum], rows, made_by)
+      for check in checks.run(clean, untouched, rest, grouped, [*run, *minimum], rows, made_by)
     ],
   }

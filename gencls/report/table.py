@@ -181,7 +181,8 @@ The first {summary["num_images"]} images of the {summary["data"]["split"]} split
 Accuracy under attack, % with 95% interval ({summary["untouched"]["accuracy"]["method"]}), \
 n = {summary["num_images"]}. The untouched image is a candidate everywhere: clean errors count as \
 errors. Without attack, under the draws of grading: {percent(summary["untouched"]["accuracy"])}. \
-The worst case is chosen per image over all attacks and the grey image at the same norm and eps.
+The worst case is chosen per image over every image that an attack, or grey, has in the ball: at \
+this eps or a smaller one, and from minimum-norm attacks at any distance up to it.
 
 {attack_tables(summary)}
 
