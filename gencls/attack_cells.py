@@ -18,6 +18,9 @@ from gencls.names import unknown_name
 from gencls.types import Attack
 
 LEAST_SECONDS = 1e-9  # what a batch gets when the time is up: `attacks.run` takes no 0
+DEFAULT_LOSS = "margin"  # of `attacks.build`
+# Attacks of one norm that take none; others without a norm may be measured in any.
+OWN_NORMS = {"boundary": "l2", "carlini_wagner": "l2", "ddn": "l2"}
 
 
 class AttackSpec(NamedTuple):
@@ -54,6 +57,17 @@ def check_spec(spec: AttackSpec) -> None:
     raise ValueError(unknown_name("norm", spec.norm, NORMS))
   if spec.loss not in LOSSES:
     raise ValueError(unknown_name("loss", spec.loss, LOSSES))
+  own_norm = OWN_NORMS.get(spec.name, spec.norm)
+  if spec.norm != own_norm:
+    raise ValueError(
+      f"{spec.name} minimises {own_norm} and no other norm, got norm={spec.norm!r}: set "
+      f"norm={own_norm!r}, or take an attack of {spec.norm}"
+    )
+  if interop.is_foolbox(spec.name) and (spec.eot_samples, spec.loss) != (1, DEFAULT_LOSS):
+    raise ValueError(
+      "Foolbox's attacks have losses of their own and see one fixed key: leave eot_samples=1 and "
+      f"loss={DEFAULT_LOSS!r}, got {spec.eot_samples} and {spec.loss!r}"
+    )
   if spec.grade_as is not None and spec.grade_as not in minimum_norm.GRADE_AS:
     raise ValueError(unknown_name("grade_as", spec.grade_as, minimum_norm.GRADE_AS))
   if spec.grade_as is not None and takes_eps(spec):
@@ -80,6 +94,8 @@ def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, An
     found["grade_as"] = spec.grade_as or "distance"
     if found["grade_as"] == "clip":
       found["eps"] = list(spec.eps)
+    elif protocol.threat == "fresh_seed":
+      found["as_returned"] = True  # cells made before held only what was stretched
   if interop.is_foolbox(spec.name):
     # Its random numbers are drawn for a whole batch.
     found["foolbox"] = interop.version()
@@ -218,11 +234,14 @@ def _graded_minimum(work: Work, spec: AttackSpec, x_adv: np.ndarray, batch: Batc
   """Minimum norm: the image itself, and for `grade_as="clip"` it in each ball."""
   x = batch.x[: batch.valid]
   x_adv, outside = reclip(x_adv, x, spec.norm, np.inf)
+  returned = {}
   if work.protocol.threat == "fresh_seed" and spec.grade_as != "clip":
+    returned = {minimum_norm.AS_RETURNED: _grade_valid(work, x_adv, batch)["correct"]}
     x_adv = minimum_norm.nearest_failure(x_adv, x, _select_share(work, batch))
   size = perturbation_norm(x_adv, x, spec.norm)
   arrays = {
     **_grade_valid(work, x_adv, batch),
+    **returned,
     "norm": size.astype(np.float32),
     "relative_norm": minimum_norm.relative_norm(size, x, spec.norm).astype(np.float32),
     "outside": outside,

@@ -22,6 +22,7 @@ CLIPPED = "clipped_"  # before the names of arrays [N, E, …] of images clipped
 # Under a fresh seed the nearest success lies where half of the draws fail, so that other draws may
 # say "right": the perturbation is lengthened until half of the select draws fail.
 STRETCHES = (1.0, 1.02, 1.05, 1.1, 1.2, 1.5)
+AS_RETURNED = "correct_as_returned"  # graded before it was lengthened: what a publication counts
 PER_EXAMPLE = ("prediction", "correct", "select_correct", "select_margin", "nonfinite_grades")
 
 

@@ -26,6 +26,9 @@ GRADIENT_FREE = (
   *("linear_search_contrast", "binary_search_contrast"),
   *("boundary", "hop_skip_jump", "square", "spsa"),
 )
+# White-box attacks that choose among some images of the ball: those that a decoder makes, or those
+# whose pixels were flipped. One step of a gradient may rightly go further.
+SELECTIVE = ("latent_descent", "pixel_flips")
 _FOOLBOX_GRADIENT_FREE = (
   *("Noise", "Contrast", "Blur", "Boundary", "HopSkipJump", "Pointwise", "Spatial", "GenAttack"),
   *("Inversion", "Dataset", "Binarization"),
@@ -39,6 +42,11 @@ def gradient_free(name: str) -> bool:
   """Whether an attack, by its name, sees no gradient of the model."""
   foolbox = name.startswith("foolbox:") and any(part in name for part in _FOOLBOX_GRADIENT_FREE)
   return foolbox or name in GRADIENT_FREE
+
+
+def climbs(name: str) -> bool:
+  """Whether an attack, by its name, follows the gradient to any image of the ball."""
+  return not gradient_free(name) and name not in SELECTIVE
 
 
 class Check(NamedTuple):

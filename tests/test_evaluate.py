@@ -22,6 +22,7 @@ from toy_evaluation import (
 
 import gencls.attacks
 from gencls import evaluate as evaluation
+from gencls.attack_cells import AttackSpec
 from gencls.report.summary import summarise
 from gencls.types import Loss
 
@@ -171,6 +172,25 @@ def test_all_checks_pass_on_a_sound_evaluation(known):
   assert "at eps ≥ 0.5 (linf) no more than the largest class is right" in passed
 
 
+@pytest.mark.parametrize("name", ["pgd", "pixel_flips", "latent_descent"])
+def test_only_attacks_that_climb_must_beat_a_single_step_and_move(known, name):
+  """PGD's cells as if the attack had found nothing, under its own name and others."""
+
+  def idle(cell):
+    if cell.header["label"] != "pgd":
+      return cell
+    attack = {**cell.header["settings"]["attack"], "name": name}
+    header = {**cell.header, "settings": {**cell.header["settings"], "attack": attack}}
+    arrays = {**cell.arrays, "norm": 0 * cell.arrays["norm"]}
+    same = ("correct", "select_correct", "select_margin")
+    return cell._replace(header=header, arrays=arrays | {n: known[1][1].arrays[n] for n in same})
+
+  checks = {c["name"]: c["status"] for c in summarise([idle(cell) for cell in known[1]])["checks"]}
+  climbs = name == "pgd"
+  assert checks["iterated attacks beat single-step ones"] == ("fail" if climbs else "not run")
+  assert checks["every attack moves every image it should"] == ("fail" if climbs else "pass")
+
+
 def test_fresh_seed_cells(fresh):
   pgd = next(c for c in fresh if c.header["label"] == "pgd")
   assert pgd.arrays["prediction"].shape == (30, 20)
@@ -252,12 +272,39 @@ def test_a_killed_evaluation_continues(known, tmp_path, monkeypatch):
     ({"norm": "l3"}, "unknown norm"),
     ({"eps": (-0.1,)}, "eps must be finite and >= 0"),
     ({"label": "grey"}, "label is taken"),
+    ({"name": "ddn", "hyperparameters": {}}, "minimises l2 .* got norm='linf': set norm='l2'"),
+    ({"name": "boundary", "norm": "l1", "hyperparameters": {}}, "boundary minimises l2"),
+    ({"name": "foolbox:LinfPGD", "eot_samples": 10}, "leave eot_samples=1 and loss='margin'"),
+    ({"name": "foolbox:LinfPGD", "loss": "cross_entropy"}, "got 1 and 'cross_entropy'"),
   ],
 )
 def test_bad_attacks_fail_before_any_work(change, match, tmp_path):
   with pytest.raises(ValueError, match=match):
     run(tmp_path, the_specs=[specs()[1]._replace(**change)])
   assert cell_files(tmp_path) == {}
+
+
+def test_attacks_without_a_norm_may_be_measured_in_any():
+  for name in ("gaussian_blur", "pointwise", "linear_search_contrast", "carlini_wagner"):
+    evaluation.check_specs([specs()[1]._replace(name=name, norm="l2", hyperparameters={})])
+  evaluation.check_specs([specs()[1]._replace(name="pointwise", norm="l0", hyperparameters={})])
+
+
+@pytest.mark.parametrize(
+  ("name", "hyperparameters", "change"),
+  [
+    ("fgsm", {"check_result": False}, {}),
+    ("pgd", {"num_steps": 6, "rel_step_size": 0.3}, {"max_queries": 1}),
+    ("carlini_wagner", {"num_steps": 6, "step_size": 0.1, "confidence": 9.0}, {"norm": "l2"}),
+  ],
+)
+def test_what_an_attack_does_not_claim_is_no_disagreement(name, hyperparameters, change, tmp_path):
+  spec = AttackSpec("one", name, "linf", (0.3,), "margin", 1, hyperparameters)._replace(**change)
+  summary = summarise(run(tmp_path, None, protocol(clean=()), [spec]))
+  found = [row["disagree"] for row in [*summary["rows"], *summary["minimum"]] if "disagree" in row]
+  assert found[0] > 1  # more than one image
+  check = {c["name"]: c for c in summary["checks"]}["attack and grading agree"]
+  assert check["status"] == "not run"
 
 
 def test_a_known_seed_is_one_function():

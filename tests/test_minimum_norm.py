@@ -207,6 +207,13 @@ def test_fresh_seed_distances_are_where_half_of_the_draws_fail(tmp_path):
   np.testing.assert_array_equal(found, cell.arrays["select_correct"] <= 0.5)
   assert found.sum() > 0
   assert cell.arrays["prediction"].shape == (30, 20)
+  # What a publication counts is the image before it was lengthened, which broke less.
+  returned = cell.arrays["correct_as_returned"]
+  moved = returned != cell.arrays["correct"]
+  assert 0 < moved.sum() < 30
+  assert np.mean(returned) > np.mean(cell.arrays["correct"])
+  (row,) = summarise(cells)["minimum"]
+  assert row["accuracy_of_result"] == pytest.approx(np.mean(returned))
   # A row counts shares of the grade draws, not successes.
   row = next(r for r in summarise(cells)["rows"] if r["label"] == "line" and r["eps"] == 0.5)
   assert row["accuracy"]["mean"] not in {k / 30 for k in range(31)}

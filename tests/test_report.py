@@ -127,9 +127,16 @@ def test_two_evaluations_of_one_run_side_by_side(evaluated, tmp_path):
 
 
 def test_fresh_seed_names_the_draws_of_each_attack():
-  attacks = {"pgd": {"eot_samples": 1}, "pgd_margin": {"eot_samples": 10}}
-  sentence = table.threat_sentence(protocol("fresh_seed")._asdict(), attacks)
-  assert "(pgd 1, pgd_margin 10)" in sentence
+  names = {"pgd": "pgd", "pgd_margin": "pgd", "theirs": "foolbox:LinfPGD"}
+  attacks = {label: {"name": name, "eot_samples": 1} for label, name in names.items()}
+  attacks["pgd_margin"]["eot_samples"] = 10
+  settings = protocol("fresh_seed")._asdict()
+  sentence = table.threat_sentence(settings, attacks)
+  assert "fresh keys (pgd 1, pgd_margin 10)" in sentence
+  assert "(those of Foolbox, theirs, see one fixed attack key for each image)" in sentence
+  del attacks["theirs"]
+  assert "Foolbox" not in table.threat_sentence(settings, attacks)
+  assert "Foolbox" not in table.threat_sentence(protocol()._asdict(), {"a": {"name": "foolbox:A"}})
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,13 @@ def test_kinds_of_attacks():
   assert not any(sanity.gradient_free(name) for name in gradient)
 
 
+def test_attacks_that_choose_among_few_images_need_not_beat_a_single_step():
+  climbing = ("fgsm", "pgd", "auto_attack", "foolbox:LinfPGD")
+  assert all(sanity.climbs(name) for name in climbing)
+  choosing = ("latent_descent", "pixel_flips", "square", "foolbox:BoundaryAttack")
+  assert not any(sanity.climbs(name) for name in choosing)
+
+
 def _graded(label, name, right, eps: float | None = 0.1):
   right = np.asarray(right, np.float32)
   header = {"label": label, "norm": "linf", "eps": eps, "settings": {"attack": {"name": name}}}

@@ -8,7 +8,8 @@ random start to the last iterate. At eps = 0.5 those 40 steps cannot reach the f
 ten draws. Fresh seed. Unlike the paper's one draw, grading is the mean over 20 draws and clean
 errors count as errors. MIM runs 40 × 0.01 with decay 1. C&W (l2) has one constant c per run, no
 search for it: 1000 steps of 0.01, for c = 100 of 0.03, for c = 1000 of 0.1; its published accuracy
-is `accuracy_of_result` of the minimum-norm rows, at any distance, and eps 28 is beyond every
+is `accuracy_of_result` under "minimum" in table.json, of the image as the attack returned it, at
+any distance; the curve lengthens it until half of the select draws fail, and eps 28 is beyond every
 distance. SPSA, at eps 0.3: 100 steps of 2000 samples, until the margin reaches 5.
 cpu: the first 200 test images, C&W at c = 1 and 100 only, SPSA of 100 samples; full: all 10,000 as
 published, for an accelerator.

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gencls import sanity
+from gencls import interop, sanity
 from gencls.evaluate import GREY
 from gencls.report.candidates import Group, attacks_first, candidate
 from gencls.results import Cell
@@ -102,7 +102,7 @@ def run(
     for c in curves
     if c.label in names.keys() - clipped
     and names[c.label] not in sanity.SINGLE_STEP
-    and not sanity.gradient_free(names[c.label])
+    and sanity.climbs(names[c.label])
   ]
   repeated = [c for c in curves if names.get(c.label) not in (None, *sanity.SINGLE_STEP)]
   boxes = [c for c in curves if c.label == WORST and c.norm == "linf"]
@@ -163,5 +163,23 @@ def _disagreements(attacked: Sequence[Mapping[str, Any]], threat: str) -> dict[s
   return {
     _where(row): row["disagree"]
     for row in attacked
-    if threat == "known_seed" and row["attack"]["hyperparameters"].get("keep_best", True)
+    if threat == "known_seed" and _claims_its_result(row["attack"])
   }
+
+
+def _claims_its_result(attack: Mapping[str, Any]) -> bool:
+  """Whether an attack says success exactly where the result that it returns succeeds.
+
+  Not so: a result that was not evaluated (the last iterate, one unchecked step, an attack cut
+  short after it moved), and successes that were seen but fell short of the confidence asked for.
+  """
+  if interop.is_foolbox(attack["name"]):
+    return True  # it looks at the result itself
+  settings = attack["hyperparameters"]
+  return (
+    settings.get("keep_best", True)
+    and settings.get("check_result", True)
+    and settings.get("confidence", 0.0) == 0.0
+    and "max_seconds" not in attack  # there only where they are set
+    and "max_queries" not in attack
+  )

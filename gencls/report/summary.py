@@ -60,9 +60,9 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
     attack = cell.header["settings"]["attack"]
     return {**row, "attack": attack, "derived": cell.header["derived"]}
   unmoved = int(np.sum((arrays["norm"] == 0) & (base > 0.5) & (cell.header["eps"] > 0)))
-  # Without a gradient an attack may rightly find nothing better than the clean image.
-  free = sanity.gradient_free(cell.header["settings"]["attack"]["name"])
-  return {**row, **_counts(cell), "unmoved": None if free else unmoved}
+  # Without a gradient, or among few images, an attack may rightly find nothing better than x.
+  climbs = sanity.climbs(cell.header["settings"]["attack"]["name"])
+  return {**row, **_counts(cell), "unmoved": unmoved if climbs else None}
 
 
 def _counts(cell: Cell) -> dict[str, Any]:
@@ -86,12 +86,13 @@ def _counts(cell: Cell) -> dict[str, Any]:
 def _minimum_row(cell: Cell, untouched: Cell) -> dict[str, Any]:
   """What is reported of a minimum-norm attack itself, over all images."""
   broken = minimum_norm.failing(cell.arrays["select_correct"])
+  returned = cell.arrays.get(minimum_norm.AS_RETURNED, cell.arrays["correct"])
   right = untouched.arrays["correct"] > 0.5
   return {
     **{name: cell.header[name] for name in ("label", "norm", "eps", "seconds")},
     "found": _interval(broken, 1),
     "found_of_right": _interval(broken[right], 1) if np.any(right) else None,
-    "accuracy_of_result": float(np.mean(cell.arrays["correct"], dtype=np.float64)),
+    "accuracy_of_result": float(np.mean(returned, dtype=np.float64)),
     **minimum_norm.statistics(cell),
     **_counts(cell),
     "unmoved": None,

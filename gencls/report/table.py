@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gencls import interop
+
 _METRIC_TITLES = {
   "label_nll_nats": ("NLL of the label", "nats"),
   "ece": ("expected calibration error, 15 bins", ""),
@@ -143,11 +145,13 @@ def threat_sentence(settings: Mapping[str, Any], attacks: Mapping[str, Mapping[s
   """
   if settings["threat"] == "known_seed":
     return "Known seed: attack and grading share each image's key, a deterministic classifier."
-  draws = {label: attack["eot_samples"] for label, attack in attacks.items()}
+  foolbox = [label for label, attack in attacks.items() if interop.is_foolbox(attack["name"])]
+  draws = {label: a["eot_samples"] for label, a in attacks.items() if label not in foolbox}
   each = ", ".join(f"{label} {count}" for label, count in draws.items())
   queries = f"the mean over fresh keys ({each})" if draws else "a fresh key"
+  fixed = f" (those of Foolbox, {', '.join(foolbox)}, see one fixed attack key for each image)"
   return (
-    f"Fresh seed: each query of an attack is {queries}; the candidate is chosen per image on "
+    f"Fresh seed: each query of an attack is {queries}{fixed if foolbox else ''}; the candidate is chosen per image on "
     f"{settings['select_draws']} select draws and graded by the mean over "
     f"{settings['grade_draws']} separate draws."
   )
