@@ -1,6 +1,5 @@
 """The cells of attacks: run on every image, brought back into ball and box, and graded."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,8 +11,15 @@ from gencls.attacks.losses import LOSSES
 from gencls.batch_loop import Arrays, Batch, Protocol, Turn, Work, over_batches, size_of_batches
 from gencls.cells import grade_batch, graded_arrays
 from gencls.clean import Subject
-from gencls.grading import NORMS, attack_keys, perturbation_norm, reclip, select_share
-from gencls.model_options import attack_inputs, start_images
+from gencls.grading import (
+  NORMS,
+  attack_keys,
+  perturbation_norm,
+  predict,
+  reclip,
+  select_share,
+)
+from gencls.model_options import Pool, attack_inputs, pool, start_images
 from gencls.names import unknown_name
 from gencls.types import Attack
 
@@ -143,17 +149,22 @@ def attack_cell(
     work: model, data and protocol.
     spec: the attack.
     eps: its radius; None for minimum-norm attacks, which have only the box.
-    clean_logits: [N, C] of the untouched images, for counting zero gradients.
+    clean_logits: [N, C] of the untouched images, for counting zero gradients and for starts at
+      images that are right.
 
   Returns:
     (arrays [N, …], numbers for the header).
   """
   attack = build_attack(work.subject, work.protocol, spec, eps)
-  attacked = functools.partial(_foolbox if interop.is_foolbox(spec.name) else _ours, work, spec)
+  right = predict(clean_logits) == work.dataset.labels
+  starts = pool(spec.hyperparameters, work.dataset, right)
 
   def make(turn: Turn) -> Arrays:
     batch = turn.batch
-    found = attacked(attack, eps, turn)
+    if interop.is_foolbox(spec.name):
+      found = _foolbox(work, attack, eps, turn)
+    else:
+      found = _ours(work, spec, attack, starts, turn)
     own = {} if interop.is_foolbox(spec.name) else _zero_gradients(spec, clean_logits, batch)
     arrays = _graded(work, spec, eps, found.x_adv, batch)
     kept = arrays.pop("x_adv")[: max(0, work.protocol.keep_images - batch.at.start)]
@@ -164,8 +175,7 @@ def attack_cell(
   return over_batches(work, title, make), numbers
 
 
-def _ours(work: Work, spec: AttackSpec, attack: Attack, eps: float | None, turn: Turn) -> Found:
-  del eps
+def _ours(work: Work, spec: AttackSpec, attack: Attack, starts: Pool | None, turn: Turn) -> Found:
   batch, protocol = turn.batch, work.protocol
   real = slice(None, batch.valid)  # the attack pads by itself
   left = None
@@ -178,7 +188,7 @@ def _ours(work: Work, spec: AttackSpec, attack: Attack, eps: float | None, turn:
     keys,
     x,
     y,
-    start=start_images(work.subject, spec.hyperparameters, keys, x, y),
+    start=start_images(work.subject, spec.hyperparameters, keys, x, y, starts),
     batch_size=len(batch.labels),
     progress=turn.progress,
     max_seconds=left,
@@ -197,8 +207,7 @@ def _ours(work: Work, spec: AttackSpec, attack: Attack, eps: float | None, turn:
   return Found(np.asarray(result.x), arrays)
 
 
-def _foolbox(work: Work, spec: AttackSpec, attack: Any, eps: float | None, turn: Turn) -> Found:
-  del spec
+def _foolbox(work: Work, attack: Any, eps: float | None, turn: Turn) -> Found:
   batch, protocol = turn.batch, work.protocol
   # The padding is attacked too, so that one program serves every batch.
   x_adv, success = interop.run(

@@ -25,7 +25,7 @@ from gencls.cells import clean_cell, grey_cell, untouched_cell
 from gencls.clean import Subject, check_metrics
 from gencls.grading import check_draws
 from gencls.results import Cell, canonical_json, cell_path, read_cell, write_cell
-from gencls.workdir import differences
+from gencls.workdir import differences, source_digest
 
 # Raised by hand whenever the same settings give other numbers or other arrays than before.
 EVALUATION_VERSION = 2
@@ -177,7 +177,7 @@ def evaluate(
   cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
   total = n * (len(plans) - len(cells))
   with tqdm(total=total, unit="image", disable=not progress or total == 0) as bar:
-    origin = canonical_json({name: record[name] for name in ("versions", "git", "devices")})
+    origin = _origin(record)
     for plan in plans:
       if plan.path in cells:
         continue
@@ -196,6 +196,14 @@ def evaluate(
       write_cell(plan.path, cells[plan.path])
       plan.path.with_suffix(".partial").unlink(missing_ok=True)
   return [_on_grid(plan, cells[plan.path]) for plan in plans]
+
+
+def _origin(record: Mapping[str, Any]) -> str:
+  """What made a batch: another origin does not continue an unfinished cell."""
+  made_by = {name: record[name] for name in ("versions", "git", "devices")}
+  if record["git"]["revision"] is None or record["git"]["dirty"]:
+    made_by["source"] = source_digest()  # the revision does not tell the code
+  return canonical_json(made_by)
 
 
 def _on_grid(plan: Plan, cell: Cell) -> Cell:

@@ -2,24 +2,50 @@
 
   per_sample=True               every importance sample gets its own loss (Li et al. 2019)
   start="wrong_reconstruction"  starts at the reconstruction under the strongest wrong class
+  start="nearest_wrong"         starts at the nearest image of another class that the model gets
+                                right, for attacks that walk from a success (boundary, …)
 
 Attacks that take a `decode_fn` get the model's decoder.
 """
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
-from gencls import attacks
+from gencls import attacks, data
 from gencls.attacks.reconstruction_starts import wrong_reconstructions
+from gencls.attacks.starts import class_starts
 from gencls.clean import Subject
 from gencls.names import unknown_name
 from gencls.types import Array, Keys, LogitsFn
 
 OPTIONS = ("per_sample", "start")
-STARTS = ("wrong_reconstruction",)
+STARTS = ("wrong_reconstruction", "nearest_wrong")
+
+
+class Pool(NamedTuple):
+  """Images that the model gets right, to start from."""
+
+  images: Array  # [N, H, W, D] float32
+  labels: np.ndarray  # [N]
+
+
+def pool(options: Mapping[str, Any], dataset: data.Dataset, correct: np.ndarray) -> Pool | None:
+  """The pool of start="nearest_wrong"; None for other options, which need none.
+
+  Args:
+    options: as in `attack_inputs`.
+    dataset: the images to be evaluated.
+    correct: [N] bool, which of them the model gets right.
+  """
+  if options.get("start") != "nearest_wrong":
+    return None
+  images = data.to_float(dataset.images[correct], dataset.num_levels)
+  return Pool(jnp.asarray(images), dataset.labels[correct])
 
 
 def attack_inputs(
@@ -43,9 +69,9 @@ def attack_inputs(
   per_sample, start = options.get("per_sample", False), options.get("start")
   if not isinstance(per_sample, bool):
     raise ValueError(f"per_sample must be True or False, got {per_sample!r}")
-  if start is not None:
-    if start not in STARTS:
-      raise ValueError(unknown_name("start", start, STARTS))
+  if start is not None and start not in STARTS:
+    raise ValueError(unknown_name("start", start, STARTS))
+  if start == "wrong_reconstruction":
     _bound(subject, "reconstruct", f"start={start!r}")
   factory = attacks.REGISTRY.get(name)
   if factory is not None and "decode_fn" in inspect.signature(factory).parameters:
@@ -61,7 +87,12 @@ def attack_inputs(
 
 
 def start_images(
-  subject: Subject, options: Mapping[str, Any], keys: Keys, x: Array, y: Array
+  subject: Subject,
+  options: Mapping[str, Any],
+  keys: Keys,
+  x: Array,
+  y: Array,
+  right: Pool | None = None,
 ) -> Array | None:
   """Where the attack shall start, [B, H, W, D], or None: its own start.
 
@@ -71,10 +102,17 @@ def start_images(
     keys: [B] the attack's keys.
     x: [B, H, W, D] clean images.
     y: [B] labels.
+    right: from `pool`.
+
+  Raises:
+    ValueError: if the pool has no image of another class than some example's.
   """
   start = options.get("start")
   if start is None:
     return None
+  if start == "nearest_wrong":
+    assert right is not None, "start='nearest_wrong' needs a pool"
+    return class_starts(right.images, right.labels, x, y)
   reconstruct = _bound(subject, "reconstruct", f"start={start!r}")
   return wrong_reconstructions(subject.attack_logits_fn, reconstruct, keys, x, y)
 

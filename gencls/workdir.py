@@ -4,6 +4,7 @@ config.json     the config, the data split, versions, git revision, devices, com
 metrics.jsonl   tensorboard/   checkpoints/   results/   figures/
 """
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -79,6 +80,15 @@ def git_revision() -> dict[str, Any]:
     return {"revision": None, "dirty": None}  # installed, or inside somebody else's repository
   changes = git("status", "--porcelain", "--untracked-files=no")
   return {"revision": git("rev-parse", "HEAD"), "dirty": bool(changes)}
+
+
+def source_digest(folder: Path | None = None) -> str:
+  """The hash, 12 hexadecimal digits, of a folder's *.py files by name; None: of this package."""
+  folder, digest = folder or Path(__file__).resolve().parent, hashlib.sha256()
+  for path in sorted(folder.rglob("*.py")):
+    content = path.read_bytes()
+    digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+  return digest.hexdigest()[:12]
 
 
 def provenance() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gencls import data
 from gencls import evaluate as evaluation
 from gencls.attack_cells import AttackSpec
 from gencls.keys import example_keys
-from gencls.model_options import attack_inputs, start_images
+from gencls.model_options import attack_inputs, pool, start_images
 
 KEYS = example_keys(0, np.arange(6))
 X = jnp.asarray(data.to_float(toy_images(6).images, 17))
@@ -54,7 +54,11 @@ def test_the_start_is_the_template_of_the_strongest_wrong_class():
     ("pgd", {"per_sample": True}, "per_sample=True needs a model .* 'log_weights'"),
     ("pgd", {"start": "wrong_reconstruction"}, "needs a model .* 'reconstruct'"),
     ("latent_descent", {}, "latent_descent needs a model .* 'decoder'"),
-    ("pgd", {"start": "wrong"}, "unknown start 'wrong'. Valid: wrong_reconstruction"),
+    (
+      "pgd",
+      {"start": "wrong"},
+      r"unknown start 'wrong'; .* Valid: nearest_wrong, wrong_rec",
+    ),
     ("pgd", {"per_sample": 1}, "per_sample must be True or False, got 1"),
   ],
 )
@@ -90,3 +94,35 @@ def test_an_evaluation_attacks_each_sample_from_the_wrong_template(tmp_path):
   starts = start_images(offering_subject(), options, example_keys(0, np.arange(8)), x, y)
   expected = np.clip(starts, x - np.float32(0.1), x + np.float32(0.1))
   np.testing.assert_allclose(cell.arrays["x_adv"], expected, atol=1e-6)
+
+
+def test_a_walk_starts_at_the_nearest_image_of_another_class_that_is_right(tmp_path):
+  """An attack that does not move is left at its start."""
+  still = {"num_steps": 1, "step_size": 0.0, "start": "nearest_wrong"}
+  spec = AttackSpec("walk", "pgd", "linf", (1.0,), "margin", 1, still)
+  images = toy_images(24)
+  images = images._replace(labels=np.where(images.indices % 4 == 0, 0, images.labels))
+  cells = evaluation.evaluate(
+    toy_subject(),  # its logits are enough
+    images,
+    protocol(keep_images=24, clean=("accuracy",)),
+    [spec],
+    folder=tmp_path,
+    identity=IDENTITY,
+    record=record(),
+    progress=False,
+  )
+  x, y = np.asarray(data.to_float(images.images, 17)), images.labels
+  right = cells[1].arrays["correct"] == 1
+  assert 12 < right.sum() < 24
+  distance = np.sum((x[:, None] - x[None]) ** 2, axis=(2, 3, 4))
+  distance[(y[:, None] == y[None]) | ~right[None]] = np.inf
+  np.testing.assert_allclose(cells[-1].arrays["x_adv"], x[np.argmin(distance, 1)], atol=1e-6)
+
+
+def test_a_pool_of_one_class_is_refused():
+  images = toy_images(6)
+  one = pool({"start": "nearest_wrong"}, images, images.labels == 0)
+  assert pool({"start": "wrong_reconstruction"}, images, images.labels == 0) is None
+  with pytest.raises(ValueError, match=r"no image to start example .* give a larger pool"):
+    start_images(toy_subject(), {"start": "nearest_wrong"}, KEYS, X, jnp.zeros(6, jnp.int32), one)

@@ -5,11 +5,13 @@ import time
 
 import numpy as np
 import pytest
+import toy_evaluation
 from toy_evaluation import full_summary, protocol, record, run, specs, toy_images, toy_subject
 from tqdm import tqdm
 
 import gencls.attacks
 from gencls import batch_loop
+from gencls import evaluate as evaluation
 from gencls.batch_loop import Work, over_batches
 from gencls.report import table
 from gencls.report.summary import summarise
@@ -75,6 +77,36 @@ def test_batches_of_another_revision_are_made_again(always_saved, tmp_path, monk
     over_batches(work, "a", _maker(die_at=2))
   assert _starts(work) == [16, 24]
   assert _starts(work._replace(origin="two")) == [0, 8, 16, 24]
+
+
+@pytest.mark.parametrize(
+  ("git", "starts_anew"),
+  [
+    ({"revision": "0" * 40, "dirty": False}, False),  # the revision tells the code
+    ({"revision": "0" * 40, "dirty": True}, True),
+    ({"revision": None, "dirty": None}, True),
+  ],
+)
+def test_batches_of_changed_code_are_made_again(
+  always_saved, tmp_path, monkeypatch, git, starts_anew
+):
+  monkeypatch.setattr(toy_evaluation, "record", lambda: {**record(), "git": git})
+  calls = attack_that_dies(monkeypatch, at=3)
+  with pytest.raises(KeyboardInterrupt):
+    run(tmp_path, None, PROTOCOL, [PGD])
+  monkeypatch.setattr(evaluation, "source_digest", lambda: "changed")
+  run(tmp_path, None, PROTOCOL, [PGD])
+  assert calls == [8, 8, 8, *([8, 8] if starts_anew else []), 8, 6]
+
+
+def test_unchanged_code_goes_on_in_a_changed_tree(always_saved, tmp_path, monkeypatch):
+  git = {"revision": "0" * 40, "dirty": True}
+  monkeypatch.setattr(toy_evaluation, "record", lambda: {**record(), "git": git})
+  calls = attack_that_dies(monkeypatch, at=3)
+  with pytest.raises(KeyboardInterrupt):
+    run(tmp_path, None, PROTOCOL, [PGD])
+  run(tmp_path, None, PROTOCOL, [PGD])
+  assert calls == [8, 8, 8, 8, 6]
 
 
 def test_saving_costs_a_small_part_of_the_work(tmp_path, monkeypatch):

@@ -93,6 +93,19 @@ def test_provenance_is_complete():
   assert set(found["git"]) == {"revision", "dirty"}
 
 
+def test_the_digest_of_the_source_is_of_its_files_and_names(tmp_path):
+  (tmp_path / "inner").mkdir()
+  (tmp_path / "a.py").write_text("x = 1")
+  (tmp_path / "inner" / "b.py").write_text("y = 2")
+  before = workdir.source_digest(tmp_path)
+  (tmp_path / "notes.txt").write_text("no code")
+  assert workdir.source_digest(tmp_path) == before
+  (tmp_path / "inner" / "b.py").write_text("y = 3")
+  changed = workdir.source_digest(tmp_path)
+  (tmp_path / "inner" / "b.py").rename(tmp_path / "inner" / "c.py")
+  assert len({before, changed, workdir.source_digest(tmp_path), workdir.source_digest()}) == 4
+
+
 def test_absent_git_is_fine(monkeypatch):
   monkeypatch.setenv("PATH", "/nonexistent")
   assert workdir.git_revision() == {"revision": None, "dirty": None}

@@ -103,7 +103,14 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
 
 
 # What the smoke variant makes of an attack, where it has the setting.
-_SMOKE = {"num_steps": 2, "binary_search_steps": 2, "num_samples": 20, "steps": 2}
+_SMOKE = {
+  "num_steps": 2,
+  "binary_search_steps": 2,
+  "num_samples": 20,
+  "steps": 2,
+  "num_queries": 10,
+  "num_targets": 2,
+}
 
 
 def _short(settings: dict[str, Any]) -> dict[str, Any]:

@@ -151,9 +151,9 @@ def threat_sentence(settings: Mapping[str, Any], attacks: Mapping[str, Mapping[s
   queries = f"the mean over fresh keys ({each})" if draws else "a fresh key"
   fixed = f" (those of Foolbox, {', '.join(foolbox)}, see one fixed attack key for each image)"
   return (
-    f"Fresh seed: each query of an attack is {queries}{fixed if foolbox else ''}; the candidate is chosen per image on "
-    f"{settings['select_draws']} select draws and graded by the mean over "
-    f"{settings['grade_draws']} separate draws."
+    f"Fresh seed: each query of an attack is {queries}{fixed if foolbox else ''}; the "
+    f"candidate is chosen per image on {settings['select_draws']} select draws and graded by the "
+    f"mean over {settings['grade_draws']} separate draws."
   )
 
 
