@@ -294,7 +294,6 @@ def test_attacks_without_a_norm_may_be_measured_in_any():
   ("name", "hyperparameters", "change"),
   [
     ("fgsm", {"check_result": False}, {}),
-    ("pgd", {"num_steps": 6, "rel_step_size": 0.3}, {"max_queries": 1}),
     ("carlini_wagner", {"num_steps": 6, "step_size": 0.1, "confidence": 9.0}, {"norm": "l2"}),
   ],
 )
