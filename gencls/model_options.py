@@ -31,7 +31,7 @@ class Pool(NamedTuple):
   """Images that the model gets right, to start from."""
 
   images: Array  # [N, H, W, D] float32
-  labels: np.ndarray  # [N]
+  labels: Array  # [N]
 
 
 def pool(options: Mapping[str, Any], dataset: data.Dataset, correct: np.ndarray) -> Pool | None:
@@ -45,7 +45,7 @@ def pool(options: Mapping[str, Any], dataset: data.Dataset, correct: np.ndarray)
   if options.get("start") != "nearest_wrong":
     return None
   images = data.to_float(dataset.images[correct], dataset.num_levels)
-  return Pool(jnp.asarray(images), dataset.labels[correct])
+  return Pool(jnp.asarray(images), jnp.asarray(dataset.labels[correct]))
 
 
 def attack_inputs(

@@ -45,6 +45,7 @@ def test_the_start_is_the_template_of_the_strongest_wrong_class():
   logits = np.array(offering_subject().logits_fn(KEYS, X))
   logits[np.arange(6), y] = -np.inf
   expected = np.clip(offering_subject().params["mean"], 0, 1)[np.argmax(logits, axis=1)]
+  assert starts is not None
   np.testing.assert_allclose(starts, expected)
 
 
@@ -92,6 +93,7 @@ def test_an_evaluation_attacks_each_sample_from_the_wrong_template(tmp_path):
   images = toy_images(8)
   x, y = jnp.asarray(data.to_float(images.images, 17)), jnp.asarray(images.labels)
   starts = start_images(offering_subject(), options, example_keys(0, np.arange(8)), x, y)
+  assert starts is not None
   expected = np.clip(starts, x - np.float32(0.1), x + np.float32(0.1))
   np.testing.assert_allclose(cell.arrays["x_adv"], expected, atol=1e-6)
 
