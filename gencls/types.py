@@ -65,6 +65,10 @@ class Classifier(NamedTuple):
 LogitsFn: TypeAlias = Callable[[Keys, Array], Array]
 
 
+# A detector, (keys, x, logits [B, C]) -> score [B]: it accepts where the score is >= 0
+Accept: TypeAlias = Callable[[Keys, Array, Array], Array]
+
+
 class Goal(NamedTuple):
   """What the attack is after, per example."""
 

@@ -2,12 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attack_models import curved, curved_logits, images, keys, predictions
+from attack_models import curved, curved_logits, images, keys, noisy_logits, predictions
 from jax.tree_util import Partial
 
 from gencls import attacks
 from gencls.attacks import auto_attack
 from gencls.attacks import objective as objectives
+from gencls.keys import example_keys
 from gencls.types import Attack, Info
 
 NUM, EPS = 40, 0.05
@@ -191,14 +192,16 @@ def test_auto_attack_has_the_members_and_settings_of_the_authors():
   assert standard["apgd_ce"][1]["loss"] == "cross_entropy" and apgd_t["eps"] == EPS
   assert standard["square"][1]["num_steps"] == 5000
   assert all(settings["eps"] == EPS for _, settings in standard.values())
-  assert standard["fab_t"][1]["num_targets"] == 9
+  fab_t = standard["fab_t"][1]
+  assert (fab_t["stop_at_eps"], fab_t["num_targets"]) == (True, 9)
   _, plus = _settings("plus")
   assert list(plus) == ["apgd_ce", "apgd_dlr", "fab", "square", "apgd_t", "fab_t"]
   assert [plus[name][1].get("num_restarts", 1) for name in plus] == [5, 5, 5, 1, 1, 1]
   assert plus["fab"][1]["eps"] == EPS  # of its random starts, by the authors
   _, rand = _settings("rand", randomness="fresh", eot_samples=20)
   assert list(rand) == ["apgd_ce", "apgd_dlr"]
-  assert all(settings["eot_samples"] == 20 for _, settings in rand.values())
+  for _, settings in rand.values():
+    assert settings["eot_samples"] == 20 and settings["early_stop"] is False
 
 
 def test_few_classes_change_the_members_with_a_warning():
@@ -230,6 +233,90 @@ def test_auto_attack_rand_runs_and_members_that_are_missing_are_named(monkeypatc
   monkeypatch.delitem(attacks.REGISTRY, "square", raising=False)
   with pytest.raises(ValueError, match=r"needs the attacks .*square, which are not in"):
     attacks.build("auto_attack", MODEL, eps=EPS)
+
+
+@pytest.mark.parametrize("version", ["standard", "plus"])
+def test_each_version_runs_and_what_it_reports_holds_up(version):
+  """Four rough classes, in a ball that breaks some: every member meets those that stand."""
+  model = curved(seed=3, num_classes=4)
+  true = predictions(model, X)
+  y = np.where(np.arange(NUM) % 10 == 0, (true + 1) % 4, true)
+  sizes = {"num_classes": 4, "num_steps": 3, "num_queries": 6, "num_targets": 3}
+  cascade = attacks.build("auto_attack", model, eps=0.03, version=version, **sizes)
+  adv = attacks.run(cascade, keys(NUM), X, y, batch_size=NUM, compact=False)
+  broken_by, steps = np.asarray(adv.broken_by), np.asarray(adv.info.num_steps)
+  np.testing.assert_array_equal(predictions(model, adv.x) != y, broken_by >= 0)
+  assert np.max(np.abs(np.asarray(adv.x) - np.asarray(X))) <= 0.03 + 1e-6
+  assert np.all(adv.x >= 0) and np.all(adv.x <= 1) and adv.info.done.all()
+  np.testing.assert_array_equal(broken_by == 0, true != y)
+  assert np.sum(broken_by > 0) > 4 and np.sum(broken_by < 0) > 4
+  # 4 iterates a run: what stands went through every run of every member.
+  targeted, square = 3 * 4, 1 + 6
+  runs = {"standard": 4 + 2 * targeted + square, "plus": 3 * 5 * 4 + 2 * targeted + square}
+  assert cascade.num_steps == runs[version]
+  np.testing.assert_array_equal(steps[broken_by < 0], runs[version])
+  np.testing.assert_array_equal(steps[broken_by == 0], 0)
+
+
+FRESH = {"randomness": "fresh", "eot_samples": 20}
+NOISY = Partial(
+  noisy_logits,
+  jnp.float32(1.0),
+  jnp.asarray(np.random.default_rng(0).normal(size=(6, 5)), jnp.float32),
+)
+
+
+def _graded(x, y):
+  """Accuracy over draws that no attack has seen."""
+  logits = jax.jit(NOISY)
+  draws = [example_keys(seed, np.arange(len(x)), "grade") for seed in range(60)]
+  return np.mean([np.argmax(np.asarray(logits(k, x)), axis=1) == y for k in draws])
+
+
+def test_under_fresh_draws_the_ensemble_is_as_strong_as_its_members_to_the_end():
+  y = np.argmax(np.asarray(X).reshape(NUM, 6) @ np.asarray(NOISY.args[1]), axis=1)
+  y[0] = (y[0] + 1) % 5  # a clean error is pushed further too
+
+  def run(name, **options):
+    attack = attacks.build(name, NOISY, eps=0.25, num_steps=15, **FRESH, **options)
+    return attacks.run(attack, keys(NUM), X, y, compact=False)
+
+  ensemble = run("auto_attack", version="rand", num_classes=5)
+  default = run("apgd", loss="cross_entropy")
+  early = run("apgd", loss="cross_entropy", early_stop=True)
+  late = run("apgd", loss="cross_entropy", early_stop=False)
+  np.testing.assert_array_equal(default.x, late.x)
+  strong = _graded(late.x, y)
+  assert _graded(ensemble.x, y) < strong + 0.02
+  assert _graded(early.x, y) > strong + 0.1  # the test is about something
+  np.testing.assert_array_equal(ensemble.info.num_steps, 2 * 16)
+  assert ensemble.broken_by[0] == 0 and np.any(np.asarray(ensemble.x[0]) != np.asarray(X[0]))
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd", "mim", "square", "spsa"])
+def test_only_fixed_randomness_stops_at_the_first_success_by_default(name):
+  def stops(model, **options):
+    plan = attacks.build(name, model, eps=EPS, **options).step.keywords["plan"]
+    return bool(plan.stop_loss < 0 if name == "spsa" else plan.early_stop)
+
+  explicit = {"stop_loss": -1.0} if name == "spsa" else {"early_stop": True}
+  assert stops(MODEL) and not stops(NOISY, **FRESH) and stops(NOISY, **FRESH, **explicit)
+
+
+def test_under_fresh_draws_the_largest_success_of_all_members_is_kept():
+  """Steps towards class 1 of a model without noise: the second goes further than the third."""
+
+  def slope(keys, x):
+    return jnp.stack([jnp.full(len(x), 0.5), jnp.mean(x, axis=(1, 2, 3))], axis=1)
+
+  x, y = jnp.full((2, 2, 3, 1), 0.4), np.array([0, 0])
+  members = [(str(push), _fixed_result(push)) for push in (0.12, 0.3, 0.2)]
+  for randomness, push in (({}, 0.12), (FRESH, 0.3)):
+    judge = objectives.build(slope, **randomness)
+    cascade = attacks.sequence(members, judge, norm="linf", eps=0.4)
+    adv = attacks.run(cascade, keys(2), x, y, compact=False)
+    np.testing.assert_allclose(adv.x, 0.4 + push, rtol=1e-6)
+    np.testing.assert_array_equal(adv.broken_by, 1)  # the first that did
 
 
 def _probabilities(keys, x):

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from gencls import attacks
 from gencls.attacks import programs
 from gencls.attacks.fmn import NORMS
+from gencls.attacks.objective import candidates
 from gencls.types import Goal
 
 with warnings.catch_warnings():
@@ -287,13 +288,61 @@ def test_fmn_from_a_start_is_nearer_than_the_start(norm):
   start = jnp.where(first, corner, X)  # the others are no success
   adv = _run("fmn", norm=norm, start=start, num_steps=90, binary_search_steps=6)
   assert np.all(adv.info.success)
-  np.testing.assert_array_equal(adv.info.num_steps, 96)
+  np.testing.assert_array_equal(adv.info.num_steps, 97)  # and x itself
   ratio = _distance(adv.x, norm) / _least(norm)
   assert np.all(ratio < (1.05 if norm != "l0" else 2.01)) and np.all(ratio > 1 - 1e-4)
   # The way from the start alone succeeds, and never beyond the start.
   adv = _run("fmn", norm=norm, start=start, num_steps=1, binary_search_steps=6)
   np.testing.assert_array_equal(adv.info.success, first[:, 0, 0, 0])
   assert np.all(_distance(adv.x, norm)[:6] < _distance(start, norm)[:6])
+
+
+STARTED = [ATTACKS[0], ATTACKS[1], ATTACKS[2]]
+
+
+@pytest.mark.parametrize(("name", "norm", "options"), STARTED, ids=IDS[:3])
+def test_a_clean_error_is_found_at_distance_zero_whatever_the_start(name, norm, options):
+  wrong = np.where(np.arange(NUM) < 4, 1 - LABELS, LABELS)
+  mirrored = 1.0 - X  # on the other side, as the boundary goes through the grey image
+  adv = _run(name, y=wrong, target=None, start=mirrored, **options)
+  np.testing.assert_array_equal(adv.x[:4], X[:4])
+  assert np.all(adv.info.success) and np.all(adv.info.done)
+  np.testing.assert_array_equal(adv.info.num_steps[:4], 1)
+  # The others begin there.
+  assert np.all(_distance(adv.x, norm)[4:] < 0.5 * _distance(mirrored, norm)[4:])
+  if name == "carlini_wagner":
+    most = {**options, "abort_early": False, "binary_search_steps": 1, "num_steps": 8}
+    adv = _run(name, y=wrong, target=None, start=mirrored, **most)
+    np.testing.assert_array_equal(adv.info.num_steps[4:], 9)
+    assert np.all(adv.info.success)  # at the start itself, if nowhere nearer
+
+
+FOUR = jnp.asarray(np.random.default_rng(9).normal(size=(SIZE, 4)), jnp.float32)
+
+
+def _four(weights, keys, x):
+  return (x.reshape(len(x), -1) - 0.5) @ weights
+
+
+SHORT = {"binary_search_steps": 4, "num_steps": 40, "step_size": 0.05, "initial_const": 1.0}
+
+
+@pytest.mark.parametrize("name", ["carlini_wagner", "fmn"])
+def test_targeted_dlr_does_not_stop_where_a_third_class_wins(name):
+  model = Partial(_four, FOUR)
+  y, x = predictions(model, X), X
+  order = np.argsort(np.asarray(model(KEYS, x)), axis=1)
+  last = order[:, 0]  # far behind two others
+  attack = attacks.build(name, model, loss="dlr", **(SHORT if name != "fmn" else {}))
+  loss = attack.step.keywords["objective"]
+  mixed = np.where(np.arange(NUM) % 2, last, -1)
+  goal = Goal(jnp.asarray(y, jnp.int32), jnp.asarray(mixed, jnp.int32))
+  tried = images(50 * NUM, seed=5, shape=SHAPE, low=0.0, high=1.0).reshape(NUM, 50, *SHAPE)
+  value, success = jax.jit(candidates)(loss, KEYS, jnp.zeros(NUM, jnp.int32), tried, goal)
+  np.testing.assert_array_equal(value > 0, success)
+  assert np.any(success) and not np.all(success)
+  adv = attacks.run(attack, KEYS, x, y, target=last, batch_size=NUM, compact=False)
+  np.testing.assert_array_equal(predictions(model, adv.x), last)
 
 
 def _sorted_l1(delta, radius):

@@ -54,7 +54,7 @@ def _linear_distances(norm, logits_fn, x, y):
   return np.min(np.where(rivals, gaps / np.where(rivals, size, 1), np.inf), axis=1)
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 def test_on_a_linear_model_deepfool_goes_the_shortest_way_and_overshoots_it(norm):
   logits_fn = linear(size=24, num_classes=5)
   y = predictions(logits_fn, INNER)
@@ -306,6 +306,35 @@ def test_restarts_are_random_at_half_of_the_best_or_of_eps_and_never_lose():
   assert np.any(bests[5] < 0.1) and np.any(bests[2] > 0.1)
   assert np.all(bests[5] <= bests[2])
   np.testing.assert_allclose(_norms("l2", attack.result(state), INNER), bests[5], rtol=1e-5)
+
+
+def test_in_l1_deepfool_goes_on_with_the_next_pixel_where_one_is_at_the_wall():
+  """Of a gap of 1.3 − 0.9 = 0.4, the slope of 2 has room for 0.2; the next one takes the rest."""
+  weights = jnp.zeros((24, 2)).at[:3, 1].set(jnp.asarray([2.0, -1.5, 0.5]))
+  logits_fn = Partial(linear().func, weights, jnp.asarray([1.3, 0.0]))
+  x, y = jnp.full((4, *SHAPE), 0.9), np.zeros(4, int)
+  adv = _run("deepfool", logits_fn, x, y, norm="l1", overshoot=0.0)
+  assert adv.info.success.all()
+  moved = np.asarray(adv.x - x).reshape(4, 24)
+  np.testing.assert_allclose(moved[:, 0], 0.1, atol=1e-6)
+  np.testing.assert_allclose(moved[:, 1], -0.2 / 1.5 - 1e-4, atol=1e-5)
+  assert np.all(moved[:, 2:] == 0)
+
+
+def test_fab_stops_at_the_first_success_within_eps_where_asked():
+  options = {"norm": "l2", "num_steps": 5, "num_targets": 9, "num_restarts": 2}
+  y = predictions(CURVED, INNER)
+  whole = _run("fab", CURVED, INNER, y, **options)
+  eps = float(np.median(_norms("l2", whole.x, INNER)))
+  adv = _run("fab", CURVED, INNER, y, eps=eps, stop_at_eps=True, **options)
+  norms, steps = _norms("l2", adv.x, INNER), np.asarray(adv.info.num_steps)
+  near, most = norms <= eps, 2 * 4 * 6
+  assert 0.3 < np.mean(near) < 0.7
+  assert np.all(steps[~near] == most) and np.all(steps[near] < most) and np.median(steps[near]) < 12
+  assert np.all(predictions(CURVED, adv.x)[near] != y[near])
+  # As many are within eps as without; the distance itself is not sought there.
+  within = _norms("l2", _run("fab", CURVED, INNER, y, eps=eps, **options).x, INNER) <= eps
+  np.testing.assert_array_equal(near, within)
 
 
 def test_fresh_draws_are_met_with_the_mean_logits():

@@ -31,7 +31,7 @@ from gencls.attacks import objective as objectives
 from gencls.attacks.cascade import Cascade, sequence
 from gencls.attacks.run import AttackResult, Tally, run
 from gencls.names import unknown_name
-from gencls.types import Attack, LogitsFn
+from gencls.types import Accept, Attack, LogitsFn
 
 __all__ = [
   "ENSEMBLES",
@@ -73,8 +73,8 @@ REGISTRY: dict[str, Callable[..., Attack]] = {
   "uniform_noise": noise.uniform_noise,
 }
 
-# name -> factory(logits_fn, build=…, registry=…, loss=…, randomness=…, eot_samples=…,
-# **hyperparameters): sequences of attacks, each with an objective of its own
+# name -> factory(logits_fn, build=…, registry=…, loss=…, randomness=…, eot_samples=…, accept=…,
+# accept_weight=…, **hyperparameters): sequences of attacks, each with an objective of its own
 ENSEMBLES: dict[str, Callable[..., Cascade]] = {"auto_attack": auto_attack.auto_attack}
 
 
@@ -112,6 +112,8 @@ def build(
   loss: str = "margin",
   randomness: str = "fixed",
   eot_samples: int = 1,
+  accept: Accept | None = None,
+  accept_weight: float = 1.0,
   **hyperparameters: Any,
 ) -> Any:
   """An attack on `logits_fn` by the attack's name.
@@ -124,6 +126,8 @@ def build(
       result of an example that no member breaks.
     randomness: "fixed" or "fresh", see `objective.build`.
     eot_samples: draws per query, under "fresh".
+    accept: a detector that has to accept what counts as a success, see `objective.build`.
+    accept_weight: of its score in the loss.
     **hyperparameters: those of the factory: `norm`, `eps`, `num_steps`, ….
 
   Returns:
@@ -133,6 +137,7 @@ def build(
     ValueError: if a name is unknown, a needed hyperparameter is missing or one is out of range.
   """
   shared: dict[str, Any] = {"loss": loss, "randomness": randomness, "eot_samples": eot_samples}
+  shared |= {"accept": accept, "accept_weight": accept_weight}
   if name in ENSEMBLES:
     shared |= {"build": build, "registry": REGISTRY}
     _check_names(name, ENSEMBLES[name], {**hyperparameters, **shared})
@@ -150,7 +155,7 @@ def _check_names(name: str, factory: Callable[..., Any], given: dict[str, Any]) 
   }
   for key in given:
     if key not in parameters:
-      valid = [*parameters, "loss", "randomness", "eot_samples"]
+      valid = [*parameters, "loss", "randomness", "eot_samples", "accept", "accept_weight"]
       raise ValueError(unknown_name(f"hyperparameter of {name}", key, valid))
   missing = [k for k, v in parameters.items() if v.default is v.empty and k not in given]
   if missing:

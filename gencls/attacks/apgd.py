@@ -25,7 +25,7 @@ from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import choose, expand
 from gencls.attacks.geometry import Geometry
 from gencls.attacks.losses import TARGETED_MIN_CLASSES
-from gencls.attacks.objective import Query, class_scores, info, query
+from gencls.attacks.objective import Query, class_scores, info, query, stops_early
 from gencls.keys import fold
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
@@ -85,7 +85,7 @@ def apgd(
   num_restarts: int = 1,
   num_targets: int = 0,
   rho: float = 0.75,
-  early_stop: bool = True,
+  early_stop: bool | None = None,
 ) -> Attack:
   """Auto-PGD (APGD), and with `num_targets` its multi-targeted form (APGD-T).
 
@@ -102,7 +102,8 @@ def apgd(
       A targeted goal keeps its target in every run.
     rho: share of rising steps up to which a checkpoint halves the step size, in [0, 1].
     early_stop: whether an example is done at its first success. If not, the run of the first
-      success is finished and its last success returned, as the authors do.
+      success is finished and its last success returned, as the authors do. None: under fixed
+      randomness only, see `objective.stops_early`.
 
   Returns:
     An `Attack` of num_restarts · max(num_targets, 1) · (num_steps + 1) steps. Without a success its
@@ -131,7 +132,7 @@ def apgd(
     shorter=jnp.int32(max(int(0.03 * num_steps), 1)),
     least_window=jnp.int32(max(int(0.06 * num_steps), 1)),
     rho=jnp.float32(rho),
-    early_stop=jnp.bool_(early_stop),
+    early_stop=jnp.bool_(stops_early(objective, early_stop)),
   )
   ranked_by = objective if num_targets else None
   return Attack(

@@ -2,7 +2,8 @@
 
   standard  APGD-CE; APGD-T, 9 targets; FAB-T, 9 targets; Square, 5000 queries
   plus      APGD-CE, APGD-DLR and FAB with 5 restarts each; Square; APGD-T; FAB-T
-  rand      APGD-CE and APGD-DLR, over fresh draws (the authors take 20 per query)
+  rand      APGD-CE and APGD-DLR, over fresh draws (the authors take 20 per query), on every image
+            and to the end: a majority of 20 draws is not yet a broken image
 
 Each member has its own loss; gradient members make 100 steps, and one restart where none are named.
 Where there are too few classes for a loss or for targets, a warning says what takes its place.
@@ -20,7 +21,7 @@ from gencls.attacks.apgd import MIN_TARGET_CLASSES
 from gencls.attacks.cascade import Cascade, sequence
 from gencls.attacks.losses import LOSSES, TARGETED_MIN_CLASSES
 from gencls.names import unknown_name
-from gencls.types import Attack, LogitsFn
+from gencls.types import Accept, Attack, LogitsFn
 
 MIN_DLR_CLASSES = 3
 EOT_SAMPLES = 20  # of the authors' version "rand"
@@ -42,7 +43,7 @@ def _plus(num_steps: int, num_queries: int, num_targets: int) -> Members:
   return {
     "apgd_ce": ("apgd", {"loss": "cross_entropy", **restarts}),
     "apgd_dlr": ("apgd", {"loss": "dlr", **restarts}),
-    "fab": ("fab", {"loss": "margin", **restarts}),
+    "fab": ("fab", {"loss": "margin", "stop_at_eps": True, **restarts}),
     "square": ("square", {"loss": "margin", "num_steps": num_queries}),
     **_targeted_apgd(num_steps, num_targets),
     **_targeted_fab(num_steps, num_targets),
@@ -51,9 +52,10 @@ def _plus(num_steps: int, num_queries: int, num_targets: int) -> Members:
 
 def _rand(num_steps: int, num_queries: int, num_targets: int) -> Members:
   del num_queries, num_targets
+  settings = {"num_steps": num_steps, "early_stop": False}
   return {
-    "apgd_ce": ("apgd", {"loss": "cross_entropy", "num_steps": num_steps}),
-    "apgd_dlr": ("apgd", {"loss": "dlr", "num_steps": num_steps}),
+    "apgd_ce": ("apgd", {"loss": "cross_entropy", **settings}),
+    "apgd_dlr": ("apgd", {"loss": "dlr", **settings}),
   }
 
 
@@ -64,7 +66,7 @@ def _targeted_apgd(num_steps: int, num_targets: int) -> Members:
 
 def _targeted_fab(num_steps: int, num_targets: int) -> Members:
   settings = {"loss": "margin", "num_steps": num_steps, "num_targets": num_targets}
-  return {"fab_t": ("fab", settings)}
+  return {"fab_t": ("fab", {"stop_at_eps": True, **settings})}
 
 
 VERSIONS: dict[str, Callable[[int, int, int], Members]] = {
@@ -82,6 +84,8 @@ def auto_attack(
   loss: str,
   randomness: str,
   eot_samples: int,
+  accept: Accept | None = None,
+  accept_weight: float = 1.0,
   norm: str = "linf",
   eps: float,
   version: str = "standard",
@@ -90,7 +94,7 @@ def auto_attack(
   num_queries: int = 5000,
   num_targets: int = 9,
 ) -> Cascade:
-  """AutoAttack on `logits_fn`; the first five arguments come from `attacks.build`.
+  """AutoAttack on `logits_fn`; all down to accept_weight comes from `attacks.build`.
 
   Args:
     logits_fn: (keys [B], x) -> [B, C] nats.
@@ -99,6 +103,8 @@ def auto_attack(
     loss: what chooses the result of an example that no member breaks.
     randomness: "fixed" for "standard" and "plus", "fresh" for "rand".
     eot_samples: draws per query, for "rand".
+    accept: a detector, for the members and the judge; see `objective.build`.
+    accept_weight: of its score in the losses.
     norm: "linf" or "l2".
     eps: radius of the ball.
     version: a name in `VERSIONS`.
@@ -128,12 +134,13 @@ def auto_attack(
       f"auto_attack, version {version!r}, needs the attacks {', '.join(missing)}, which are not in "
       "gencls.attacks.REGISTRY; make one of other members with attacks.sequence"
     )
-  randomly = {"randomness": randomness, "eot_samples": eot_samples}
+  shared: dict[str, Any] = {"randomness": randomness, "eot_samples": eot_samples}
+  shared |= {"accept": accept, "accept_weight": accept_weight}
   attacks = []
   for name, (attack, settings) in _fitting(members, num_classes).items():
-    # FAB's eps bounds its random starts alone.
-    attacks.append((name, build(attack, logits_fn, norm=norm, eps=eps, **settings, **randomly)))
-  judge = objectives.build(logits_fn, loss=loss, **randomly)
+    # FAB's eps bounds its random starts, and ends what is broken within it.
+    attacks.append((name, build(attack, logits_fn, norm=norm, eps=eps, **settings, **shared)))
+  judge = objectives.build(logits_fn, loss=loss, **shared)
   return sequence(attacks, judge, norm=norm, eps=eps, num_classes=num_classes)
 
 

@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 
 from gencls.attacks.broadcast import choose, expand, pixels
 from gencls.attacks.nearest import Nearest, keep, none_yet
-from gencls.attacks.objective import check_sign, info, query
+from gencls.attacks.objective import info, query, signed
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 ADAM = optax.scale_by_adam()
@@ -83,7 +83,7 @@ def carlini_wagner(
 
   Args:
     objective: what to maximise, see `objective.build`; its loss must be positive on success and
-      negative elsewhere, as "margin" and "dlr" are.
+      negative elsewhere, as "margin" is and "dlr" is made (see `objective.signed`).
     binary_search_steps: constants to try, >= 1. From 10 on, the last one is the best once more.
     num_steps: iterates per constant, >= 1.
     step_size: Adam's learning rate.
@@ -94,12 +94,13 @@ def carlini_wagner(
       over two of the checks that it makes every num_steps / 10 iterates.
 
   Returns:
-    An `Attack` of at most binary_search_steps · num_steps steps.
+    An `Attack` of at most binary_search_steps · num_steps steps, and one more for x itself where a
+    `Goal.start` is where the searches begin.
 
   Raises:
     ValueError: if the loss has no sign or a number is out of its range.
   """
-  check_sign(objective, "carlini_wagner")
+  objective = signed(objective, "carlini_wagner")
   if binary_search_steps < 1 or num_steps < 1:
     raise ValueError(
       f"binary_search_steps and num_steps must be >= 1, got {binary_search_steps} and {num_steps} "
@@ -125,7 +126,7 @@ def carlini_wagner(
     init=Partial(_init, plan=plan),
     step=Partial(_step, objective=objective, plan=plan),
     result=Partial(_result),
-    num_steps=binary_search_steps * num_steps,
+    num_steps=binary_search_steps * num_steps + 1,
   )
 
 
@@ -168,6 +169,8 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   image = jnp.clip(state.x + 0.5 * (tanh - _squeeze(state.x)), 0.0, 1.0)
   # Exactly the image it begins at, so that a clean error is found at distance 0.
   image = choose(state.move == 0, _origin(state.x, state.goal), image)
+  if state.goal.start is not None:
+    image = choose(state.step == 0, state.x, image)
   at = query(objective, keys, state.step, image, state.goal._replace(start=None))
   delta = image - state.x
   squared = jnp.sum(jnp.square(delta), axis=pixels(delta))
@@ -195,6 +198,9 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   new = jax.lax.cond(
     jnp.any(over), lambda s: choose(over, _next_search(s, plan), s), lambda s: s, moved
   )
+  if state.goal.start is not None:
+    looked = state._replace(nearest=nearest, step=state.step + 1)
+    new = choose(state.step == 0, looked, new)
   done = (new.search >= plan.binary_search_steps) | (nearest.distance == 0)
   return new, info(at, done)
 

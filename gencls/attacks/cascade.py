@@ -3,6 +3,9 @@
 A cascade judges by one predicate, that of its `judge`: what is wrong before any attack counts as
 broken, and so does the first result in the ball that succeeds. The result is the worst case per
 example, in which a single attack of the sequence is enough.
+
+Under fresh randomness a success is a majority of draws, and grading a mean over others: there every
+member attacks every example, and the result is the success of the largest loss over all members.
 """
 
 import functools
@@ -17,7 +20,7 @@ import numpy as np
 from gencls.attacks import geometry as geometries
 from gencls.attacks import programs
 from gencls.attacks.geometry import Geometry
-from gencls.attacks.objective import class_scores
+from gencls.attacks.objective import class_scores, is_fresh
 from gencls.keys import fold
 from gencls.types import Array, Attack, Goal, Keys, Objective
 
@@ -76,9 +79,9 @@ def sequence(
 class Standing(NamedTuple):
   """Where the examples of a cascade stand; NumPy arrays, filled in place."""
 
-  x_adv: np.ndarray  # [N, H, W, D] the success, else the result in the ball of the largest loss
+  x_adv: np.ndarray  # [N, H, W, D] the success, else the result in the ball, of the largest loss
   loss: np.ndarray  # [N] its loss, by the judge
-  broken_by: np.ndarray  # [N] int32: −1 stands, 0 was wrong before, i was broken by the i-th member
+  broken_by: np.ndarray  # [N] int32: −1 stands, 0 was wrong before, i broken first by member i
 
 
 def run(
@@ -90,7 +93,7 @@ def run(
   tally: Any,
   batch_size: int,
 ) -> Standing:
-  """Runs the members, each over the examples that still stand.
+  """Runs the members, each over the examples that still stand; under fresh draws over all.
 
   Args:
     cascade: the sequence.
@@ -117,17 +120,18 @@ def run(
   now = Standing(np.array(x), loss, np.where(wrong, CLEAN, STANDS).astype(np.int32))
   unfinished = np.zeros(len(x), bool)
   for place in range(len(cascade.attacks)):
-    rows = np.flatnonzero(now.broken_by == STANDS)
+    rows = every if is_fresh(cascade.judge) else np.flatnonzero(now.broken_by == STANDS)
     if not rows.size:
       break
     backward = np.sum(tally.backward)
     x_adv = attack_rows(place, rows)
     unfinished[rows] |= ~tally.done[rows]
     loss, broken = judge(x_adv, rows)
-    better = broken | (loss > now.loss[rows])
+    stood = now.broken_by[rows] == STANDS
+    better = (broken & stood) | ((broken | stood) & (loss > now.loss[rows]))
     now.x_adv[rows[better]], now.loss[rows[better]] = x_adv[rows[better]], loss[better]
-    now.broken_by[rows[broken]] = place + 1
-    _warn_of_masking(cascade.names[place], np.sum(tally.backward) > backward, broken, place)
+    now.broken_by[rows[broken & stood]] = place + 1
+    _warn_of_masking(cascade.names[place], np.sum(tally.backward) > backward, broken[stood], place)
   stands = now.broken_by == STANDS
   tally.loss[:], tally.success[:], tally.done[:] = now.loss, ~stands, ~(stands & unfinished)
   _warn_of_zero_gradients(tally.zero_gradient[stands])
@@ -188,8 +192,9 @@ def _check_model(cascade: Cascade, keys: Keys, x: Array, goal: Goal) -> None:
       "vanish: return logits in nats"
     )
   others = np.asarray(_scores(cascade.judge, fold(keys, "other"), x, goal))
-  fresh = "draws" in cascade.judge.keywords  # pyright: ignore[reportFunctionMemberAccess]
-  if not fresh and np.max(np.abs(others - logits)) > KEY_EFFECT * np.max(np.abs(logits)):
+  if not is_fresh(cascade.judge) and np.max(np.abs(others - logits)) > KEY_EFFECT * np.max(
+    np.abs(logits)
+  ):
     warnings.warn(
       "the model is randomised, and with randomness='fixed' the attack knows each example's draw; "
       "for new draws use randomness='fresh' (version='rand' of auto_attack)",

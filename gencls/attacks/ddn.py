@@ -68,7 +68,7 @@ def ddn(
       such values), None for none.
 
   Returns:
-    An `Attack` of num_steps steps.
+    An `Attack` of num_steps steps, and one more for x itself where there is a `Goal.start`.
 
   Raises:
     ValueError: if a number is out of its range.
@@ -91,7 +91,7 @@ def ddn(
     init=Partial(_init, plan=plan),
     step=Partial(_step, objective=objective, plan=plan),
     result=Partial(_result),
-    num_steps=num_steps,
+    num_steps=num_steps + 1,
   )
 
 
@@ -108,25 +108,27 @@ def _init(keys: Keys, x: Array, goal: Goal, *, plan: Plan) -> State:
     radius=radius,
     limit=plain_l2(jnp.maximum(x, 1.0 - x)),
     nearest=none_yet(x),
-    goal=goal._replace(start=None),
+    goal=goal,
     step=jnp.zeros(batch, jnp.int32),
   )
 
 
 def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tuple[State, Info]:
   """Evaluates the iterate, then moves it onto the next sphere."""
-  at = query(objective, keys, state.step, state.x_adv, state.goal)
-  delta = state.x_adv - state.x
+  given = state.goal.start is not None  # then x is looked at first
+  x_adv = choose(state.step == 0, state.x, state.x_adv) if given else state.x_adv
+  at = query(objective, keys, state.step, x_adv, state.goal._replace(start=None))
+  delta = x_adv - state.x
   distance = plain_l2(delta)
   hit = at.success & jnp.isfinite(at.loss)
-  nearest = keep(state.nearest, hit, state.x_adv, distance)
+  nearest = keep(state.nearest, hit, x_adv, distance)
 
   growth = jnp.where(hit, 1.0 - plan.gamma, 1.0 + plan.gamma)
   # Where the loss is not finite: back towards x.
   lost = jnp.minimum(state.radius, distance) * (1.0 - plan.gamma)
   radius = jnp.where(at.nonfinite, lost, jnp.minimum(state.radius * growth, state.limit))
 
-  share = cosine(state.step.astype(jnp.float32) / plan.num_steps)
+  share = cosine((state.step - given).astype(jnp.float32) / plan.num_steps)
   size = jnp.where(at.nonfinite, 0.0, LAST_STEP + (FIRST_STEP - LAST_STEP) * share)
   gradient = _or_random(keys, state.step, at.gradient, at.zero_gradient)
   moved = delta + expand(size, delta) * geometries.l2(radius).steepest(gradient)
@@ -137,7 +139,9 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   x_adv = jnp.where(plan.top_level > 0, jnp.round(x_adv * top) / top, x_adv)
   step = state.step + 1
   new = state._replace(x_adv=x_adv, radius=radius, nearest=nearest, step=step)
-  return new, info(at, (step >= plan.num_steps) | (nearest.distance == 0))
+  if given:
+    new = choose(state.step == 0, state._replace(nearest=nearest, step=step), new)
+  return new, info(at, (step - given >= plan.num_steps) | (nearest.distance == 0))
 
 
 def _or_random(keys: Keys, step: Array, gradient: Array, zero: Array) -> Array:

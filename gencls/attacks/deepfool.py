@@ -22,14 +22,14 @@ from jax.tree_util import Partial
 
 from gencls.attacks import geometry as geometries
 from gencls.attacks.boundary_planes import largest_others, plane
-from gencls.attacks.broadcast import choose, expand
+from gencls.attacks.broadcast import choose, expand, pixels
 from gencls.attacks.geometry import Geometry
 from gencls.attacks.norms import DUAL_NORMS
 from gencls.attacks.objective import info
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
-NORMS = ("l2", "linf")
+NORMS = ("l2", "linf", "l1")
 MARGIN = 1e-4  # added to every move's length, as in Foolbox: the last step must not fall short
 LONGEST = 1e6  # of a move: far outside of the box, and finite however flat the boundary
 
@@ -65,7 +65,8 @@ def deepfool(
 
   Args:
     objective: made by `objective.build`; its loss is not used.
-    norm: "l2" or "linf".
+    norm: "l2", "linf" or "l1". In ℓ1 a step moves the one pixel (the largest slope) that still has
+      room in that direction, so images far from a boundary take a step for every pixel.
     num_steps: moves, >= 1. A `Goal.start` takes the place of the first.
     overshoot: share by which the sum of the moves is exceeded, >= 0.
     num_candidates: classes with the largest clean logits, the label's among them, whose boundaries
@@ -140,9 +141,10 @@ def _step(
   goal = state.goal._replace(start=None)
   seen = plane(objective, keys, state.step, state.x_adv, goal, rivals=rivals, dual_norm=dual_norm)
   w = seen.at.gradient
-  size = dual_norm(w)
+  direction = ball.steepest(w, state.x_adv)
+  size = jnp.sum(w * direction, axis=pixels(w))  # the dual norm, in ℓ1 over the pixels with room
   distance = jnp.minimum(jnp.abs(seen.value) / jnp.where(size > 0, size, 1.0) + MARGIN, LONGEST)
-  moves = state.moves + expand(distance, w) * ball.steepest(w)
+  moves = state.moves + expand(distance, w) * direction
   if state.goal.start is not None:
     moves = choose(first, (state.goal.start - state.x) / (1.0 + plan.overshoot), moves)
   moved = jnp.clip(state.x + (1.0 + plan.overshoot) * moves, 0.0, 1.0)

@@ -54,6 +54,7 @@ class Plan(NamedTuple):
   eps: Array
   num_steps: Array
   num_restarts: Array
+  stop_at_eps: Array
 
 
 class Metric(NamedTuple):
@@ -76,6 +77,7 @@ def fab(
   eta: float = 1.05,
   beta: float = 0.9,
   eps: float | None = None,
+  stop_at_eps: bool = False,
 ) -> Attack:
   """FAB and FAB-T, minimum-norm attacks.
 
@@ -93,6 +95,8 @@ def fab(
     beta: share of the perturbation that is left after a success, in (0, 1).
     eps: random starts are at half of this distance, or of the best one found if that is smaller;
       it bounds nothing else. Default 0.3 (ℓ∞), 1 (ℓ2) or 5 (ℓ1).
+    stop_at_eps: whether an example is done as soon as it has a success within eps, instead of being
+      brought nearer: for ensembles, in which only the ball counts.
 
   Returns:
     An `Attack` of num_restarts · max(1, num_targets) · (num_steps + 1) steps.
@@ -111,6 +115,7 @@ def fab(
     eps=jnp.float32(eps),
     num_steps=jnp.int32(num_steps),
     num_restarts=jnp.int32(num_restarts),
+    stop_at_eps=jnp.bool_(stop_at_eps),
   )
   metric = Metric(
     norm=Partial(NORMS[norm]),
@@ -234,7 +239,8 @@ def _step(
     classes=ranked(seen.logits),
     step=state.step + 1,
   )
-  return new, info(seen.at, finished | (best_norm == 0), backward=seen.backward)
+  near = (best_norm == 0) | (plan.stop_at_eps & (best_norm <= plan.eps))
+  return new, info(seen.at, finished | near, backward=seen.backward)
 
 
 def _between(seen: Plane, x: Array, alpha_max: Array, metric: Metric, plan: Plan) -> Array:

@@ -26,7 +26,7 @@ from gencls.attacks import norms
 from gencls.attacks.broadcast import choose, expand
 from gencls.attacks.geometry import Geometry
 from gencls.attacks.nearest import Nearest, keep, none_yet
-from gencls.attacks.objective import Query, check_sign, info, query
+from gencls.attacks.objective import Query, info, query, signed
 from gencls.attacks.order import kth_largest
 from gencls.attacks.schedules import cosine
 from gencls.names import unknown_name
@@ -110,24 +110,24 @@ def fmn(
 
   Args:
     objective: what to maximise, see `objective.build`; its loss must be positive on success and
-      negative elsewhere, as "margin" and "dlr" are.
+      negative elsewhere, as "margin" is and "dlr" is made (see `objective.signed`).
     norm: "l2", "linf", "l1" or "l0".
     num_steps: iterates, >= 1.
     step_size: ℓ2 length of the first move, whatever the norm.
     final_step_size: length of the last one; default a hundredth of the first.
     gamma: share by which the radius changes at first, in (0, 1); at the end it is 0.001.
     binary_search_steps: with a `Goal.start`, evaluations that bisect the way from x to it before
-      the iterates begin; unused without.
+      the iterates begin, after one of x itself; unused without.
 
   Returns:
-    An `Attack` of at most num_steps + binary_search_steps steps.
+    An `Attack` of at most num_steps + binary_search_steps + 1 steps.
 
   Raises:
     ValueError: if the norm is unknown, the loss has no sign or a number is out of its range.
   """
   if norm not in NORMS:
     raise ValueError(unknown_name("norm", norm, NORMS))
-  check_sign(objective, "fmn")
+  objective = signed(objective, "fmn")
   if num_steps < 1 or binary_search_steps < 0:
     raise ValueError(
       "num_steps must be >= 1 and binary_search_steps >= 0, got "
@@ -150,7 +150,7 @@ def fmn(
     init=Partial(_init, norm=NORMS[norm], plan=plan),
     step=Partial(_step, objective=objective, norm=NORMS[norm], plan=plan),
     result=Partial(_result),
-    num_steps=num_steps + binary_search_steps,
+    num_steps=num_steps + binary_search_steps + 1,
   )
 
 
@@ -180,12 +180,15 @@ def _step(
 ) -> tuple[State, Info]:
   """Evaluates the iterate, then moves it; at first on the way from a given start."""
   goal = state.goal._replace(start=None)
-  at = query(objective, keys, state.step, state.x_adv, goal)
-  distance = norm.size(state.x_adv - state.x)
+  x_adv, searches = state.x_adv, jnp.int32(0)
+  if state.goal.start is not None:
+    x_adv = choose(state.step == 0, state.x, x_adv)
+    searches = plan.binary_search_steps + 1  # and x itself
+  at = query(objective, keys, state.step, x_adv, goal)
+  distance = norm.size(x_adv - state.x)
   hit = at.success & jnp.isfinite(at.loss)
-  nearest = keep(state.nearest, hit, state.x_adv, distance)
+  nearest = keep(state.nearest, hit, x_adv, distance)
 
-  searches = jnp.int32(0) if state.goal.start is None else plan.binary_search_steps
   share = cosine((state.step - searches).astype(jnp.float32) / plan.num_steps)
   gamma = LAST_GAMMA + (plan.gamma - LAST_GAMMA) * share
   size = plan.final_step_size + (plan.step_size - plan.final_step_size) * share
@@ -204,6 +207,8 @@ def _step(
   )
   if state.goal.start is not None:
     new = choose(state.step < searches, _search(state, new, hit, plan, norm), new)
+    looked = state._replace(nearest=nearest, step=state.step + 1)
+    new = choose(state.step == 0, looked, new)
   done = (new.step >= searches + plan.num_steps) | (nearest.distance == 0)
   return new, info(at, done)
 
@@ -234,7 +239,7 @@ def _search(state: State, new: State, hit: Array, plan: Plan, norm: Norm) -> Sta
   middle = 0.5 * (state.near + state.radius)
   near = jnp.where(hit, state.near, middle)
   far = jnp.where(hit, middle, state.radius)
-  last = state.step + 1 == plan.binary_search_steps
+  last = state.step == plan.binary_search_steps  # x was looked at before
   x_adv = _between(near, far, last, state.x, state.goal, norm)
   return new._replace(x_adv=x_adv, radius=far, near=near)
 

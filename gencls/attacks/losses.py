@@ -70,7 +70,8 @@ def dlr(logits: Array, goal: Goal) -> Array:
   """Difference of logits ratio: the margin over a spread of the logits, so free of their scale.
 
   With z_π1 >= z_π2 >= …: (max_{i≠y} z_i − z_y) / (z_π1 − z_π3 + 1e-12), where targeted
-  (z_t − z_y) / (z_π1 − (z_π3 + z_π4)/2 + 1e-12).
+  (z_t − z_y) / (z_π1 − (z_π3 + z_π4)/2 + 1e-12). Untargeted it is positive on success; targeted its
+  sign only tells whether the target is ahead of the label.
 
   Args:
     logits: [B, C], C >= 3. With C = 3 the loss of a targeted example is not defined and NaN
@@ -97,11 +98,35 @@ def dlr(logits: Array, goal: Goal) -> Array:
   return jnp.where(goal.target >= 0, targeted, untargeted)
 
 
+def signed_dlr(logits: Array, goal: Goal) -> Array:
+  """The DLR, but positive if and only if the attack succeeds also where it is targeted.
+
+  There (z_t − max_{i≠t} z_i) / (z_π1 − (z_π3 + z_π4)/2 + 1e-12): `dlr` itself is positive as soon
+  as the target passes the label, even where a third class wins.
+
+  Args:
+    logits: [B, C], as in `dlr`.
+    goal: labels and targets.
+
+  Returns:
+    [B], without a unit.
+
+  Raises:
+    ValueError: if C < 3.
+  """
+  ratio = dlr(logits, goal)
+  if logits.shape[1] < 4:
+    return ratio
+  top = jax.lax.top_k(logits, 4)[0]
+  spread = top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12
+  return jnp.where(goal.target >= 0, margin(logits, goal) / spread, ratio)
+
+
 LogitLoss = Callable[[Array, Goal], Array]
 LOSSES: dict[str, LogitLoss] = {"cross_entropy": cross_entropy, "dlr": dlr, "margin": margin}
-# Their sign does not tell whether the attack has succeeded.
-UNSIGNED: tuple[LogitLoss, ...] = (cross_entropy,)
-TARGETED_MIN_CLASSES: dict[LogitLoss, int] = {dlr: 4}
+# Positive if and only if the attack has succeeded, up to ties.
+SIGNED: tuple[LogitLoss, ...] = (margin, signed_dlr)
+TARGETED_MIN_CLASSES: dict[LogitLoss, int] = {dlr: 4, signed_dlr: 4}
 
 
 def misclassified(logits: Array, goal: Goal) -> Array:

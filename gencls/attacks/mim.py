@@ -29,7 +29,7 @@ def mim(
   num_steps: int = 10,
   step_size: float | None = None,
   decay: float = 1.0,
-  early_stop: bool = True,
+  early_stop: bool | None = None,
   keep_best: bool = True,
 ) -> Attack:
   """The momentum iterative fast gradient method (MI-FGSM).
@@ -41,7 +41,7 @@ def mim(
     num_steps: moves, >= 1.
     step_size: length of a move in the units of eps; default eps / num_steps.
     decay: what is left of the sum of gradients after a step, >= 0.
-    early_stop: whether an example is done at its first success.
+    early_stop: whether an example is done at its first success; None: under fixed randomness only.
     keep_best: whether the result is the success of the largest loss, where there is one, or always
       the last iterate (which needs early_stop=False).
 

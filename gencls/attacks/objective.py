@@ -14,18 +14,29 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls.attacks.broadcast import expand, pixels
-from gencls.attacks.losses import LOSSES, UNSIGNED, LogitLoss, misclassified
+from gencls.attacks.losses import LOSSES, SIGNED, LogitLoss, dlr, misclassified, signed_dlr
 from gencls.keys import fold
 from gencls.names import unknown_name
-from gencls.types import Array, Goal, Info, Keys, LogitsFn, Objective
+from gencls.types import Accept, Array, Goal, Info, Keys, LogitsFn, Objective
 
 RANDOMNESS = ("fixed", "fresh")
 
 
 def build(
-  logits_fn: LogitsFn, *, loss: str = "margin", randomness: str = "fixed", eot_samples: int = 1
+  logits_fn: LogitsFn,
+  *,
+  loss: str = "margin",
+  randomness: str = "fixed",
+  eot_samples: int = 1,
+  accept: Accept | None = None,
+  accept_weight: float = 1.0,
 ) -> Objective:
   """The objective of misclassification under a loss of the logits.
+
+  With a detector, success is misclassified *and* accepted, and the loss pursues both. With s =
+  accept_weight · score, a loss L whose sign tells success ("margin") becomes min(L, s) where both
+  are positive, else min(L, 0) + min(s, 0): positive if and only if both are, and each that fails
+  pulls. Other losses become L + min(s, 0).
 
   Args:
     logits_fn: (keys [B], x) -> [B, C] nats, never probabilities. As a `jax.tree_util.Partial` its
@@ -37,15 +48,21 @@ def build(
     eot_samples: draws per query ("fresh" only), expectation over transformation. The loss is the
       mean over draws, success is a majority of draws. The draws are one model call with
       B · eot_samples examples, which is faster than a loop; the batch size bounds the memory.
+    accept: a detector, (keys [B], x, logits [B, C]) -> score [B], which accepts where the score is
+      >= 0; differentiable in x and the logits. As a `Partial` its leaves are parameters, as those
+      of `logits_fn`. Every draw has its own verdict.
+    accept_weight: of the score in the loss, > 0.
 
   Returns:
     (keys, step [B], x_adv, goal) -> (loss [B], success [B]).
 
   Raises:
-    ValueError: if a name is unknown or `eot_samples` does not fit.
+    ValueError: if a name is unknown, or `eot_samples` or `accept_weight` does not fit; while
+      tracing, if the detector does not return [B].
 
   References:
-    The per-sample loss: "WB+S" of Li et al. 2019, arXiv:1802.06552.
+    The per-sample loss: "WB+S" of Li et al. 2019, arXiv:1802.06552. The detector's term: Carlini
+    and Wagner 2017, arXiv:1705.07263; Fetaya et al. 2020, arXiv:1906.01171.
   """
   if loss not in LOSSES:
     raise ValueError(unknown_name("loss", loss, LOSSES))
@@ -58,10 +75,15 @@ def build(
       f"eot_samples={eot_samples} draws are all the same under randomness='fixed'; "
       "set randomness='fresh' or eot_samples=1"
     )
+  if not (math.isfinite(accept_weight) and accept_weight > 0):
+    raise ValueError(f"accept_weight must be a finite number > 0, got {accept_weight}")
   parts: dict[str, Any] = {
     "logits_fn": logits_fn if isinstance(logits_fn, Partial) else Partial(logits_fn),
     "loss": Partial(LOSSES[loss]),
   }
+  if accept is not None:
+    parts["accept"] = accept if isinstance(accept, Partial) else Partial(accept)
+    parts["accept_weight"] = jnp.float32(accept_weight)
   if randomness == "fixed":
     return Partial(_fixed, **parts)
   return Partial(_fresh, draws=jnp.arange(eot_samples, dtype=jnp.uint32), **parts)
@@ -75,6 +97,8 @@ def _fixed(
   *,
   logits_fn: LogitsFn,
   loss: LogitLoss,
+  accept: Accept | None = None,
+  accept_weight: Any = None,
   scores: bool = False,
   pursued: Array | None = None,
 ) -> tuple[Array, Array]:
@@ -82,7 +106,13 @@ def _fixed(
   output = logits_fn(keys, x_adv)
   logits = _merged(output)
   aim = goal if pursued is None else goal._replace(target=pursued)
-  return logits if scores else _loss(loss, output, aim), misclassified(logits, goal)
+  values = logits if scores else _loss(loss, output, aim)
+  success = misclassified(logits, goal)
+  if accept is not None:
+    score = _score(accept, keys, x_adv, logits)
+    success = success & (score >= 0) & jnp.isfinite(score)
+    values = values if scores else _with_detector(loss, values, accept_weight * score)
+  return values, success
 
 
 def _fresh(
@@ -96,6 +126,7 @@ def _fresh(
   draws: Array,
   scores: bool = False,
   pursued: Array | None = None,
+  **detector: Any,
 ) -> tuple[Array, Array]:
   batch, num_draws = len(x_adv), len(draws)
 
@@ -103,13 +134,20 @@ def _fresh(
     return jax.tree.map(lambda leaf: jnp.repeat(leaf, num_draws, axis=0), values)
 
   goal = goal._replace(start=None)
-  aim = goal if pursued is None else goal._replace(target=pursued)
   drawn = fold(repeat(fold(keys, "attack", step)), jnp.tile(draws, batch))
-  output = logits_fn(drawn, repeat(x_adv))
-  logits = _merged(output)
-  values = logits if scores else _loss(loss, output, repeat(aim))
+  values, success = _fixed(
+    drawn,
+    step,
+    repeat(x_adv),
+    repeat(goal),
+    logits_fn=logits_fn,
+    loss=loss,
+    scores=scores,
+    pursued=None if pursued is None else repeat(pursued),
+    **detector,
+  )
   mean = jnp.mean(jnp.reshape(values, (batch, num_draws, *values.shape[1:])), axis=1)
-  successes = jnp.reshape(misclassified(logits, repeat(goal)), (batch, num_draws))
+  successes = jnp.reshape(success, (batch, num_draws))
   return mean, 2 * jnp.sum(successes, axis=1) > num_draws
 
 
@@ -128,22 +166,63 @@ def _loss(loss: LogitLoss, output: Array, goal: Goal) -> Array:
   return jnp.mean(jax.vmap(loss, in_axes=(2, None), out_axes=1)(output, goal), axis=1)
 
 
-def check_sign(objective: Objective, attack: str) -> None:
-  """Refuses losses whose sign does not tell success.
+def _score(accept: Accept, keys: Keys, x_adv: Array, logits: Array) -> Array:
+  score = accept(keys, x_adv, logits)
+  if score.shape != x_adv.shape[:1]:
+    raise ValueError(
+      f"accept must return one score per example, [{len(x_adv)}], got shape {score.shape}"
+    )
+  return score
+
+
+def _with_detector(loss: LogitLoss, values: Array, score: Array) -> Array:
+  """The loss [B] of misclassification and of acceptance, see `build`."""
+  if getattr(loss, "func", loss) not in SIGNED:
+    return values + jnp.minimum(score, 0.0)
+  lesser = jnp.minimum(values, score)
+  return jnp.where(lesser > 0, lesser, jnp.minimum(values, 0.0) + jnp.minimum(score, 0.0))
+
+
+def is_fresh(objective: Objective) -> bool:
+  """Whether an objective of `build` draws anew at every query; False for others."""
+  return "draws" in getattr(objective, "keywords", {})
+
+
+def stops_early(objective: Objective, early_stop: bool | None) -> bool:
+  """What an attack's `early_stop` says; None means under fixed randomness only.
+
+  Under fresh draws a success is a majority of those of one query, while grading is a mean over
+  draws: the first such iterate is nowhere near the strongest.
+  """
+  return not is_fresh(objective) if early_stop is None else early_stop
+
+
+def signed(objective: Objective, attack: str) -> Objective:
+  """The objective with a loss that is positive on success and negative elsewhere.
+
+  The DLR of targeted examples gets the margin of the target over *all* others in its numerator
+  (`losses.signed_dlr`): the usual one is positive as soon as the target passes the label.
 
   Args:
-    objective: whatever holds its loss under the keyword `loss`; others pass.
+    objective: whatever holds its loss under the keyword `loss`; others are taken as they are.
     attack: the attack's name, for the message.
 
+  Returns:
+    An objective.
+
   Raises:
-    ValueError: if the loss is in `losses.UNSIGNED`.
+    ValueError: if the loss has no such form, as cross_entropy.
   """
   loss = getattr(getattr(objective, "keywords", {}).get("loss"), "func", None)
-  if loss in UNSIGNED:
+  if loss is dlr:
+    parts = {**objective.keywords, "loss": Partial(signed_dlr)}  # pyright: ignore[reportFunctionMemberAccess]
+    return Partial(objective.func, *objective.args, **parts)  # pyright: ignore[reportFunctionMemberAccess]
+  if loss in LOSSES.values() and loss not in SIGNED:
     raise ValueError(
       f"{attack} needs a loss that is positive on success and negative elsewhere, got "
       f"{getattr(loss, '__name__', loss)}; use loss='margin' or 'dlr'"
     )
+  return objective
 
 
 class Query(NamedTuple):

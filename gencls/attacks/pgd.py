@@ -27,7 +27,7 @@ from jax.tree_util import Partial
 from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import choose, expand
 from gencls.attacks.geometry import Geometry
-from gencls.attacks.objective import info, query
+from gencls.attacks.objective import info, query, stops_early
 from gencls.attacks.schedules import SCHEDULES
 from gencls.keys import fold
 from gencls.names import unknown_name
@@ -75,7 +75,7 @@ def pgd(
   rel_step_size: float | None = None,
   random_start: bool = True,
   num_restarts: int = 1,
-  early_stop: bool = True,
+  early_stop: bool | None = None,
   keep_best: bool = True,
   rule: str | optax.GradientTransformation = "sgd",
   schedule: str = "constant",
@@ -93,7 +93,7 @@ def pgd(
       takes the place of the first restart's start.
     num_restarts: runs from different starts, 1 is a single run.
     early_stop: whether an example is done at its first success. If not, the success of the largest
-      loss is kept.
+      loss is kept. None: under fixed randomness only, see `objective.stops_early`.
     keep_best: whether the result is the kept success, where there is one (and the best iterate
       where the steps are cut short), or always the last iterate of the last restart; the latter
       needs early_stop=False.
@@ -118,6 +118,7 @@ def pgd(
       f"num_restarts={num_restarts} without a random start repeats one run; "
       "set random_start=True or num_restarts=1"
     )
+  early_stop = stops_early(objective, early_stop)
   if early_stop and not keep_best:
     raise ValueError("keep_best=False wants the last iterate, early_stop=True ends before it; "
                      "set early_stop=False")  # fmt: skip

@@ -65,7 +65,8 @@ def run(
 
   Args:
     attack: see `gencls.attacks.build`; the members of a `Cascade` run one after the other, each on
-      the examples that still stand, and the counts of `info` are sums.
+      the examples that still stand (under fresh randomness on all), and the counts of `info` are
+      sums.
     keys: [B] typed keys, one per example.
     x: [B, H, W, D] float32 in [0, 1].
     y: [B] integers, the true labels.

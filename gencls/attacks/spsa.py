@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import choose
 from gencls.attacks.geometry import Geometry
-from gencls.attacks.objective import candidates, forward_info
+from gencls.attacks.objective import candidates, forward_info, is_fresh
 from gencls.keys import fold
 from gencls.types import Array, Attack, Goal, Info, Key, Keys, Objective
 
@@ -76,7 +76,8 @@ def spsa(
     delta: how far the points are from the iterate in every pixel, > 0. They may leave the box.
     num_samples: points per gradient, in pairs; a multiple of `block`.
     block: points per model call and example, even: less memory, more calls.
-    stop_loss: an example is done once the loss of a success reaches it; None: at its first success.
+    stop_loss: an example is done once the loss of a success reaches it; None: at its first success,
+      under fresh randomness never (see `objective.stops_early`).
 
   Returns:
     An `Attack` of num_steps · num_samples / block + 1 steps, each of block + 1 queries.
@@ -96,12 +97,14 @@ def spsa(
     raise ValueError(f"step_size must be a finite number >= 0, got {step_size}")
   if not (math.isfinite(delta) and delta > 0):
     raise ValueError(f"delta must be a finite number > 0, got {delta}")
+  if stop_loss is None:
+    stop_loss = math.inf if is_fresh(objective) else -math.inf
   plan = Plan(
     num_steps=jnp.int32(num_steps),
     step_size=jnp.float32(step_size),
     delta=jnp.float32(delta),
     num_samples=jnp.int32(num_samples),
-    stop_loss=jnp.float32(-math.inf if stop_loss is None else stop_loss),
+    stop_loss=jnp.float32(stop_loss),
     pairs=jnp.arange(block // 2),
   )
   return Attack(

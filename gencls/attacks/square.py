@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import choose, expand
 from gencls.attacks.geometry import Geometry
-from gencls.attacks.objective import forward_info
+from gencls.attacks.objective import forward_info, stops_early
 from gencls.keys import fold
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Key, Keys, Objective
@@ -66,7 +66,7 @@ def square(
   num_restarts: int = 1,
   p_init: float = 0.8,
   rescale: bool = False,
-  early_stop: bool = True,
+  early_stop: bool | None = None,
 ) -> Attack:
   """The square attack, in a ball of given eps.
 
@@ -80,7 +80,8 @@ def square(
     rescale: whether the schedule of p, made for 10000 iterations, is stretched to num_steps.
       AutoAttack does not.
     early_stop: whether an example is done at its first success. If not, the success of the largest
-      loss is sought, and there are no more restarts once there is one.
+      loss is sought, and there are no more restarts once there is one. None: under fixed randomness
+      only, see `objective.stops_early`.
 
   Returns:
     An `Attack` of num_restarts · (num_steps + 1) queries.
@@ -103,7 +104,7 @@ def square(
     num_restarts=jnp.int32(num_restarts),
     p_init=jnp.float32(p_init),
     stretch=jnp.float32(10000 / num_steps if rescale else 1.0),
-    early_stop=jnp.bool_(early_stop),
+    early_stop=jnp.bool_(stops_early(objective, early_stop)),
   )
   return Attack(
     init=Partial(_init),
