@@ -367,7 +367,7 @@ def test_other_numbers_do_not_trace_again():
 @pytest.mark.parametrize(
   ("name", "options", "message"),
   [
-    ("deepfool", {"norm": "l1"}, "unknown norm 'l1'"),
+    ("deepfool", {"norm": "l0"}, "unknown norm 'l0'"),
     ("deepfool", {"num_steps": 0}, "num_steps must be >= 1, got 0"),
     ("deepfool", {"overshoot": -0.1}, "overshoot must be"),
     ("deepfool", {"num_candidates": 1}, "num_candidates must be >= 2"),
