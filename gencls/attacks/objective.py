@@ -98,7 +98,7 @@ def _fixed(
   logits_fn: LogitsFn,
   loss: LogitLoss,
   accept: Accept | None = None,
-  accept_weight: Any = None,
+  accept_weight: float | Array = 1.0,
   scores: bool = False,
   pursued: Array | None = None,
 ) -> tuple[Array, Array]:
