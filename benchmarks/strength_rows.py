@@ -102,7 +102,7 @@ def _minimum() -> list[Row]:
         budget={**cw, "binary_search_steps": 5}, their_budget={"binary_search_steps": 5}),
     Row("deepfool", "l2", (), deepfool, "foolbox", "L2DeepFoolAttack", peer_deepfool, gfz=True),
     Row("deepfool", "linf", (), deepfool, "foolbox", "LinfDeepFoolAttack", peer_deepfool),
-    Row("ddn", "l2", (), {"num_steps": 100}, "foolbox", "DDNAttack", {"steps": 100}, gfz=True,
+    Row("ddn", "l2", (), {"num_steps": 100, **CE}, "foolbox", "DDNAttack", {"steps": 100}, gfz=True,
         budget=more, their_budget=peer_more),
     Row("fmn", "l2", (), fmn, "foolbox", "L2FMNAttack", peer_fmn,
         budget=more, their_budget=peer_more),
