@@ -147,7 +147,9 @@ def at_equal_passes(victim: Victim, row: Row, passes: int) -> dict[str, dict[str
     net = peers.Recording(victim.peer, images, labels, row.norm, budget=passes)
     settings = {**row.theirs, **(row.their_budget or {})}
     peers.build(row.library, row.peer, settings, net, victim.x, victim.labels, 0)(None)
-    found["theirs"] = scored(net.nearest.numpy(), min(net.passes, passes))
+    found["theirs"] = scored(
+      distances(victim, peers.from_torch(net.nearest), row.norm), min(net.passes, passes)
+    )
   return found
 
 

@@ -35,7 +35,8 @@ class Recording(nn.Module):
     super().__init__()
     self.model, self.x, self.labels, self.norm, self.budget = model, x, labels, norm, budget
     self.passes = 0.0  # per image, forward and backward
-    self.nearest = torch.full((len(x),), torch.inf)
+    self.distance = torch.full((len(x),), torch.inf)
+    self.nearest = x.clone()
     self.eval()
 
   def forward(self, x: Any) -> Any:
@@ -49,7 +50,9 @@ class Recording(nn.Module):
       order = {"linf": torch.inf, "l2": 2, "l1": 1}[self.norm]
       distance = torch.linalg.vector_norm((x.detach() - self.x).flatten(1), order, dim=1)
       wrong = logits.detach().argmax(1) != self.labels
-      self.nearest = torch.where(wrong, torch.minimum(self.nearest, distance), self.nearest)
+      nearer = wrong & (distance < self.distance)
+      self.distance = torch.where(nearer, distance, self.distance)
+      self.nearest = torch.where(nearer[:, None, None, None], x.detach(), self.nearest)
     return logits
 
   def _count(self, share: float) -> None:
