@@ -8,8 +8,9 @@ dropped by gathering the others into one of a few smaller batches.
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -198,15 +199,24 @@ def _run_rows(
     for batch in batches:
       _run_batch(job, keys, x, goal, batch)
     return
-  with ThreadPoolExecutor(num_workers) as pool:
-    try:
-      running = [pool.submit(_run_batch, job, keys, x, goal, batch) for batch in batches]
-      for batch in as_completed(running):
-        batch.result()
-    except BaseException:  # an interrupt too
-      job.stop.set()
-      pool.shutdown(wait=True, cancel_futures=True)
-      raise
+
+  def attack_batch(batch: np.ndarray) -> None:
+    with _stops_the_others(job):
+      _run_batch(job, keys, x, goal, batch)
+
+  with ThreadPoolExecutor(num_workers) as pool, _stops_the_others(job):  # an interrupt too
+    for batch in as_completed([pool.submit(attack_batch, batch) for batch in batches]):
+      batch.result()
+
+
+@contextmanager
+def _stops_the_others(job: _Job) -> Iterator[None]:
+  """Where this worker fails, those that run return and those that wait do not begin."""
+  try:
+    yield
+  except BaseException:
+    job.stop.set()
+    raise
 
 
 def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) -> None:
