@@ -1,5 +1,6 @@
 """One table over all models: contracts, transforms, memory and floating-point operations."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -31,9 +32,9 @@ HYPERPARAMETERS = {
 }
 
 
-def slow(name):
+def slow(*values):
   """A parameter that waits for `make test-all`."""
-  return pytest.param(name, marks=pytest.mark.slow)
+  return pytest.param(*values, marks=pytest.mark.slow)
 
 
 ALL = sorted(models.REGISTRY)
@@ -46,11 +47,12 @@ def build(name, **changes):
   return models.build(name, image_shape=SHAPE, num_classes=CLASSES, **hyperparameters)
 
 
+@functools.cache
 def problem(name, **changes):
   classifier = build(name, **changes)
   x = jax.random.uniform(jax.random.key(0), (BATCH, *SHAPE))
   y = jnp.arange(BATCH) % CLASSES
-  leaves, tree = jax.tree.flatten(classifier.init(jax.random.key(1), x, y))
+  leaves, tree = jax.tree.flatten(jax.jit(classifier.init)(jax.random.key(1), x, y))
   # Biases away from zero, as after training: no unit sits exactly on the kink of its ReLU.
   noise = [0.03 * np.random.default_rng(i).normal(size=leaf.shape) for i, leaf in enumerate(leaves)]
   params = jax.tree.unflatten(
@@ -124,7 +126,7 @@ def test_gradients_are_finite_at_extreme_inputs(name):
 @pytest.mark.parametrize(
   # two images at a time; a slice of one image's samples; one sample per class
   ("name", "rows"),
-  [("gfz", 42), ("gfz", 10), ("dfx", 3)],
+  [slow("gfz", 42), ("gfz", 10), slow("dfx", 3)],
 )
 def test_chunks_change_nothing(name, rows):
   classifier, params, keys, x, _ = problem(name, num_samples=7)
