@@ -88,7 +88,8 @@ def _check_classes(attack: Attack, keys: Keys, x: Array, label: Any, aim: Any) -
   if "logits_fn" not in parts or not len(x):
     return
   # One example: the answer does not depend on the batch, and the trace is kept.
-  shape = _logits.eval_shape(parts["logits_fn"], keys[:1], x[:1]).shape
+  one = [jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for a in (keys, x)]
+  shape = _logits.eval_shape(parts["logits_fn"], *one).shape
   if len(shape) not in (2, 3) or shape[0] != 1:
     raise ValueError(
       f"logits_fn must return [B, C], or log weights [B, C, K], got {shape} for one example"

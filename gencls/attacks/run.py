@@ -128,7 +128,7 @@ def run(
   if isinstance(attack, Cascade):
     return _run_cascade(attack, job, keys, x, goal, batch_size, num_workers, progress)
   _run_rows(job, keys, x, goal, np.arange(num), batch_size, num_workers)
-  return jax.tree.map(jnp.asarray, AttackResult(job.x, job.tally, job.history))
+  return jax.device_put(AttackResult(job.x, job.tally, job.history))
 
 
 class _Job(NamedTuple):
@@ -225,7 +225,8 @@ def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) ->
     return
   attack, mine = job.attack, rows[rows < len(x)]
   chosen = np.minimum(rows, len(x) - 1)
-  keys, x, goal = programs.take((keys, x, goal), jnp.asarray(chosen))
+  if not np.array_equal(rows, np.arange(len(x))):
+    keys, x, goal = programs.take((keys, x, goal), chosen)
   tally = jax.tree.map(lambda field: field[chosen], job.tally)
   spent = tally.forward + tally.backward >= job.max_queries
   tally = tally._replace(done=spent | (rows >= len(job.x)))
