@@ -33,6 +33,7 @@ from strength_rows import ROWS, Row
 import gencls
 from gencls import attacks, data, grading, runtime
 from gencls.cells import first_images
+from gencls.minimum_norm import nearest_failure
 from gencls.results import identity, params_digest, portable_command
 from gencls.types import Keys, LogitsFn
 from gencls.workdir import atomic_write, provenance, to_json
@@ -70,17 +71,27 @@ def log(text: str) -> None:
   print(f"[{time.perf_counter() - START:7.1f} s] {text}", file=sys.stderr, flush=True)
 
 
-def distances(victim: Victim, x_adv: np.ndarray, norm: str) -> np.ndarray:
-  """[N], the norm of each perturbation that our model misclassifies, else infinity."""
+def distances(victim: Victim, x_adv: np.ndarray, norm: str, *, minimum: bool) -> np.ndarray:
+  """[N], the norm of each perturbation that our model misclassifies, else infinity.
+
+  Those of a minimum-norm attack are on the boundary and lengthened as `launch/evaluate.py` does.
+  """
   x_adv = np.clip(np.where(np.isfinite(x_adv), x_adv, victim.x), 0, 1).astype(np.float32)
+  if minimum:
+    x_adv = nearest_failure(x_adv, victim.x, lambda at: 1.0 - misclassified(victim, at))
+  wrong = misclassified(victim, x_adv)
+  return np.where(wrong, grading.perturbation_norm(x_adv, victim.x, norm), np.inf)
+
+
+def misclassified(victim: Victim, x_adv: np.ndarray) -> np.ndarray:
+  """[N] bool."""
   size, wrong = victim.batch_size or 100, []
   for start in range(0, len(x_adv), size):
     rows = np.minimum(np.arange(start, start + size), len(x_adv) - 1)
     keys = jnp.asarray(victim.keys)[rows]
     logits = np.asarray(grading.forward(victim.logits_fn, keys, jnp.asarray(x_adv[rows])))
     wrong.append(grading.predict(logits) != victim.labels[rows])
-  found = np.concatenate(wrong)[: len(x_adv)]
-  return np.where(found, grading.perturbation_norm(x_adv, victim.x, norm), np.inf)
+  return np.concatenate(wrong)[: len(x_adv)]
 
 
 def ours(victim: Victim, row: Row, eps: float | None, **run: Any) -> Outcome:
@@ -96,7 +107,8 @@ def ours(victim: Victim, row: Row, eps: float | None, **run: Any) -> Outcome:
   result = attacks.run(attack, victim.keys, x, y, batch_size=victim.batch_size, **run)
   seconds = time.perf_counter() - start
   passes = float(np.mean(np.asarray(result.info.forward) + np.asarray(result.info.backward)))
-  return Outcome(distances(victim, np.asarray(result.x), row.norm), seconds, passes)
+  found = distances(victim, np.asarray(result.x), row.norm, minimum=row.minimum)
+  return Outcome(found, seconds, passes)
 
 
 def theirs(victim: Victim, row: Row, eps: float | None, seed: int) -> Outcome:
@@ -108,19 +120,21 @@ def theirs(victim: Victim, row: Row, eps: float | None, seed: int) -> Outcome:
     attack = peers.foolbox_attack(row.peer, row.theirs)
     x, labels = jnp.asarray(victim.x), jnp.asarray(victim.labels)
     x_adv = np.asarray(peers.run_foolbox(model, attack, x, labels, eps))
-    return Outcome(distances(victim, x_adv, row.norm), time.perf_counter() - start, np.nan)
+    seconds = time.perf_counter() - start
+    found = distances(victim, x_adv, row.norm, minimum=row.minimum)
+    return Outcome(found, seconds, np.nan)
   images, labels = peers.to_torch(victim.x), peers.torch.tensor(victim.labels).long()
   net = peers.Recording(victim.peer, images, labels, row.norm, budget=0)
   make = peers.build(row.library, row.peer, row.theirs, net, victim.x, victim.labels, seed)
   x_adv = make(eps)
   seconds = time.perf_counter() - start
-  return Outcome(distances(victim, x_adv, row.norm), seconds, float(net.passes))
+  found = distances(victim, x_adv, row.norm, minimum=row.minimum)
+  return Outcome(found, seconds, float(net.passes))
 
 
 def compare(victim: Victim, row: Row, seeds: int) -> list[dict[str, Any]]:
   """One record for each eps, or one of the distances; seeds beyond the first only where drawn."""
   grid: tuple[float | None, ...] = row.eps or (None,)
-  minimum = not attacks.takes_eps(row.attack)
   records = []
   # A model that draws differs from seed to seed, whatever the attack.
   for seed in range(seeds if row.random or victim.peer is None else 1):
@@ -128,7 +142,7 @@ def compare(victim: Victim, row: Row, seeds: int) -> list[dict[str, Any]]:
     once: dict[str, Outcome] = {}
     for eps in grid:
       # A minimum-norm attack of ours runs once for every eps.
-      if not minimum or not once:
+      if not row.minimum or not once:
         once["ours"] = ours(victim, row, eps)
       peer = theirs(victim, row, eps, seed)
       records.append(compared(row.library, eps, seed, once["ours"], peer))
@@ -147,9 +161,8 @@ def at_equal_passes(victim: Victim, row: Row, passes: int) -> dict[str, dict[str
     net = peers.Recording(victim.peer, images, labels, row.norm, budget=passes)
     settings = {**row.theirs, **(row.their_budget or {})}
     peers.build(row.library, row.peer, settings, net, victim.x, victim.labels, 0)(None)
-    found["theirs"] = scored(
-      distances(victim, peers.from_torch(net.nearest), row.norm), min(net.passes, passes)
-    )
+    nearest = distances(victim, peers.from_torch(net.nearest), row.norm, minimum=True)
+    found["theirs"] = scored(nearest, min(net.passes, passes))
   return found
 
 
@@ -197,8 +210,7 @@ def jobs(victim: Victim, args: argparse.Namespace) -> list[Job]:
   most = len(victim.x)
   found = [(row, "compare", min(row.num_images or most, most)) for row in rows]
   if victim.name == "cnn" and args.passes:
-    scored = [row for row in rows if not attacks.takes_eps(row.attack)]
-    scored = [row for row in scored if row.norm in ("l2", "linf")]
+    scored = [row for row in rows if row.minimum and row.norm in ("l2", "linf")]
     found += [(row, "passes", min(args.passes_images, most)) for row in scored]
   return [job(victim, args, *each) for each in found]
 

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from gencls import attacks
+
 LINF, L2, L1 = (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), (5.0, 10.0, 20.0)
 
 
@@ -21,6 +23,11 @@ class Row(NamedTuple):
   # Of AttackBench's score: the settings of both sides that use its budget of passes up.
   budget: dict[str, Any] | None = None
   their_budget: dict[str, Any] | None = None
+
+  @property
+  def minimum(self) -> bool:
+    """Whether ours is a minimum-norm attack, run once for every eps."""
+    return not attacks.takes_eps(self.attack)
 
   @property
   def label(self) -> str:

@@ -100,8 +100,8 @@ def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, An
     found["grade_as"] = spec.grade_as or "distance"
     if found["grade_as"] == "clip":
       found["eps"] = list(spec.eps)
-    elif protocol.threat == "fresh_seed":
-      found["as_returned"] = True  # cells made before held only what was stretched
+    else:
+      found["stretches"] = list(minimum_norm.STRETCHES)
   if interop.is_foolbox(spec.name):
     # Its random numbers are drawn for a whole batch.
     found["foolbox"] = interop.version()
@@ -244,7 +244,7 @@ def _graded_minimum(work: Work, spec: AttackSpec, x_adv: np.ndarray, batch: Batc
   x = batch.x[: batch.valid]
   x_adv, outside = reclip(x_adv, x, spec.norm, np.inf)
   returned = {}
-  if work.protocol.threat == "fresh_seed" and spec.grade_as != "clip":
+  if spec.grade_as != "clip":
     returned = {minimum_norm.AS_RETURNED: _grade_valid(work, x_adv, batch)["correct"]}
     x_adv = minimum_norm.nearest_failure(x_adv, x, _select_share(work, batch))
   size = perturbation_norm(x_adv, x, spec.norm)

@@ -19,9 +19,10 @@ from gencls.results import Cell
 
 GRADE_AS = ("distance", "clip")
 CLIPPED = "clipped_"  # before the names of arrays [N, E, …] of images clipped to each eps
-# Under a fresh seed the nearest success lies where half of the draws fail, so that other draws may
-# say "right": the perturbation is lengthened until half of the select draws fail.
-STRETCHES = (1.0, 1.02, 1.05, 1.1, 1.2, 1.5)
+# The nearest success lies on the boundary: in a batch of another size one rounding error decides,
+# and under a fresh seed half of the draws say "right". The perturbation is lengthened until the
+# image, or half of its select draws, fails.
+STRETCHES = (1.0, 1.001, 1.02, 1.05, 1.1, 1.2, 1.5)
 AS_RETURNED = "correct_as_returned"  # graded before it was lengthened: what a publication counts
 PER_EXAMPLE = ("prediction", "correct", "select_correct", "select_margin", "nonfinite_grades")
 
