@@ -10,16 +10,9 @@ import jax
 from tqdm import tqdm
 
 from gencls import data
-from gencls.attack_cells import (
-  AttackSpec,
-  attack_cell,
-  build_attack,
-  check_spec,
-  takes_eps,
-)
-from gencls.attack_cells import (
-  identity as attack_identity,
-)
+from gencls.attack_cells import attack_cell, build_attack
+from gencls.attack_specs import AttackSpec, check_spec, takes_eps
+from gencls.attack_specs import identity as attack_identity
 from gencls.batch_loop import Arrays, Protocol, Work, seconds_before
 from gencls.cells import clean_cell, grey_cell, untouched_cell
 from gencls.clean import Subject, check_metrics

@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gencls import data, runs, runtime, workdir
-from gencls.attack_cells import AttackSpec
+from gencls.attack_specs import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
 from gencls.clean import Subject
