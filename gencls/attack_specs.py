@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from gencls import attacks, interop, minimum_norm
+from gencls import attacks, interop, minimum_norm, targets
 from gencls.attacks.losses import LOSSES
 from gencls.batch_loop import Protocol, size_of_batches
 from gencls.grading import NORMS
@@ -26,6 +26,7 @@ class AttackSpec(NamedTuple):
   grade_as: str | None = None  # of minimum-norm attacks, minimum_norm.GRADE_AS; None: "distance"
   max_seconds: float | None = None  # for the whole cell, shared out evenly among its images
   max_queries: int | None = None  # forward and backward passes for each image
+  target: str | int | None = None  # one of targets.RULES, or a class; None: untargeted
 
 
 def takes_eps(spec: AttackSpec) -> bool:
@@ -58,6 +59,12 @@ def check_spec(spec: AttackSpec) -> None:
       f"grade_as={spec.grade_as!r} is for minimum-norm attacks; {spec.name} has a fixed budget and "
       "is graded at it: leave grade_as=None"
     )
+  targets.check(spec.target)
+  if spec.target is not None and interop.is_foolbox(spec.name):
+    raise ValueError(
+      f"Foolbox's attacks are run untargeted: leave target=None, got {spec.target!r}, or take an "
+      f"attack of gencls ({', '.join(attacks.REGISTRY)})"
+    )
   for name in ("max_seconds", "max_queries"):
     value = getattr(spec, name)
     if value is not None and not value > 0:
@@ -68,7 +75,7 @@ def check_spec(spec: AttackSpec) -> None:
 
 def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, Any]:
   """Everything about an attack but its eps that decides a cell's numbers, JSON-able."""
-  later = ("grade_as", "max_seconds", "max_queries")  # left out where they are not set
+  later = ("grade_as", "max_seconds", "max_queries", "target")  # left out where they are not set
   found = {
     k: v for k, v in spec._asdict().items() if k != "eps" and (k not in later or v is not None)
   }
