@@ -1,47 +1,24 @@
 """The cells of attacks: run on every image, brought back into ball and box, and graded."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls import attacks, interop, minimum_norm, sanity
+from gencls import attacks, data, interop, sanity, targets
+from gencls.attack_grades import grade_results
+from gencls.attack_specs import AttackSpec
+from gencls.attacks import checks
 from gencls.attacks.losses import LOSSES
-from gencls.batch_loop import Arrays, Batch, Protocol, Turn, Work, over_batches, size_of_batches
-from gencls.cells import grade_batch, graded_arrays
+from gencls.batch_loop import Arrays, Batch, Protocol, Turn, Work, over_batches
 from gencls.clean import Subject
-from gencls.grading import (
-  NORMS,
-  attack_keys,
-  perturbation_norm,
-  predict,
-  reclip,
-  select_share,
-)
-from gencls.model_options import Pool, attack_inputs, pool, start_images
-from gencls.names import unknown_name
+from gencls.grading import attack_keys, forward, predict
+from gencls.model_options import Pool, attack_inputs, pool, start_images, targeted_options
 from gencls.types import Attack
 
 LEAST_SECONDS = 1e-9  # what a batch gets when the time is up: `attacks.run` takes no 0
-DEFAULT_LOSS = "margin"  # of `attacks.build`
-# Attacks of one norm that take none; others without a norm may be measured in any.
-OWN_NORMS = {"boundary": "l2", "carlini_wagner": "l2", "ddn": "l2"}
-
-
-class AttackSpec(NamedTuple):
-  """One attack over its eps grid."""
-
-  label: str
-  name: str  # in attacks.REGISTRY, or "foolbox:<name in foolbox.attacks>"
-  norm: str
-  eps: tuple[float, ...]  # of balls, or where the curve of a minimum-norm attack is read
-  loss: str
-  eot_samples: int
-  hyperparameters: dict[str, Any]
-  grade_as: str | None = None  # of minimum-norm attacks, minimum_norm.GRADE_AS; None: "distance"
-  max_seconds: float | None = None  # for the whole cell, shared out evenly among its images
-  max_queries: int | None = None  # forward and backward passes for each image
 
 
 class Found(NamedTuple):
@@ -49,64 +26,6 @@ class Found(NamedTuple):
 
   x_adv: np.ndarray  # [B, H, W, D]
   arrays: Arrays  # what it says of itself, [B]
-
-
-def takes_eps(spec: AttackSpec) -> bool:
-  """Whether the attack has a fixed budget; if not, it looks for the smallest perturbation."""
-  own = interop.takes_eps if interop.is_foolbox(spec.name) else attacks.takes_eps
-  return own(spec.name)
-
-
-def check_spec(spec: AttackSpec) -> None:
-  """Raises ValueError for settings that do not fit the kind of attack; builds nothing."""
-  if spec.norm not in NORMS:
-    raise ValueError(unknown_name("norm", spec.norm, NORMS))
-  if spec.loss not in LOSSES:
-    raise ValueError(unknown_name("loss", spec.loss, LOSSES))
-  own_norm = OWN_NORMS.get(spec.name, spec.norm)
-  if spec.norm != own_norm:
-    raise ValueError(
-      f"{spec.name} minimises {own_norm} and no other norm, got norm={spec.norm!r}: set "
-      f"norm={own_norm!r}, or take an attack of {spec.norm}"
-    )
-  if interop.is_foolbox(spec.name) and (spec.eot_samples, spec.loss) != (1, DEFAULT_LOSS):
-    raise ValueError(
-      "Foolbox's attacks have losses of their own and see one fixed key: leave eot_samples=1 and "
-      f"loss={DEFAULT_LOSS!r}, got {spec.eot_samples} and {spec.loss!r}"
-    )
-  if spec.grade_as is not None and spec.grade_as not in minimum_norm.GRADE_AS:
-    raise ValueError(unknown_name("grade_as", spec.grade_as, minimum_norm.GRADE_AS))
-  if spec.grade_as is not None and takes_eps(spec):
-    raise ValueError(
-      f"grade_as={spec.grade_as!r} is for minimum-norm attacks; {spec.name} has a fixed budget and "
-      "is graded at it: leave grade_as=None"
-    )
-  for name in ("max_seconds", "max_queries"):
-    value = getattr(spec, name)
-    if value is not None and not value > 0:
-      raise ValueError(f"{name} must be > 0 or None, got {value}")
-    if value is not None and interop.is_foolbox(spec.name):
-      raise ValueError(f"Foolbox's attacks cannot be cut short: leave {name}=None")
-
-
-def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, Any]:
-  """Everything about an attack but its eps that decides a cell's numbers, JSON-able."""
-  later = ("grade_as", "max_seconds", "max_queries")  # left out where they are not set
-  found = {
-    k: v for k, v in spec._asdict().items() if k != "eps" and (k not in later or v is not None)
-  }
-  found["keep_images"] = protocol.keep_images
-  if not takes_eps(spec):
-    found["grade_as"] = spec.grade_as or "distance"
-    if found["grade_as"] == "clip":
-      found["eps"] = list(spec.eps)
-    else:
-      found["stretches"] = list(minimum_norm.STRETCHES)
-  if interop.is_foolbox(spec.name):
-    # Its random numbers are drawn for a whole batch.
-    found["foolbox"] = interop.version()
-    found["batch_size"] = size_of_batches(dataset, protocol.batch_size)
-  return found
 
 
 def build_attack(subject: Subject, protocol: Protocol, spec: AttackSpec, eps: float | None) -> Any:
@@ -140,6 +59,18 @@ def build_attack(subject: Subject, protocol: Protocol, spec: AttackSpec, eps: fl
   )
 
 
+def check_target(dataset: data.Dataset, protocol: Protocol, spec: AttackSpec, attack: Any) -> None:
+  """Raises ValueError where an attack from `build_attack` cannot pursue its spec's target."""
+  if spec.target is None:
+    return
+  targets.check_classes(spec.target, dataset.num_classes)
+  keys = attack_keys(protocol.threat, protocol.seed, dataset.indices[:1])
+  x, y = data.to_float(dataset.images[:1], dataset.num_levels), dataset.labels[:1]
+  other = (y + 1) % dataset.num_classes
+  for member in attack.attacks if isinstance(attack, attacks.Cascade) else (attack,):
+    checks.inputs(member, keys, x, y, other, None)
+
+
 def attack_cell(
   work: Work, spec: AttackSpec, eps: float | None, clean_logits: np.ndarray
 ) -> tuple[Arrays, dict[str, Any]]:
@@ -157,16 +88,20 @@ def attack_cell(
   """
   attack = build_attack(work.subject, work.protocol, spec, eps)
   right = predict(clean_logits) == work.dataset.labels
-  starts = pool(spec.hyperparameters, work.dataset, right)
+  options = spec.hyperparameters
+  if spec.target is not None:
+    options = targeted_options(spec.name, options)
+  starts = pool(options, work.dataset, right)
 
   def make(turn: Turn) -> Arrays:
     batch = turn.batch
+    target = _choose_targets(work, spec, batch)
     if interop.is_foolbox(spec.name):
-      found = _foolbox(work, attack, eps, turn)
+      found, own = _foolbox(work, attack, eps, turn), {}
     else:
-      found = _ours(work, spec, attack, starts, turn)
-    own = {} if interop.is_foolbox(spec.name) else _zero_gradients(spec, clean_logits, batch)
-    arrays = _graded(work, spec, eps, found.x_adv, batch)
+      found = _ours(work, spec, options, attack, starts, turn, target)
+      own = _zero_gradients(spec, clean_logits, batch, target)
+    arrays = grade_results(work, spec, eps, found.x_adv, batch, target)
     kept = arrays.pop("x_adv")[: max(0, work.protocol.keep_images - batch.at.start)]
     return {**arrays, **found.arrays, **own, "x_adv": kept}
 
@@ -175,20 +110,51 @@ def attack_cell(
   return over_batches(work, title, make), numbers
 
 
-def _ours(work: Work, spec: AttackSpec, attack: Attack, starts: Pool | None, turn: Turn) -> Found:
+def _choose_targets(work: Work, spec: AttackSpec, batch: Batch) -> np.ndarray | None:
+  """[valid], or None where the attack is untargeted."""
+  if spec.target is None:
+    return None
+  protocol, logits = work.protocol, None
+  if spec.target in targets.OF_LOGITS:
+    keys = attack_keys(protocol.threat, protocol.seed, batch.indices)
+    logits = np.asarray(forward(work.subject.attack_logits_fn, keys, jnp.asarray(batch.x)))
+  num_classes = work.dataset.num_classes
+  found = targets.choose(
+    spec.target, batch.labels, batch.indices, num_classes, protocol.seed, logits
+  )
+  return found[: batch.valid]
+
+
+def _ours(
+  work: Work,
+  spec: AttackSpec,
+  options: Mapping[str, Any],
+  attack: Attack,
+  starts: Pool | None,
+  turn: Turn,
+  target: np.ndarray | None,
+) -> Found:
+  """Attacks the images of a batch that have a target, or all; the others are returned as is."""
   batch, protocol = turn.batch, work.protocol
+  asked = np.ones(batch.valid, bool) if target is None else target != targets.LEFT_OUT
   real = slice(None, batch.valid)  # the attack pads by itself
   left = None
   if spec.max_seconds is not None:
     left = max(LEAST_SECONDS, (spec.max_seconds - turn.seconds) * turn.share)
   keys = attack_keys(protocol.threat, protocol.seed, batch.indices[real])
   x, y = jnp.asarray(batch.x[real]), jnp.asarray(batch.labels[real])
+  aim = None if target is None else jnp.asarray(target)
+  # Of all images, so that the number of those with a target compiles nothing of the model anew.
+  start = start_images(work.subject, options, keys, x, y, starts, aim)
+  if not asked.all():
+    keys, x, y, aim, start = jax.tree.map(lambda v: v[asked], (keys, x, y, aim, start))
   result = attacks.run(
     attack,
     keys,
     x,
     y,
-    start=start_images(work.subject, spec.hyperparameters, keys, x, y, starts),
+    target=aim,
+    start=start,
     batch_size=len(batch.labels),
     progress=turn.progress,
     max_seconds=left,
@@ -204,7 +170,16 @@ def _ours(work: Work, spec: AttackSpec, attack: Attack, starts: Pool | None, tur
   }
   if spec.max_seconds is not None:
     arrays["cut_short"] = ~np.asarray(tally.done)
-  return Found(np.asarray(result.x), arrays)
+  x_adv = np.array(batch.x[real])
+  x_adv[asked] = np.asarray(result.x)
+  return Found(x_adv, {name: _spread(value, asked) for name, value in arrays.items()})
+
+
+def _spread(values: np.ndarray, asked: np.ndarray) -> np.ndarray:
+  """[M] values of the images that were attacked as [B], 0 or False for the others."""
+  found = np.zeros(len(asked), values.dtype)
+  found[asked] = values
+  return found
 
 
 def _foolbox(work: Work, attack: Any, eps: float | None, turn: Turn) -> Found:
@@ -222,71 +197,9 @@ def _foolbox(work: Work, attack: Any, eps: float | None, turn: Turn) -> Found:
   return Found(x_adv[: batch.valid], {"attack_success": success[: batch.valid]})
 
 
-def _zero_gradients(spec: AttackSpec, clean_logits: np.ndarray, batch: Batch) -> Arrays:
-  labels = batch.labels[: batch.valid]
-  return {"zero_gradient": sanity.zero_gradients(LOSSES[spec.loss], clean_logits[batch.at], labels)}
-
-
-def _graded(
-  work: Work, spec: AttackSpec, eps: float | None, x_adv: np.ndarray, batch: Batch
+def _zero_gradients(
+  spec: AttackSpec, clean_logits: np.ndarray, batch: Batch, target: np.ndarray | None
 ) -> Arrays:
-  """Fixed budget: back into ball and box, and graded."""
-  if eps is None:
-    return _graded_minimum(work, spec, x_adv, batch)
-  x = batch.x[: batch.valid]
-  x_adv, outside = reclip(x_adv, x, spec.norm, eps)
-  size = perturbation_norm(x_adv, x, spec.norm).astype(np.float32)
-  return {**_grade_valid(work, x_adv, batch), "norm": size, "outside": outside, "x_adv": x_adv}
-
-
-def _graded_minimum(work: Work, spec: AttackSpec, x_adv: np.ndarray, batch: Batch) -> Arrays:
-  """Minimum norm: the image itself, and for `grade_as="clip"` it in each ball."""
-  x = batch.x[: batch.valid]
-  x_adv, outside = reclip(x_adv, x, spec.norm, np.inf)
-  returned = {}
-  if spec.grade_as != "clip":
-    returned = {minimum_norm.AS_RETURNED: _grade_valid(work, x_adv, batch)["correct"]}
-    x_adv = minimum_norm.nearest_failure(x_adv, x, _select_share(work, batch))
-  size = perturbation_norm(x_adv, x, spec.norm)
-  arrays = {
-    **_grade_valid(work, x_adv, batch),
-    **returned,
-    "norm": size.astype(np.float32),
-    "relative_norm": minimum_norm.relative_norm(size, x, spec.norm).astype(np.float32),
-    "outside": outside,
-    "x_adv": x_adv,
-  }
-  if spec.grade_as == "clip":
-    cells = [_graded(work, spec, each, x_adv, batch) for each in spec.eps]
-    for name in (*minimum_norm.PER_EXAMPLE, "norm"):
-      arrays[minimum_norm.CLIPPED + name] = np.stack([cell[name] for cell in cells], axis=1)
-  return arrays
-
-
-def _grade_valid(work: Work, x_adv: np.ndarray, batch: Batch) -> Arrays:
-  """Grades in the batch's one shape, and drops the padding."""
-  arrays = graded_arrays(grade_batch(work, _padded(x_adv, batch), batch))
-  return {name: value[: batch.valid] for name, value in arrays.items()}
-
-
-def _padded(x_adv: np.ndarray, batch: Batch) -> np.ndarray:
-  padding = [(0, len(batch.labels) - batch.valid)] + [(0, 0)] * (x_adv.ndim - 1)
-  return np.pad(x_adv, padding, mode="edge")
-
-
-def _select_share(work: Work, batch: Batch) -> Callable[[np.ndarray], np.ndarray]:
-  protocol = work.protocol
-
-  def share(x_adv: np.ndarray) -> np.ndarray:
-    found = select_share(
-      work.subject.logits_fn,
-      _padded(x_adv, batch),
-      batch.labels,
-      batch.indices,
-      threat=protocol.threat,
-      seed=protocol.seed,
-      select_draws=protocol.select_draws,
-    )
-    return found[: batch.valid]
-
-  return share
+  labels = batch.labels[: batch.valid]
+  zero = sanity.zero_gradients(LOSSES[spec.loss], clean_logits[batch.at], labels, target)
+  return {"zero_gradient": zero if target is None else zero & (target != targets.LEFT_OUT)}

@@ -10,16 +10,9 @@ import jax
 from tqdm import tqdm
 
 from gencls import data
-from gencls.attack_cells import (
-  AttackSpec,
-  attack_cell,
-  build_attack,
-  check_spec,
-  takes_eps,
-)
-from gencls.attack_cells import (
-  identity as attack_identity,
-)
+from gencls.attack_cells import attack_cell, build_attack, check_target
+from gencls.attack_specs import AttackSpec, check_spec, takes_eps
+from gencls.attack_specs import identity as attack_identity
 from gencls.batch_loop import Arrays, Protocol, Work, seconds_before
 from gencls.cells import clean_cell, grey_cell, untouched_cell
 from gencls.clean import Subject, check_metrics
@@ -172,7 +165,8 @@ def evaluate(
     raise ValueError("an evaluation needs at least one image, got none")
   for spec in specs:
     for eps in spec.eps if takes_eps(spec) else (None,):
-      build_attack(subject, protocol, spec, eps)  # a misspelt hyperparameter fails before any work
+      # A misspelt hyperparameter, or a target that cannot be, fails before any work.
+      check_target(dataset, protocol, spec, build_attack(subject, protocol, spec, eps))
   plans = make_plans(folder, protocol, specs, identity, dataset)
   cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
   total = n * (len(plans) - len(cells))

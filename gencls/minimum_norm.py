@@ -5,6 +5,8 @@ every eps at or beyond its distance:
 
   broken at eps  ⇔  the graded image is wrong and its norm <= eps (+ grading's tolerance).
 
+The distances of a targeted attack are those of the nearest images in the target class.
+
 Some published numbers were made otherwise (`grade_as="clip"`): the image is drawn back into each
 ball and predicted anew, whether or not the success lies inside. Both curves are then reported.
 """
@@ -16,6 +18,7 @@ import numpy as np
 
 from gencls.grading import perturbation_norm, tolerance
 from gencls.results import Cell
+from gencls.targets import LEFT_OUT, share_in_target
 
 GRADE_AS = ("distance", "clip")
 CLIPPED = "clipped_"  # before the names of arrays [N, E, …] of images clipped to each eps
@@ -24,6 +27,7 @@ CLIPPED = "clipped_"  # before the names of arrays [N, E, …] of images clipped
 # image, or half of its select draws, fails.
 STRETCHES = (1.0, 1.001, 1.02, 1.05, 1.1, 1.2, 1.5)
 AS_RETURNED = "correct_as_returned"  # graded before it was lengthened: what a publication counts
+SELECT_IN_TARGET = "select_in_target"  # the share of the select draws that predict the target
 PER_EXAMPLE = ("prediction", "correct", "select_correct", "select_margin", "nonfinite_grades")
 
 
@@ -42,10 +46,12 @@ def nearest_failure(
 ) -> np.ndarray:
   """The first point on the way through x_adv at which at least half of the select draws fail.
 
+  Where there is a target, a draw fails that predicts it.
+
   Args:
     x_adv: [B, H, W, D] what the attack returned, in the box.
     x: [B, H, W, D].
-    share: x_adv -> [B] share of the select draws that are right.
+    share: x_adv -> [B] share of the select draws that are right, or not in the target.
 
   Returns:
     [B, H, W, D] float32; x_adv itself where no stretch of `STRETCHES` fails.
@@ -87,7 +93,8 @@ def derive(cell: Cell, untouched: Cell, eps: float, grade_as: str) -> Cell:
   if grade_as == "clip":
     column = attack["eps"].index(eps)
     names = (*PER_EXAMPLE, "norm")
-    return Cell(header, {name: cell.arrays[CLIPPED + name][:, column] for name in names})
+    arrays = {name: cell.arrays[CLIPPED + name][:, column] for name in names}
+    return Cell(header, _with_target(arrays, cell))
   within = cell.arrays["norm"].astype(np.float64) <= eps + tolerance(norm, eps)
 
   def choose(name: str) -> np.ndarray:
@@ -95,7 +102,16 @@ def derive(cell: Cell, untouched: Cell, eps: float, grade_as: str) -> Cell:
     return np.where(np.reshape(within, (-1,) + (1,) * (reached.ndim - 1)), reached, clean)
 
   arrays = {name: choose(name) for name in PER_EXAMPLE}
-  return Cell(header, {**arrays, "norm": np.where(within, cell.arrays["norm"], 0.0)})
+  arrays["norm"] = np.where(within, cell.arrays["norm"], 0.0)
+  return Cell(header, _with_target(arrays, cell))
+
+
+def _with_target(arrays: dict[str, np.ndarray], cell: Cell) -> dict[str, np.ndarray]:
+  """With the target of a targeted attack, and the share of the grade draws that predict it."""
+  if "target" not in cell.arrays:
+    return arrays
+  target = cell.arrays["target"]
+  return {**arrays, "target": target, "in_target": share_in_target(arrays["prediction"], target)}
 
 
 def expand(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
@@ -111,24 +127,40 @@ def expand(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
   return found
 
 
+def asked(cell: Cell) -> np.ndarray:
+  """[N] bool, the images that were attacked: all, or those that have a target."""
+  if "target" not in cell.arrays:
+    return np.ones(len(cell.arrays["norm"]), bool)
+  return cell.arrays["target"] != LEFT_OUT
+
+
+def successes(cell: Cell) -> np.ndarray:
+  """[N] bool, whether at least half of the select draws fail, or predict the target."""
+  if SELECT_IN_TARGET in cell.arrays:
+    return cell.arrays[SELECT_IN_TARGET] >= 0.5
+  return failing(cell.arrays["select_correct"])
+
+
 def distances(cell: Cell, relative: bool = False) -> np.ndarray:
   """[N] float64, the norm of each success; infinite where the attack found none."""
   size = cell.arrays["relative_norm" if relative else "norm"].astype(np.float64)
-  return np.where(failing(cell.arrays["select_correct"]), size, np.inf)
+  return np.where(successes(cell), size, np.inf)
 
 
 def statistics(cell: Cell) -> dict[str, Any]:
-  """What is reported of distances, JSON-able: None where a number would be infinite.
+  """What is reported of the distances of the images that were attacked, JSON-able.
 
-  `mean_relative_norm` is DeepFool's average robustness ρ = mean ‖η‖ / ‖x‖ over all images, where
+  None where a number would be infinite, or there are no images.
+  `mean_relative_norm` is DeepFool's average robustness ρ = mean ‖η‖ / ‖x‖ over these images, where
   natural errors count 0 and one failure makes it infinite.
   """
-  found, relative = distances(cell), distances(cell, relative=True)
+  mine = asked(cell)
+  found, relative = (distances(cell, relative=each)[mine] for each in (False, True))
   success = np.isfinite(found)
   return {
     "median_norm": _finite(np.median(found[success])) if np.any(success) else None,
     "median_norm_all": _finite(_median(found)),
-    "mean_relative_norm": _finite(np.mean(relative)),
+    "mean_relative_norm": _finite(np.mean(relative)) if len(relative) else None,
     "mean_relative_norm_of_successes": (
       _finite(np.mean(relative[success])) if np.any(success) else None
     ),
@@ -138,6 +170,8 @@ def statistics(cell: Cell) -> dict[str, Any]:
 
 def _median(values: np.ndarray) -> float:
   """The median, where values may be infinite (inf − inf would make it NaN)."""
+  if not len(values):
+    return np.inf
   low, high = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
   return float(low if low == high else (low + high) / 2)
 

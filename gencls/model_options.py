@@ -3,7 +3,8 @@
   per_sample=True               every importance sample gets its own loss (Li et al. 2019)
   start="wrong_reconstruction"  starts at the reconstruction under the strongest wrong class
   start="nearest_wrong"         starts at the nearest image of another class that the model gets
-                                right, for attacks that walk from a success (boundary, …)
+                                right, for attacks that walk from a success (boundary, …);
+                                targeted, at the nearest one of the target class
 
 Attacks that take a `decode_fn` get the model's decoder.
 """
@@ -25,6 +26,8 @@ from gencls.types import Array, Keys, LogitsFn
 
 OPTIONS = ("per_sample", "start")
 STARTS = ("wrong_reconstruction", "nearest_wrong")
+# Attacks that walk from a success, which noise does not give where they have a target.
+WALKS = ("boundary", "hop_skip_jump", "pointwise")
 
 
 class Pool(NamedTuple):
@@ -32,6 +35,11 @@ class Pool(NamedTuple):
 
   images: Array  # [N, H, W, D] float32
   labels: Array  # [N]
+
+
+def targeted_options(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The options of a targeted attack: those of `WALKS` start in the target class unless told."""
+  return {"start": "nearest_wrong", **options} if name in WALKS else options
 
 
 def pool(options: Mapping[str, Any], dataset: data.Dataset, correct: np.ndarray) -> Pool | None:
@@ -93,6 +101,7 @@ def start_images(
   x: Array,
   y: Array,
   right: Pool | None = None,
+  target: Array | None = None,
 ) -> Array | None:
   """Where the attack shall start, [B, H, W, D], or None: its own start.
 
@@ -102,19 +111,29 @@ def start_images(
     keys: [B] the attack's keys.
     x: [B, H, W, D] clean images.
     y: [B] labels.
-    right: from `pool`.
+    right: from `pool`. An example whose target class it does not have starts at x.
+    target: [B] the wanted classes, −1 for none; None where untargeted.
 
   Raises:
-    ValueError: if the pool has no image of another class than some example's.
+    ValueError: if the pool has no image of another class than some untargeted example's.
   """
   start = options.get("start")
   if start is None:
     return None
   if start == "nearest_wrong":
     assert right is not None, "start='nearest_wrong' needs a pool"
-    return class_starts(right.images, right.labels, x, y)
+    return _nearest(right, x, y, target)
   reconstruct = _bound(subject, "reconstruct", f"start={start!r}")
-  return wrong_reconstructions(subject.attack_logits_fn, reconstruct, keys, x, y)
+  return wrong_reconstructions(subject.attack_logits_fn, reconstruct, keys, x, y, target)
+
+
+def _nearest(right: Pool, x: Array, y: Array, target: Array | None) -> Array:
+  if target is None:
+    return class_starts(right.images, right.labels, x, y)
+  there = np.flatnonzero(np.isin(np.asarray(target), np.asarray(right.labels)))
+  starts = np.array(x)
+  starts[there] = class_starts(right.images, right.labels, x[there], y[there], target[there])
+  return jnp.asarray(starts)
 
 
 def _bound(subject: Subject, field: str, option: str) -> Partial:

@@ -63,7 +63,8 @@ class Curve(NamedTuple):
   label: str
   norm: str
   eps: tuple[float, ...]  # increasing
-  correct: tuple[np.ndarray, ...]  # per eps, [N]
+  correct: tuple[np.ndarray, ...]  # per eps, [N]; of a targeted attack the share out of target
+  target: str | int | None = None
 
 
 def _mean(shares: np.ndarray) -> float:
@@ -80,7 +81,8 @@ def _allowed(first: np.ndarray, second: np.ndarray, draws: int) -> float:
 
 def monotone(curve: Curve, draws: int) -> Check:
   """Accuracy never rises with eps by more than one image."""
-  name = f"{curve.label} ({curve.norm}): accuracy falls with eps"
+  what = "accuracy" if curve.target is None else "the share outside the target class"
+  name = f"{curve.label} ({curve.norm}): {what} falls with eps"
   if len(curve.eps) < 2:
     return Check(name, "not run", "one eps")
   rises = []
@@ -111,7 +113,8 @@ def iterated_beats_single(single: Sequence[Curve], iterated: Sequence[Curve], dr
   for many in iterated:
     for one in single:
       for eps, strong in zip(many.eps, many.correct, strict=True):
-        if eps == 0 or many.norm != one.norm or eps not in one.eps:
+        alike = (many.norm, many.target) == (one.norm, one.target)
+        if eps == 0 or not alike or eps not in one.eps:
           continue
         compared += 1
         weak = one.correct[one.eps.index(eps)]
@@ -265,17 +268,22 @@ def nothing_new(pairs: Sequence[Pair], draws: int) -> Check:
 @functools.partial(jax.jit, static_argnames="loss")
 def _own_gradient(loss: LogitLoss, logits: Array, goal: Goal) -> Array:
   gradient = jax.grad(lambda z: jnp.sum(loss(z, goal)))(logits)
-  return jnp.take_along_axis(gradient, goal.label[:, None], axis=1)[:, 0]
+  which = jnp.where(goal.target >= 0, goal.target, goal.label)
+  return jnp.take_along_axis(gradient, which[:, None], axis=1)[:, 0]
 
 
-def zero_gradients(loss: LogitLoss, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-  """[N] bool, whether ∂L/∂z_y of an untargeted loss is zero or not finite at the clean logits.
+def zero_gradients(
+  loss: LogitLoss, logits: np.ndarray, labels: np.ndarray, target: np.ndarray | None = None
+) -> np.ndarray:
+  """[N] bool, whether ∂L/∂z_y is zero or not finite at the clean logits; z_target where targeted.
 
   Args:
     loss: (logits [N, C], goal) -> [N], one of `attacks.losses.LOSSES`.
     logits: [N, C].
     labels: [N].
+    target: [N], −1 where untargeted; None for none.
   """
-  goal = Goal(label=jnp.asarray(labels), target=jnp.full(labels.shape, -1, jnp.int32))
+  aim = np.full(labels.shape, -1, np.int32) if target is None else target
+  goal = Goal(label=jnp.asarray(labels), target=jnp.asarray(aim))
   own = np.asarray(_own_gradient(loss, jnp.asarray(logits), goal))
   return ~(np.abs(own) > 0)  # NaN counts

@@ -18,8 +18,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gencls import data, runs, runtime, workdir
-from gencls.attack_cells import AttackSpec
+from gencls import data, runs, runtime, targets, workdir
+from gencls.attack_specs import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
 from gencls.clean import Subject
@@ -48,6 +48,7 @@ def specs(attacks: dict[str, dict[str, Any]]) -> list[AttackSpec]:
     rest = {name: value for name, value in settings.items() if name not in named}
     fields = {name: settings[name] for name in named}
     fields["eps"] = tuple(float(eps) for eps in fields["eps"])
+    fields["target"] = targets.parse(fields["target"])
     found.append(AttackSpec(label=label, **fields, hyperparameters=rest))
   return found
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from toy_evaluation import offering_subject, protocol
 
-from gencls.attack_cells import build_attack, check_spec, takes_eps
+from gencls.attack_cells import build_attack
+from gencls.attack_specs import check_spec, takes_eps
 from gencls.evaluate import check_protocol, check_specs
 
 ROOT = Path(__file__).resolve().parent.parent

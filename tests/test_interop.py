@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from toy_evaluation import LEVELS, log_joint, protocol, run, toy_images, toy_subject
 
 from gencls import interop
-from gencls.attack_cells import AttackSpec
+from gencls.attack_specs import AttackSpec
 from gencls.grading import perturbation_norm
 from gencls.report.summary import summarise
 

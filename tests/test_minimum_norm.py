@@ -10,7 +10,7 @@ from toy_minimum import by_hand, line
 
 import gencls.attacks
 from gencls import minimum_norm
-from gencls.attack_cells import AttackSpec
+from gencls.attack_specs import AttackSpec
 from gencls.grading import perturbation_norm
 from gencls.report import compare, figures, pages, table
 from gencls.report.candidates import groups

@@ -15,7 +15,7 @@ from toy_evaluation import (
 
 from gencls import data
 from gencls import evaluate as evaluation
-from gencls.attack_cells import AttackSpec
+from gencls.attack_specs import AttackSpec
 from gencls.keys import example_keys
 from gencls.model_options import attack_inputs, pool, start_images
 

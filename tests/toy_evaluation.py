@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls import data
-from gencls.attack_cells import AttackSpec
+from gencls.attack_specs import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.clean import METRICS, Subject
 from gencls.evaluate import evaluate

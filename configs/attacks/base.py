@@ -23,6 +23,7 @@ def attack(
   loss: str = "margin",
   eot_samples: int = 1,
   grade_as: str | None = None,
+  target: str | int | None = None,
   **hyperparameters: Any,
 ) -> dict[str, Any]:
   """One attack over an eps grid; its randomness follows from the threat model.
@@ -37,6 +38,8 @@ def attack(
     eot_samples: draws per query under a fresh seed.
     grade_as: of minimum-norm attacks: "distance" (the default; broken at eps where the graded image
       is wrong and no further away) or "clip" (clipped to each eps and predicted again).
+    target: None (untargeted), a rule of `gencls.targets` ("next", "random", "least_likely",
+      "most_likely") or a class; --config.attacks.<label>.target=3 on the command line.
     **hyperparameters: of the attack, see its docstring.
   """
   return {
@@ -46,6 +49,7 @@ def attack(
     "loss": loss,
     "eot_samples": eot_samples,
     "grade_as": grade_as if grade_as is not None else placeholder(str),
+    "target": str(target) if target is not None else placeholder(str),  # a class by its digits
     "max_seconds": placeholder(float),  # of the whole cell, shared out among its images; None: all
     "max_queries": placeholder(int),  # forward and backward passes for each image; None: all
     **hyperparameters,

@@ -109,6 +109,17 @@ def minimum(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   return f"{table.minimum_table(rows)}\n\n" if rows else ""
 
 
+def targeted(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """A Markdown table of what reached its target class; empty without targeted attacks."""
+  rows = [
+    {**row, "label": f"{title}: {row['label']}"}
+    for title, summary in summaries.items()
+    for row in summary["rows"]
+  ]
+  found = table.targeted_table(rows)
+  return f"{found}\n\n" if found else ""
+
+
 def worst_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
   """Worst-case accuracy against eps, a curve for each model."""
   norms = list(dict.fromkeys(r["norm"] for s in summaries.values() for r in s["worst"]))
@@ -175,7 +186,7 @@ def write(
     f"{table.threat_sentence(first['protocol'], first['attacks'])} Clean accuracy is the mean over "
     f"{first['protocol']['clean_draws']} draws where keys matter. Under attack: per-example worst "
     "case over all attacks and the grey image, with 95% intervals over images.\n\n"
-    f"{headline(summaries)}\n\n{minimum(summaries)}"
+    f"{headline(summaries)}\n\n{minimum(summaries)}{targeted(summaries)}"
   )
   labels = [row["label"] for row in first["rows"] if "attack" in row]
   if labels:

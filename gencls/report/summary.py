@@ -8,7 +8,7 @@ import numpy as np
 from gencls import minimum_norm, sanity
 from gencls.evaluate import CLEAN, GREY, UNTOUCHED
 from gencls.intervals import Interval, share_interval
-from gencls.report import checks
+from gencls.report import checks, targeted
 from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.report.checks import WORST
 from gencls.results import Cell
@@ -53,13 +53,15 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
     "success_rate": success_rate(correct, base, draws),
     "median_norm": float(np.median(arrays["norm"])),
     "nonfinite_grades": int(np.sum(arrays["nonfinite_grades"] > 0)),
+    **targeted.numbers(cell, correct, draws),
   }
   if cell.header["label"] == GREY:
     return row
   if "derived" in cell.header:
     attack = cell.header["settings"]["attack"]
     return {**row, "attack": attack, "derived": cell.header["derived"]}
-  unmoved = int(np.sum((arrays["norm"] == 0) & (base > 0.5) & (cell.header["eps"] > 0)))
+  still = minimum_norm.asked(cell) & (arrays["norm"] == 0) & (base > 0.5)
+  unmoved = int(np.sum(still & (cell.header["eps"] > 0)))
   # Without a gradient, or among few images, an attack may rightly find nothing better than x.
   climbs = sanity.climbs(cell.header["settings"]["attack"]["name"])
   return {**row, **_counts(cell), "unmoved": unmoved if climbs else None}
@@ -77,23 +79,24 @@ def _counts(cell: Cell) -> dict[str, Any]:
     "attack": cell.header["settings"]["attack"],
     **{name: number(name) for name in ("zero_gradient", "zero_gradient_steps", "nonfinite_steps")},
     "outside": number("outside"),
-    "disagree": int(np.sum(arrays["attack_success"] != (arrays["correct"] <= 0.5))),
+    "disagree": int(np.sum(~targeted.agrees(cell))),
     "cut_short": number("cut_short"),
     "mean_passes": float(np.mean(sum(passes), dtype=np.float64)) if passes else None,
   }
 
 
 def _minimum_row(cell: Cell, untouched: Cell) -> dict[str, Any]:
-  """What is reported of a minimum-norm attack itself, over all images."""
-  broken = minimum_norm.failing(cell.arrays["select_correct"])
+  """What is reported of a minimum-norm attack itself, over all images that it attacked."""
+  mine, broken = minimum_norm.asked(cell), minimum_norm.successes(cell)
   returned = cell.arrays.get(minimum_norm.AS_RETURNED, cell.arrays["correct"])
-  right = untouched.arrays["correct"] > 0.5
+  right = mine & (untouched.arrays["correct"] > 0.5)
   return {
     **{name: cell.header[name] for name in ("label", "norm", "eps", "seconds")},
-    "found": _interval(broken, 1),
-    "found_of_right": _interval(broken[right], 1) if np.any(right) else None,
+    "found": targeted.share(broken[mine], 1),
+    "found_of_right": targeted.share(broken[right], 1),
     "accuracy_of_result": float(np.mean(returned, dtype=np.float64)),
     **minimum_norm.statistics(cell),
+    **targeted.distance_numbers(cell),
     **_counts(cell),
     "unmoved": None,
   }

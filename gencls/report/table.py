@@ -79,16 +79,32 @@ def attack_tables(summary: Mapping[str, Any]) -> str:
 
 
 def minimum_table(minimum: Sequence[Mapping[str, Any]]) -> str:
-  """One row for each minimum-norm attack: how often it succeeds and how far away."""
-  header = ["minimum norm", "broken, %", "median norm", "of successes", "mean relative norm (rho)",
+  """One row for each minimum-norm attack: how often it succeeds and how far away.
+
+  Targeted attacks have a table of their own, of the images that have a target.
+  """
+  plain = [row for row in minimum if not row.get("targeted")]
+  aimed = [row for row in minimum if row.get("targeted")]
+  kinds = [("minimum norm", "broken, %", plain)] if plain or not aimed else []
+  if aimed:
+    kinds.append(("minimum norm, into the target class", "reached, %", aimed))
+  return "\n\n".join(_distance_grid(*kind) for kind in kinds)
+
+
+def _distance_grid(title: str, found: str, minimum: Sequence[Mapping[str, Any]]) -> str:
+  header = [title, found, "median norm", "of successes", "mean relative norm (rho)",
             "of successes"]  # fmt: skip
   fields = ("median_norm_all", "median_norm", "mean_relative_norm",
             "mean_relative_norm_of_successes")  # fmt: skip
   rows = [
-    [f"{row['label']}, {row['norm']}", percent(row["found"]), *[_distance(row[f]) for f in fields]]
+    [f"{row['label']}, {row['norm']}", _share(row["found"]), *[_distance(row[f]) for f in fields]]
     for row in minimum
   ]
   return grid(header, rows)
+
+
+def _share(interval: Mapping[str, Any] | None) -> str:
+  return "none" if interval is None else percent(interval)
 
 
 def _distance(value: float | None) -> str:
@@ -114,6 +130,38 @@ def _minimum_section(summary: Mapping[str, Any]) -> str:
     "distance 0, failures as infinitely far; relative norms are ‖η‖ / ‖x‖."
   )
   return f"{text}\n\n{minimum_table(summary['minimum'])}\n\n"
+
+
+def targeted_table(rows: Sequence[Mapping[str, Any]]) -> str:
+  """One row for each targeted attack and eps; empty where there are none.
+
+  Args:
+    rows: of a summary; those of untargeted attacks are passed over.
+  """
+  header = ["targeted", "target", "norm", "eps", "n", "left out", "in the target class, %",
+            "accuracy, %"]  # fmt: skip
+  lines = []
+  for row in rows:
+    own = row.get("targeted")  # older files have none
+    if own:
+      shares = [_share(own[name]) for name in ("success_rate", "accuracy")]
+      counts = [str(own[name]) for name in ("num_images", "left_out")]
+      target = own["target"]
+      words = target.replace("_", " ") if isinstance(target, str) else f"class {target}"
+      lines.append([row["label"], words, row["norm"], f"{row['eps']:g}", *counts, *shares])
+  return grid(header, lines) if lines else ""
+
+
+def _targeted_section(summary: Mapping[str, Any]) -> str:
+  """How often targeted attacks reach their target; empty where there are none."""
+  found = targeted_table(summary["rows"])
+  text = (
+    "Targeted attacks: the share of images that end in their target class, beside the accuracy of "
+    "the same images under the same attack, % with 95% interval. Images without a target are left "
+    "out: those of the class itself, and where logits choose it those whose logits are not finite. "
+    "Everywhere else, as in the worst case, any wrong class counts."
+  )
+  return f"{text}\n\n{found}\n\n" if found else ""
 
 
 def _cut_short(summary: Mapping[str, Any]) -> str:
@@ -190,7 +238,7 @@ this eps or a smaller one, and from minimum-norm attacks at any distance up to i
 
 {attack_tables(summary)}
 
-{_minimum_section(summary)}{_cut_short(summary)}{checks_table(summary)}
+{_minimum_section(summary)}{_targeted_section(summary)}{_cut_short(summary)}{checks_table(summary)}
 
 Last written by `{summary["record"]["command"]}`. The cells: revision \
 {" / ".join(made_by["revision"])}; {" / ".join(made_by["versions"])}; \

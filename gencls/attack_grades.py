@@ -1,0 +1,126 @@
+"""What an attack returned, graded: back into ball and box, lengthened, and by class and target."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gencls import minimum_norm
+from gencls.attack_specs import AttackSpec
+from gencls.batch_loop import Arrays, Batch, Work
+from gencls.cells import grade_batch, graded_arrays
+from gencls.grading import perturbation_norm, reclip, select_share
+from gencls.targets import LEFT_OUT, share_in_target
+
+Share = Callable[[np.ndarray], np.ndarray]  # x_adv [B, H, W, D] -> [B]
+
+
+def grade_results(
+  work: Work,
+  spec: AttackSpec,
+  eps: float | None,
+  x_adv: np.ndarray,
+  batch: Batch,
+  target: np.ndarray | None = None,
+) -> Arrays:
+  """Grades the results of one batch.
+
+  Args:
+    work: model, data and protocol.
+    spec: the attack.
+    eps: its radius: results are brought back into this ball, and into the box. None for
+      minimum-norm attacks, whose results are lengthened until they fail, or reach the target
+      (`minimum_norm.nearest_failure`); with `grade_as="clip"` they are drawn back into each ball.
+    x_adv: [B, H, W, D] without padding.
+    batch: the images.
+    target: [B], see `targets.choose`; None for an untargeted attack.
+
+  Returns:
+    The arrays of a cell, [B, …]: "x_adv", as it was graded, and what was found. With a target also
+    "target", "in_target" (the share of the grade draws that predict it), and for minimum norms
+    "select_in_target".
+  """
+  if eps is None:
+    return _graded_minimum(work, spec, x_adv, batch, target)
+  x = batch.x[: batch.valid]
+  x_adv, outside = reclip(x_adv, x, spec.norm, eps)
+  size = perturbation_norm(x_adv, x, spec.norm).astype(np.float32)
+  arrays = _grade_valid(work, x_adv, batch, target)
+  return {**arrays, "norm": size, "outside": outside, "x_adv": x_adv}
+
+
+def _graded_minimum(
+  work: Work, spec: AttackSpec, x_adv: np.ndarray, batch: Batch, target: np.ndarray | None
+) -> Arrays:
+  """Minimum norm: the image itself, and for `grade_as="clip"` it in each ball."""
+  x = batch.x[: batch.valid]
+  x_adv, outside = reclip(x_adv, x, spec.norm, np.inf)
+  returned = {}
+  if spec.grade_as != "clip":
+    returned = {minimum_norm.AS_RETURNED: _grade_valid(work, x_adv, batch)["correct"]}
+    x_adv = minimum_norm.nearest_failure(x_adv, x, _standing(work, batch, target))
+  size = perturbation_norm(x_adv, x, spec.norm)
+  arrays = {
+    **_grade_valid(work, x_adv, batch, target),
+    **returned,
+    "norm": size.astype(np.float32),
+    "relative_norm": minimum_norm.relative_norm(size, x, spec.norm).astype(np.float32),
+    "outside": outside,
+    "x_adv": x_adv,
+  }
+  if target is not None:
+    arrays[minimum_norm.SELECT_IN_TARGET] = _select_in_target(work, batch, target)(x_adv)
+  if spec.grade_as == "clip":
+    cells = [grade_results(work, spec, each, x_adv, batch) for each in spec.eps]
+    for name in (*minimum_norm.PER_EXAMPLE, "norm"):
+      arrays[minimum_norm.CLIPPED + name] = np.stack([cell[name] for cell in cells], axis=1)
+  return arrays
+
+
+def _grade_valid(
+  work: Work, x_adv: np.ndarray, batch: Batch, target: np.ndarray | None = None
+) -> Arrays:
+  """Grades in the batch's one shape, and drops the padding."""
+  graded = graded_arrays(grade_batch(work, _padded(x_adv, batch), batch))
+  arrays = {name: value[: batch.valid] for name, value in graded.items()}
+  if target is None:
+    return arrays
+  in_target = share_in_target(arrays["prediction"], target)
+  return {**arrays, "target": target, "in_target": in_target}
+
+
+def _padded(values: np.ndarray, batch: Batch) -> np.ndarray:
+  padding = [(0, len(batch.labels) - batch.valid)] + [(0, 0)] * (values.ndim - 1)
+  return np.pad(values, padding, mode="edge")
+
+
+def _standing(work: Work, batch: Batch, target: np.ndarray | None) -> Share:
+  """The share of the select draws against which the attack has failed."""
+  if target is None:
+    return _select_share(work, batch, batch.labels)
+  reached = _select_in_target(work, batch, target)
+  return lambda x_adv: 1.0 - reached(x_adv)
+
+
+def _select_in_target(work: Work, batch: Batch, target: np.ndarray) -> Share:
+  share = _select_share(work, batch, _padded(target, batch))
+  # Non-finite logits have no prediction: that is no hit where there is no target.
+  return lambda x_adv: np.where(target == LEFT_OUT, np.float32(0), share(x_adv))
+
+
+def _select_share(work: Work, batch: Batch, classes: np.ndarray) -> Share:
+  """The share of the select draws that predict `classes` [B], in the batch's one shape."""
+  protocol = work.protocol
+
+  def share(x_adv: np.ndarray) -> np.ndarray:
+    found = select_share(
+      work.subject.logits_fn,
+      _padded(x_adv, batch),
+      classes,
+      batch.indices,
+      threat=protocol.threat,
+      seed=protocol.seed,
+      select_draws=protocol.select_draws,
+    )
+    return found[: batch.valid]
+
+  return share

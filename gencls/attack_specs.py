@@ -1,0 +1,93 @@
+"""What an evaluation asks of one attack, what does not fit, and what makes it another one."""
+
+from typing import Any, NamedTuple
+
+from gencls import attacks, interop, minimum_norm, targets
+from gencls.attacks.losses import LOSSES
+from gencls.batch_loop import Protocol, size_of_batches
+from gencls.grading import NORMS
+from gencls.names import unknown_name
+
+DEFAULT_LOSS = "margin"  # of `attacks.build`
+# Attacks of one norm that take none; others without a norm may be measured in any.
+OWN_NORMS = {"boundary": "l2", "carlini_wagner": "l2", "ddn": "l2"}
+
+
+class AttackSpec(NamedTuple):
+  """One attack over its eps grid."""
+
+  label: str
+  name: str  # in attacks.REGISTRY, or "foolbox:<name in foolbox.attacks>"
+  norm: str
+  eps: tuple[float, ...]  # of balls, or where the curve of a minimum-norm attack is read
+  loss: str
+  eot_samples: int
+  hyperparameters: dict[str, Any]
+  grade_as: str | None = None  # of minimum-norm attacks, minimum_norm.GRADE_AS; None: "distance"
+  max_seconds: float | None = None  # for the whole cell, shared out evenly among its images
+  max_queries: int | None = None  # forward and backward passes for each image
+  target: str | int | None = None  # one of targets.RULES, or a class; None: untargeted
+
+
+def takes_eps(spec: AttackSpec) -> bool:
+  """Whether the attack has a fixed budget; if not, it looks for the smallest perturbation."""
+  own = interop.takes_eps if interop.is_foolbox(spec.name) else attacks.takes_eps
+  return own(spec.name)
+
+
+def check_spec(spec: AttackSpec) -> None:
+  """Raises ValueError for settings that do not fit the kind of attack; builds nothing."""
+  if spec.norm not in NORMS:
+    raise ValueError(unknown_name("norm", spec.norm, NORMS))
+  if spec.loss not in LOSSES:
+    raise ValueError(unknown_name("loss", spec.loss, LOSSES))
+  own_norm = OWN_NORMS.get(spec.name, spec.norm)
+  if spec.norm != own_norm:
+    raise ValueError(
+      f"{spec.name} minimises {own_norm} and no other norm, got norm={spec.norm!r}: set "
+      f"norm={own_norm!r}, or take an attack of {spec.norm}"
+    )
+  if interop.is_foolbox(spec.name) and (spec.eot_samples, spec.loss) != (1, DEFAULT_LOSS):
+    raise ValueError(
+      "Foolbox's attacks have losses of their own and see one fixed key: leave eot_samples=1 and "
+      f"loss={DEFAULT_LOSS!r}, got {spec.eot_samples} and {spec.loss!r}"
+    )
+  if spec.grade_as is not None and spec.grade_as not in minimum_norm.GRADE_AS:
+    raise ValueError(unknown_name("grade_as", spec.grade_as, minimum_norm.GRADE_AS))
+  if spec.grade_as is not None and takes_eps(spec):
+    raise ValueError(
+      f"grade_as={spec.grade_as!r} is for minimum-norm attacks; {spec.name} has a fixed budget and "
+      "is graded at it: leave grade_as=None"
+    )
+  targets.check(spec.target)
+  if spec.target is not None and interop.is_foolbox(spec.name):
+    raise ValueError(
+      f"Foolbox's attacks are run untargeted: leave target=None, got {spec.target!r}, or take an "
+      f"attack of gencls ({', '.join(attacks.REGISTRY)})"
+    )
+  for name in ("max_seconds", "max_queries"):
+    value = getattr(spec, name)
+    if value is not None and not value > 0:
+      raise ValueError(f"{name} must be > 0 or None, got {value}")
+    if value is not None and interop.is_foolbox(spec.name):
+      raise ValueError(f"Foolbox's attacks cannot be cut short: leave {name}=None")
+
+
+def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, Any]:
+  """Everything about an attack but its eps that decides a cell's numbers, JSON-able."""
+  later = ("grade_as", "max_seconds", "max_queries", "target")  # left out where they are not set
+  found = {
+    k: v for k, v in spec._asdict().items() if k != "eps" and (k not in later or v is not None)
+  }
+  found["keep_images"] = protocol.keep_images
+  if not takes_eps(spec):
+    found["grade_as"] = spec.grade_as or "distance"
+    if found["grade_as"] == "clip":
+      found["eps"] = list(spec.eps)
+    else:
+      found["stretches"] = list(minimum_norm.STRETCHES)
+  if interop.is_foolbox(spec.name):
+    # Its random numbers are drawn for a whole batch.
+    found["foolbox"] = interop.version()
+    found["batch_size"] = size_of_batches(dataset, protocol.batch_size)
+  return found
