@@ -8,11 +8,11 @@ import numpy as np
 
 from gencls import attacks, interop, minimum_norm, sanity
 from gencls.attacks.losses import LOSSES
+from gencls.attacks.norms import order
 from gencls.batch_loop import Arrays, Batch, Protocol, Turn, Work, over_batches, size_of_batches
 from gencls.cells import grade_batch, graded_arrays
 from gencls.clean import Subject
 from gencls.grading import (
-  NORMS,
   attack_keys,
   perturbation_norm,
   predict,
@@ -59,8 +59,7 @@ def takes_eps(spec: AttackSpec) -> bool:
 
 def check_spec(spec: AttackSpec) -> None:
   """Raises ValueError for settings that do not fit the kind of attack; builds nothing."""
-  if spec.norm not in NORMS:
-    raise ValueError(unknown_name("norm", spec.norm, NORMS))
+  order(spec.norm)  # raises
   if spec.loss not in LOSSES:
     raise ValueError(unknown_name("loss", spec.loss, LOSSES))
   own_norm = OWN_NORMS.get(spec.name, spec.norm)
