@@ -151,6 +151,22 @@ def test_a_steep_pixel_at_the_wall_does_not_hold_the_others_back(p):
   assert not full.info.success.any()
 
 
+@pytest.mark.parametrize(("walled", "share"), [(0, 1.0), (6, None), (18, 0.5)])
+def test_a_step_goes_the_papers_share_of_the_way_but_at_least_half(walled, share):
+  """The share of Σ |w|^q that is not at the wall; the gain per length is as much less."""
+  w = np.random.default_rng(4).normal(size=24)
+  x = np.where(np.arange(24) < walled, w > 0, 0.5)
+  move = attacks.build("deepfool", LINEAR, norm="l3").step.keywords["move"]
+  direction, gain = move(*(jnp.asarray(v.reshape(1, *SHAPE), jnp.float32) for v in (w, x)))
+  part = np.abs(w) ** 1.5  # q
+  share = share or np.sum(part[walled:]) / np.sum(part)
+  assert 0.5 <= share <= 1
+  np.testing.assert_allclose(gain, np.sum(part[walled:]) ** (2 / 3) / share, rtol=1e-5)
+  direction = np.asarray(direction).ravel()
+  assert np.all(direction[:walled] == 0) and np.all(direction[walled:] * w[walled:] > 0)
+  assert np.linalg.norm(direction, ord=3) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("norm", ["l1.01", "l3"])
 def test_gradients_of_any_size_give_the_same_move(norm):
   """With q = 101, |w|^(q − 1) of 2^±100 is no float; nor is that of 16."""

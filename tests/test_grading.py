@@ -70,6 +70,12 @@ def test_rounding_never_leaves_the_ball(norm):
   assert (grading.perturbation_norm(found, x, norm) <= 0.1 + 1e-7).all()
 
 
+def test_the_tolerance_grows_with_eps_where_rounded_entries_add_up():
+  found = {norm: grading.tolerance(norm, 5.0) for norm in NORMS}
+  assert found == pytest.approx({n: 5e-6 if n in ("l1", "l1.5") else 1e-6 for n in NORMS})
+  assert all(grading.tolerance(norm, 0.1) == 1e-6 for norm in NORMS)
+
+
 def test_no_ball_is_an_infinite_radius():
   rng = np.random.default_rng(0)
   x, wild = rng.random((2, 3, *SHAPE)).astype(np.float32)
