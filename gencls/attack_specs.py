@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 from gencls import attacks, interop, minimum_norm, targets
 from gencls.attacks.losses import LOSSES
+from gencls.attacks.norms import order
 from gencls.batch_loop import Protocol, size_of_batches
-from gencls.grading import NORMS
 from gencls.names import unknown_name
 
 DEFAULT_LOSS = "margin"  # of `attacks.build`
@@ -37,8 +37,7 @@ def takes_eps(spec: AttackSpec) -> bool:
 
 def check_spec(spec: AttackSpec) -> None:
   """Raises ValueError for settings that do not fit the kind of attack; builds nothing."""
-  if spec.norm not in NORMS:
-    raise ValueError(unknown_name("norm", spec.norm, NORMS))
+  order(spec.norm)  # raises
   if spec.loss not in LOSSES:
     raise ValueError(unknown_name("loss", spec.loss, LOSSES))
   own_norm = OWN_NORMS.get(spec.name, spec.norm)

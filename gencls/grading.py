@@ -1,7 +1,7 @@
 """Grading what an attack returned: back into ball and box, predict again, choose the worst.
 
 An attack never grades itself. The geometry here is NumPy in float64 and shares no code with the
-attacks.
+attacks but the reading of norms' names: "linf", "l2", "l1", "l0", or any other ℓp as "l3".
 """
 
 import functools
@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gencls.attacks.norms import order
 from gencls.keys import example_keys, fold
 from gencls.names import unknown_name
 from gencls.types import Array, Keys, LogitsFn
 
 TOLERANCE = 1e-6  # in the units of the norm; it is added to eps and never shrinks it
 THREATS = ("known_seed", "fresh_seed")
-NORMS = ("linf", "l2", "l1", "l0")
 MIN_FRESH_DRAWS = 20
 NO_PREDICTION = -1  # of a row with non-finite logits: no class, so never right
 
@@ -170,8 +170,7 @@ def grade(
 
 def perturbation_norm(x_adv: np.ndarray, x: np.ndarray, norm: str) -> np.ndarray:
   """[B] float64, the norm of x_adv − x; ℓ0 counts the entries that differ (pixels × channels)."""
-  if norm not in NORMS:
-    raise ValueError(unknown_name("norm", norm, NORMS))
+  p = order(norm)
   delta = np.reshape(np.asarray(x_adv, np.float64) - x, (len(x), -1))
   if norm == "linf":
     return np.max(np.abs(delta), axis=1, initial=0.0)
@@ -179,19 +178,23 @@ def perturbation_norm(x_adv: np.ndarray, x: np.ndarray, norm: str) -> np.ndarray
     return np.linalg.norm(delta, axis=1)
   if norm == "l1":
     return np.sum(np.abs(delta), axis=1)
-  return np.count_nonzero(delta, axis=1).astype(np.float64)
+  if norm == "l0":
+    return np.count_nonzero(delta, axis=1).astype(np.float64)
+  largest = np.max(np.abs(delta), axis=1, initial=0.0)  # scaled by it, no power over- or underflows
+  scaled = np.abs(delta) / np.where(largest > 0, largest, 1.0)[:, None]
+  return largest * np.sum(scaled**p, axis=1) ** (1.0 / p)
 
 
 def tolerance(norm: str, eps: float) -> float:
-  """What a norm may exceed eps by; a sum of many rounded entries (ℓ1) is known less well."""
-  return TOLERANCE * max(1.0, eps) if norm == "l1" else TOLERANCE
+  """What a norm may exceed eps by; a sum of many rounded entries (ℓ1, p < 2) is known less well."""
+  return TOLERANCE * max(1.0, eps) if 1 <= order(norm) < 2 else TOLERANCE
 
 
 def project(x_adv: np.ndarray, x: np.ndarray, norm: str, eps: float) -> np.ndarray:
   """The point of ball and box that grading takes for x_adv, [B, H, W, D] float32.
 
-  ℓ∞: the nearest point. ℓ2, ℓ1: clipped to the box, then drawn towards x (which is in the box, a
-  convex set, so the result is in both). ℓ0: clipped to the box, then only the floor(eps) largest
+  ℓ∞: the nearest point. ℓp: clipped to the box, then drawn towards x (which is in the box, a convex
+  set, so the result is in both). ℓ0: clipped to the box, then only the floor(eps) largest
   changes are kept, of equal ones the first.
   """
   x64 = np.asarray(x, np.float64)
@@ -205,7 +208,7 @@ def project(x_adv: np.ndarray, x: np.ndarray, norm: str, eps: float) -> np.ndarr
     scale = np.where(size > eps, eps / np.where(size > 0, size, 1.0), 1.0)
     delta = delta * np.reshape(scale, (-1,) + (1,) * (x64.ndim - 1))
   found = np.clip(x64 + delta, 0.0, 1.0).astype(np.float32)
-  if norm == "l1":  # rounding errors add up over the entries: round towards x
+  if norm not in ("linf", "l2", "l0"):  # rounding errors add up over the entries: round towards x
     found = np.where(np.abs(found - x64) > np.abs(delta), np.nextafter(found, x), found)
   return found
 
@@ -230,7 +233,7 @@ def reclip(
   Args:
     x_adv: [B, H, W, D] what the attack returned.
     x: [B, H, W, D] the clean images in [0, 1].
-    norm: one of `NORMS`.
+    norm: "linf", "l2", "l1", "l0", or any other ℓp with p >= 1, as "l3".
     eps: radius; infinite where there is no ball.
 
   Returns:

@@ -11,7 +11,8 @@ from jax.tree_util import Partial
 from scipy.optimize import linprog
 
 from gencls import attacks
-from gencls.attacks.norms import DUAL_NORMS, NORMS
+from gencls.attacks.norms import DUAL_NORMS
+from gencls.grading import perturbation_norm
 from gencls.types import Goal
 
 SHAPE = (4, 6, 1)
@@ -25,6 +26,7 @@ KEYS = keys(32)
 ATTACKS = {
   "deepfool-l2": ("deepfool", {"norm": "l2"}),
   "deepfool-linf": ("deepfool", {"norm": "linf"}),
+  "deepfool-l1.5": ("deepfool", {"norm": "l1.5"}),
   "fab-l2": ("fab", {"norm": "l2", "num_steps": 15}),
   "fab-l1": ("fab", {"norm": "l1", "num_steps": 15}),
   "fab-t": ("fab", {"norm": "l2", "num_steps": 5, "num_targets": 9, "num_restarts": 2}),
@@ -39,7 +41,7 @@ def _run(name, logits_fn, x=X, y=Y, *, num=None, compact=False, target=None, sta
 
 
 def _norms(norm, x_adv, x=X):
-  return np.asarray(NORMS[norm](x_adv - x))
+  return perturbation_norm(np.asarray(x_adv), np.asarray(x), norm)
 
 
 def _linear_distances(norm, logits_fn, x, y):
@@ -367,7 +369,9 @@ def test_other_numbers_do_not_trace_again():
 @pytest.mark.parametrize(
   ("name", "options", "message"),
   [
-    ("deepfool", {"norm": "l0"}, "unknown norm 'l0'"),
+    ("deepfool", {"norm": "l0"}, "p >= 1 .*, got 'l0': take norm='l1', or fmn"),
+    ("deepfool", {"norm": "l0.5"}, "number p >= 1 .*, got 'l0.5': write 'l1'"),
+    ("deepfool", {"norm": "lx"}, "number p >= 1 .*, got 'lx': for instance 'l2'"),
     ("deepfool", {"num_steps": 0}, "num_steps must be >= 1, got 0"),
     ("deepfool", {"overshoot": -0.1}, "overshoot must be"),
     ("deepfool", {"num_candidates": 1}, "num_candidates must be >= 2"),

@@ -38,6 +38,49 @@ def test_the_tables_name_the_norms_and_their_duals():
     np.testing.assert_allclose(norms.DUAL_NORMS[norm](delta), _expected(delta, dual), rtol=1e-6)
 
 
+@pytest.mark.parametrize("p", [1.0, 1.01, 1.5, 3.0, 101.0, 1e5])
+def test_lp_at_every_scale(p):
+  rng = np.random.default_rng(5)
+  delta = rng.normal(size=(len(SCALES), 4, 3, 2)) * SCALES[:, None, None, None]
+  delta = delta.astype("f4")
+  largest = np.max(np.abs(delta), axis=(1, 2, 3), keepdims=True)
+  expected = largest.ravel() * _expected(delta / np.where(largest > 0, largest, 1), p)
+  found = jax.jit(norms.lp)(jnp.float32(p), delta)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  broken = np.where(np.arange(len(SCALES))[:, None, None, None] == 3, np.nan, delta)
+  found = norms.lp(jnp.float32(p), jnp.asarray(broken))
+  np.testing.assert_array_equal(np.isnan(found), np.arange(len(SCALES)) == 3)
+
+
+def test_a_norm_has_one_name():
+  names = {"l0": 0, "l1": 1, "l1.5": 1.5, "l2": 2, "l3": 3, "l77": 77, "linf": np.inf}
+  assert {name: norms.order(name) for name in names} == names
+
+
+@pytest.mark.parametrize(
+  ("name", "fix"),
+  [
+    ("l0.5", "write 'l1'"),
+    ("l0.0", "for instance 'l2'"),
+    ("l-1", "for instance 'l2'"),
+    ("lx", "for instance 'l2'"),
+    ("l", "for instance 'l2'"),
+    ("lnan", "for instance 'l2'"),
+    ("", "for instance 'l2'"),
+    ("l2.0", "write 'l2'"),
+    ("l1.50", "write 'l1.5'"),
+    ("l_3", "for instance 'l2'"),
+    ("l1.0000001", "write 'l1'"),
+    ("3", "write 'l3'"),
+    (3, "write 'l3'"),
+    ("linfinity", "write 'linf'"),
+  ],
+)
+def test_other_names_are_refused_with_the_rule_and_the_right_one(name, fix):
+  with pytest.raises(ValueError, match=f"number p >= 1 .*, got {name!r}: {fix}"):
+    norms.order(name)
+
+
 def test_plain_l2_is_the_norm_of_ordinary_numbers():
   delta = np.random.default_rng(2).normal(size=(5, 3, 3, 1)).astype("f4")
   np.testing.assert_allclose(norms.plain_l2(jnp.asarray(delta)), _expected(delta, 2), rtol=1e-6)

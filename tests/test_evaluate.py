@@ -269,7 +269,8 @@ def test_a_killed_evaluation_continues(known, tmp_path, monkeypatch):
     ({"name": "pdg"}, "did you mean 'pgd'"),
     ({"hyperparameters": {"num_step": 3}}, "did you mean 'num_steps'"),
     ({"loss": "margn"}, "did you mean 'margin'"),
-    ({"norm": "l3"}, "unknown norm"),
+    ({"norm": "l3"}, "unknown norm 'l3'.* Valid: l1, l2, linf"),  # of pgd; deepfool takes it
+    ({"norm": "l0.5"}, "number p >= 1 .*, got 'l0.5'"),
     ({"eps": (-0.1,)}, "eps must be finite and >= 0"),
     ({"label": "grey"}, "label is taken"),
     ({"name": "ddn", "hyperparameters": {}}, "minimises l2 .* got norm='linf': set norm='l2'"),

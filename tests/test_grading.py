@@ -8,10 +8,14 @@ from toy_evaluation import LEVELS, SHAPE, toy_images, toy_subject
 from gencls import grading
 from gencls.grading import attack_keys, check_draws, draw_keys, grade, grey, reclip, worst_case
 
+NORMS = ("linf", "l2", "l1", "l0", "l1.5", "l3")
 GRADE = {"threat": "known_seed", "seed": 0, "select_draws": 1, "grade_draws": 1}
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("l2", 0.2), ("l1", 1.5), ("l0", 3.0)])
+@pytest.mark.parametrize(
+  ("norm", "eps"),
+  [("linf", 0.2), ("l2", 0.2), ("l1", 1.5), ("l0", 3.0), ("l1.5", 0.6), ("l3", 0.2)],
+)
 def test_reclip_brings_back_and_leaves_alone(norm, eps):
   rng = np.random.default_rng(0)
   x = rng.random((6, *SHAPE)).astype(np.float32)
@@ -29,10 +33,21 @@ def test_reclip_brings_back_and_leaves_alone(norm, eps):
 def test_norms_are_their_definitions():
   x = np.zeros((1, 1, 2, 2), np.float32)
   x_adv = np.array([0.5, 0.0, 0.25, 1.0], np.float32).reshape(x.shape)
-  sizes = {norm: grading.perturbation_norm(x_adv, x, norm)[0] for norm in grading.NORMS}
-  assert sizes == {"linf": 1.0, "l2": pytest.approx(1.3125**0.5), "l1": 1.75, "l0": 3.0}
-  with pytest.raises(ValueError, match="unknown norm"):
-    grading.perturbation_norm(x_adv, x, "l3")
+  sizes = {norm: grading.perturbation_norm(x_adv, x, norm)[0] for norm in NORMS}
+  powers = {"l1.5": 0.5**1.5 + 0.25**1.5 + 1, "l3": 0.125 + 0.25**3 + 1}
+  expected = {"linf": 1.0, "l2": pytest.approx(1.3125**0.5), "l1": 1.75, "l0": 3.0}
+  expected |= {norm: pytest.approx(v ** (1 / float(norm[1:]))) for norm, v in powers.items()}
+  assert sizes == expected
+  for norm in ("l0.5", "lx"):
+    with pytest.raises(ValueError, match=f"number p >= 1 .*, got '{norm}'"):
+      grading.perturbation_norm(x_adv, x, norm)
+
+
+def test_norms_of_large_p_do_not_underflow():
+  x = np.zeros((3, 1, 2, 2), np.float32)
+  x_adv = np.array([1e-6, 0.5, 0], np.float32)[:, None, None, None] + x
+  found = grading.perturbation_norm(x_adv, x, "l400")
+  np.testing.assert_allclose(found, 4 ** (1 / 400) * np.array([1e-6, 0.5, 0]), rtol=1e-6)
 
 
 def test_l0_keeps_the_largest_changes_and_l1_the_direction():
@@ -46,18 +61,25 @@ def test_l0_keeps_the_largest_changes_and_l1_the_direction():
   assert not reclip(x + delta, x, "l1", 1.0)[1].any()
 
 
-def test_l1_rounding_never_leaves_the_ball():
+@pytest.mark.parametrize("norm", ["l1", "l1.2", "l3"])
+def test_rounding_never_leaves_the_ball(norm):
   """Each of 3072 rounded entries may be off by 3e-8: the sum must still not exceed eps."""
   rng = np.random.default_rng(0)
   x = rng.uniform(0.5, 1.0, (20, 32, 32, 3)).astype(np.float32)
-  found, _ = reclip(rng.random(x.shape).astype(np.float32), x, "l1", 0.1)
-  assert (grading.perturbation_norm(found, x, "l1") <= 0.1 + 1e-7).all()
+  found, _ = reclip(rng.random(x.shape).astype(np.float32), x, norm, 0.1)
+  assert (grading.perturbation_norm(found, x, norm) <= 0.1 + 1e-7).all()
+
+
+def test_the_tolerance_grows_with_eps_where_rounded_entries_add_up():
+  found = {norm: grading.tolerance(norm, 5.0) for norm in NORMS}
+  assert found == pytest.approx({n: 5e-6 if n in ("l1", "l1.5") else 1e-6 for n in NORMS})
+  assert all(grading.tolerance(norm, 0.1) == 1e-6 for norm in NORMS)
 
 
 def test_no_ball_is_an_infinite_radius():
   rng = np.random.default_rng(0)
   x, wild = rng.random((2, 3, *SHAPE)).astype(np.float32)
-  for norm in grading.NORMS:
+  for norm in NORMS:
     found, outside = reclip(wild, x, norm, np.inf)
     assert not outside.any()
     np.testing.assert_array_equal(found, wild)
