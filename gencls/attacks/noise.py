@@ -88,21 +88,21 @@ def _repeated(
   return first_success.search(
     objective,
     # The clean image is number 0 in either case, so that a draw does not depend on `check_clean`.
-    Partial(_propose, ball, draw, jnp.int32(0 if check_clean else 1)),
+    Partial(_propose, draw, jnp.int32(0 if check_clean else 1)),
     num_images=num_repeats + bool(check_clean),
     block_size=block_size,
     keep_best=True,
   )
 
 
-def _propose(
-  ball: Geometry, draw: Partial, first: Array, keys: Keys, x: Array, numbers: Array
-) -> Array:
-  def noisy(number: Array) -> Array:
-    image = ball.project(draw(fold(keys, "noise", number), x), x)
-    return jnp.where(expand(number == 0, x), x, image)
-
-  return jax.vmap(noisy, in_axes=1, out_axes=1)(numbers + first)
+def _propose(draw: Partial, first: Array, keys: Keys, x: Array, numbers: Array) -> Array:
+  """All draws in one row each: faster than one more `vmap`."""
+  each = numbers.shape[1]
+  number, keys = (numbers + first).reshape(-1), jnp.repeat(keys, each)
+  clean = jnp.repeat(x, each, axis=0)
+  noisy = draw(fold(keys, "noise", number), clean)
+  images = jnp.where(expand(number == 0, clean), clean, noisy)
+  return images.reshape(*numbers.shape, *x.shape[1:])
 
 
 def _cube(ball: Geometry, keys: Keys, x: Array) -> Array:
@@ -117,5 +117,6 @@ def _gauss(ball: Geometry, keys: Keys, x: Array) -> Array:
 
 
 def _on_sphere(ball: Geometry, noise: Array, x: Array) -> Array:
+  """At a distance of eps, which the clipping can but shorten."""
   size = ball.norm(noise)
-  return x + expand(ball.eps / jnp.where(size > 0, size, 1.0), x) * noise
+  return jnp.clip(x + expand(ball.eps / jnp.where(size > 0, size, 1.0), x) * noise, 0.0, 1.0)
