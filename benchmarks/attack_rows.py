@@ -41,6 +41,15 @@ ROWS = {
     aim=2.0,
     gfz={},
   ),
+  "fgsm_classified": Row(
+    "FGSM linf 0.3, result classified",
+    "fgsm",
+    {"eps": LINF_EPS},
+    loss="cross_entropy",
+    norm="linf",
+    least=1.2,
+    aim=2.0,
+  ),
   "pgd_linf": Row(
     "PGD linf 0.3, 40 steps",
     "pgd",
@@ -138,7 +147,7 @@ ROWS = {
     {"norm": "linf", "eps": LINF_EPS, "num_steps": 500},
     norm="linf",
   ),
-  "ddn": Row("DDN l2, 100 steps", "ddn", {}, ladder=(50, 75, 100)),
+  "ddn": Row("DDN l2, 100 steps", "ddn", {}, loss="cross_entropy", ladder=(50, 75, 100)),
   "fmn": Row("FMN l2, 100 steps", "fmn", {"norm": "l2"}, ladder=(50, 75, 100)),
   "hop_skip_jump": Row(
     "HopSkipJump l2, 5 iterations, 32 images",

@@ -40,7 +40,7 @@ from gencls.workdir import atomic_write, provenance, to_json
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "gencls"
 PACKAGES = ("torch", "foolbox", "eagerpy", "adversarial-robustness-toolbox", "torchattacks")
-CLEAR_SECONDS = 0.5  # one call of this length says which variant is faster
+CLEAR_SECONDS = 0.5  # one call of this length says enough
 START = time.perf_counter()
 
 Run = Callable[[], np.ndarray]
@@ -118,11 +118,19 @@ def climb(victim: Victim, row: Row, reference: dict[str, float] | None) -> tuple
   return (row.ladder[-1] if row.ladder else None), not row.ladder or reference is None
 
 
-def interleaved(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
-  """Seconds of each library, taking turns."""
+def interleaved(
+  runs: dict[str, Run], sides: dict[str, Any], repeats: int
+) -> dict[str, list[float]]:
+  """Seconds of each library, taking turns.
+
+  Before a short call goes one that is not counted: the threads of the library before spin for a
+  while when their work is done, and the caches are full of its data.
+  """
   times: dict[str, list[float]] = {name: [] for name in runs}
   for _ in range(repeats):
     for name, run in runs.items():
+      if sides[name]["warm_seconds"] < CLEAR_SECONDS:
+        run()
       times[name].append(timed(run)[1])
   return times
 
@@ -145,7 +153,7 @@ def measure(victim: Victim, key: str, peers: dict[str, dict[str, Run]], args: An
   workers = min(variants, key=lambda n: quickest(variants[n], first[f"{n} workers"]))
   runs[OURS], sides[OURS] = variants[workers], first[f"{workers} workers"]
   warm = {name: run for name, run in runs.items() if sides[name]["cold_seconds"] <= cap}
-  for name, seconds in interleaved(warm, args.repeats).items():
+  for name, seconds in interleaved(warm, sides, args.repeats).items():
     sides[name]["seconds"] = seconds
   return {
     "title": row.title,
