@@ -27,7 +27,7 @@ import numpy as np
 import strength_peers as peers
 import torch_cnn
 from arguments import positive
-from strength_report import Outcome, compared, markdown
+from strength_report import Outcome, compared, markdown, verdicts
 from strength_rows import ROWS, Row
 
 import gencls
@@ -145,7 +145,7 @@ def compare(victim: Victim, row: Row, seeds: int) -> list[dict[str, Any]]:
       if not row.minimum or not once:
         once["ours"] = ours(victim, row, eps)
       peer = theirs(victim, row, eps, seed)
-      records.append(compared(row.library, eps, seed, once["ours"], peer))
+      records.append(compared(eps, seed, once["ours"], peer))
       log(f"{victim.name}: {row.label} {'' if eps is None else eps} seed {seed}: "
           f"{records[-1]['ours']} (ours) {records[-1]['theirs']} ({row.library}); "
           f"{once['ours'].seconds:.1f} s, {peer.seconds:.1f} s")  # fmt: skip
@@ -286,7 +286,7 @@ def main() -> None:
   weaker = [
     f"{r['victim']} {r['label']}"
     for r in records
-    if r["kind"] == "compare" and not all(f["at_least_as_strong"] for f in r["found"])
+    if r["kind"] == "compare" and not all(v.as_strong for v in verdicts(r))
   ]
   if weaker:
     sys.exit(f"ours is weaker than its reference in {len(weaker)} rows: {'; '.join(weaker)}")

@@ -8,7 +8,7 @@ from attack_models import linear
 from gencls import attacks
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from strength_report import Outcome, compared, local_optimality, markdown, scores
+from strength_report import Outcome, compared, local_optimality, markdown, scores, verdicts
 from strength_rows import ROWS
 
 INF = np.inf
@@ -51,13 +51,27 @@ def test_scores_use_the_best_of_all_attacks_of_a_norm():
   assert rows[1][3:6] == (10, 0.5, INF)
 
 
+def _found(eps, seed, ours, theirs):
+  seconds, passes = {"ours": 1.0, "theirs": 2.0}, {"ours": 3.0, "theirs": None}
+  one = {"eps": eps, "seed": seed, "ours": ours, "theirs": theirs}
+  return {**one, "seconds": seconds, "passes": passes}
+
+
 def test_a_weaker_row_says_so():
-  found = {"eps": 0.1, "seed": 0, "ours": 40.0, "theirs": 50.0, "at_least_as_strong": False}
-  found |= {"seconds": {"ours": 1.0, "theirs": 2.0}, "passes": {"ours": 3.0, "theirs": None}}
-  assert "**weaker**" in markdown({"comparisons": [_record("compare", [found])]})
-  assert "**weaker**" not in markdown(
-    {"comparisons": [_record("compare", [{**found, "at_least_as_strong": True}])]}
-  )
+  weaker, equal = (_record("compare", [_found(0.1, 0, ours, 90.0)]) for ours in (30.0, 90.0))
+  assert "**weaker**" in markdown({"comparisons": [weaker]})
+  assert "**weaker**" not in markdown({"comparisons": [equal]})
+
+
+def test_the_mean_over_seeds_decides_and_the_worst_seed_stands_beside_it():
+  found = [_found(0.1, 0, 30.0, 90.0), _found(0.1, 1, 90.0, 30.0), _found(0.2, 0, 90.0, 95.0)]
+  record = {**_record("compare", found), "num_images": 500}
+  first, second = verdicts(record)
+  assert first.as_strong and first.worst == -60
+  assert not second.as_strong and second.worst == -5
+  table = markdown({"comparisons": [record]})
+  assert "| 500 | 2 | 0.1 | 60.0% | 60.0% (foolbox) |  | -60.0 |" in table
+  assert table.count("**weaker**") == 1
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
@@ -100,27 +114,31 @@ def _outcome(*distance):
   return Outcome(np.array(distance), 1.0, float("nan"))
 
 
+def _passes(mine, peer, eps=None, library="foolbox"):
+  found = compared(eps, 0, _outcome(*mine), _outcome(*peer))
+  record = _record("compare", [found], library=library)
+  (verdict,) = verdicts({**record, "num_images": len(mine)})
+  return verdict.as_strong
+
+
 def test_a_success_rate_may_miss_one_image_or_the_points_of_the_library():
   def passes(library, num, fewer):
     mine, peer = np.full(num, 0.1), np.full(num, 0.1)
     mine[:fewer] = INF
-    return compared(library, 0.1, 0, _outcome(*mine), _outcome(*peer))["at_least_as_strong"]
+    return _passes(mine, peer, 0.1, library)
 
   assert passes("foolbox", 50, 1) and not passes("foolbox", 50, 2)
   assert passes("foolbox", 1000, 5) and not passes("foolbox", 1000, 6)
   assert passes("torchattacks", 1000, 10) and not passes("torchattacks", 1000, 11)
   # Within eps counts, beyond the tolerance it does not.
-  assert compared("foolbox", 0.1, 0, _outcome(0.1 + 5e-7), _outcome(0.2))["ours"] == 100
-  assert compared("foolbox", 0.1, 0, _outcome(0.1 + 5e-6), _outcome(0.2))["ours"] == 0
+  assert compared(0.1, 0, _outcome(0.1 + 5e-7), _outcome(0.2))["ours"] == 100
+  assert compared(0.1, 0, _outcome(0.1 + 5e-6), _outcome(0.2))["ours"] == 0
 
 
 def test_medians_may_be_one_per_cent_larger_and_failures_are_infinite():
-  def passes(mine, peer):
-    return compared("foolbox", None, 0, _outcome(*mine), _outcome(*peer))["at_least_as_strong"]
-
-  assert passes([1.01], [1.0]) and not passes([1.011], [1.0])
-  assert passes([INF], [INF]) and not passes([INF], [5.0])
-  assert compared("foolbox", None, 0, _outcome(INF), _outcome(1.0))["ours"] is None
+  assert _passes([1.01], [1.0]) and not _passes([1.011], [1.0])
+  assert _passes([INF], [INF]) and not _passes([INF], [5.0])
+  assert compared(None, 0, _outcome(INF), _outcome(1.0))["ours"] is None
 
 
 def test_labels_are_unique():
