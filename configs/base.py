@@ -26,6 +26,7 @@ def get_config(data: str, model: dict[str, Any]) -> ConfigDict:
     },
     "model": model,
     "train": {
+      "loss": "model",  # the model's own, or "adversarial": the same at attacked images
       "batch_size": 50,  # over all devices; a multiple of their number
       "micro_batch_size": placeholder(int),  # most examples at once; None: all
       "num_epochs": 100,
@@ -41,6 +42,12 @@ def get_config(data: str, model: dict[str, Any]) -> ConfigDict:
       "validate_every": placeholder(int),  # steps; None: an epoch
       "stuck_after": 5000,  # steps after which a decoder must beat the mean image; None: off
     },
+    "adversarial": {  # of train.loss="adversarial"; see gencls/adversarial.py
+      "attack": "pgd",
+      "loss": "cross_entropy",
+      "clean_weight": 0.0,
+      "hyperparameters": adversary(),
+    },
     "validate": {
       "num_images": 1000,
       "num_samples": placeholder(int),  # K of the validation accuracy; None: the model's
@@ -48,6 +55,13 @@ def get_config(data: str, model: dict[str, Any]) -> ConfigDict:
     "checkpoint": {"keep": 2},  # latest ones, besides the best
   }
   return ConfigDict(groups).lock()
+
+
+def adversary() -> ConfigDict:
+  """Madry et al. 2018 for MNIST. Another attack needs others, so that keys may be added."""
+  return ConfigDict(
+    {"norm": "linf", "eps": 0.3, "num_steps": 40, "step_size": 0.01, "keep_best": False}
+  )
 
 
 def deep_latent(name: str, data: str) -> ConfigDict:
@@ -87,6 +101,12 @@ def cnn(data: str) -> ConfigDict:
   """The discriminative counterpart: the same encoder, a soft-max head."""
   model = {"name": "cnn", "hidden_size": 500, "channels": (64, 64, 64), "dropout_rate": 0.0}
   return get_config(data, model)
+
+
+def adversarial(config: ConfigDict, **hyperparameters: Any) -> None:
+  """Trains at images attacked by PGD, with these hyperparameters in place of `adversary`'s."""
+  changed = {"hyperparameters": hyperparameters}
+  config.update({"train": {"loss": "adversarial"}, "adversarial": changed})
 
 
 def full(config: ConfigDict) -> None:

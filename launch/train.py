@@ -16,7 +16,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from gencls import data, models, runtime, train, workdir
+from gencls import adversarial, data, models, runtime, train, workdir
 from gencls.logs import show_log
 
 _LOG = logging.getLogger("gencls.launch")
@@ -35,7 +35,7 @@ INTERRUPTED = 143  # 128 + SIGTERM, what a shell reports for a process that the 
 
 def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
   """Trains what a plain config describes; returns why training ended."""
-  source, model, settings = config["data"], config["model"], config["train"]
+  source, model, settings = config["data"], config["model"], dict(config["train"])
   splits = {
     split: data.load(
       source["name"],
@@ -55,6 +55,7 @@ def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
   num_samples = config["validate"]["num_samples"]
   classifier = build()
   predictor = classifier if num_samples is None else build(num_samples=num_samples)
+  classifier = adversarial.with_loss(classifier, settings.pop("loss"), config["adversarial"])
   statement = {
     "split": data.describe_split(source["name"], source["validation_size"]),
     "source": splits["train"].source,
