@@ -57,7 +57,8 @@ def _graded_minimum(
   returned = {}
   if spec.grade_as != "clip":
     returned = {minimum_norm.AS_RETURNED: _grade_valid(work, x_adv, batch)["correct"]}
-    x_adv = minimum_norm.nearest_failure(x_adv, x, _standing(work, batch, target))
+    factors = minimum_norm.stretches(work.protocol.threat)
+    x_adv = minimum_norm.nearest_failure(x_adv, x, _standing(work, batch, target), factors)
   size = perturbation_norm(x_adv, x, spec.norm)
   arrays = {
     **_grade_valid(work, x_adv, batch, target),

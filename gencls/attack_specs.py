@@ -36,7 +36,7 @@ def takes_eps(spec: AttackSpec) -> bool:
 
 
 def check_spec(spec: AttackSpec) -> None:
-  """Raises ValueError for settings that do not fit the kind of attack; builds nothing."""
+  """Raises ValueError for settings that do not fit the kind of attack."""
   order(spec.norm)  # raises
   if spec.loss not in LOSSES:
     raise ValueError(unknown_name("loss", spec.loss, LOSSES))
@@ -70,6 +70,17 @@ def check_spec(spec: AttackSpec) -> None:
       raise ValueError(f"{name} must be > 0 or None, got {value}")
     if value is not None and interop.is_foolbox(spec.name):
       raise ValueError(f"Foolbox's attacks cannot be cut short: leave {name}=None")
+  if interop.is_foolbox(spec.name):
+    _check_foolbox_norm(spec)
+
+
+def _check_foolbox_norm(spec: AttackSpec) -> None:
+  own = interop.norm(spec.name, spec.hyperparameters)
+  if own not in (None, spec.norm):
+    raise ValueError(
+      f"{spec.name} is an attack in {own}, and would be graded in norm={spec.norm!r}: set "
+      f"norm={own!r}"
+    )
 
 
 def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, Any]:
@@ -84,7 +95,7 @@ def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, An
     if found["grade_as"] == "clip":
       found["eps"] = list(spec.eps)
     else:
-      found["stretches"] = list(minimum_norm.STRETCHES)
+      found["stretches"] = list(minimum_norm.stretches(protocol.threat))
   if interop.is_foolbox(spec.name):
     # Its random numbers are drawn for a whole batch.
     found["foolbox"] = interop.version()

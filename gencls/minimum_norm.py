@@ -26,6 +26,8 @@ CLIPPED = "clipped_"  # before the names of arrays [N, E, …] of images clipped
 # and under a fresh seed half of the draws say "right". The perturbation is lengthened until the
 # image, or half of its select draws, fails.
 STRETCHES = (1.0, 1.001, 1.02, 1.05, 1.1, 1.2, 1.5)
+# Under a fresh seed the attack may have kept one lucky draw far inside, and does not return x.
+FRESH_STRETCHES = (0.0, *STRETCHES, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 AS_RETURNED = "correct_as_returned"  # graded before it was lengthened: what a publication counts
 SELECT_IN_TARGET = "select_in_target"  # the share of the select draws that predict the target
 PER_EXAMPLE = ("prediction", "correct", "select_correct", "select_margin", "nonfinite_grades")
@@ -41,8 +43,16 @@ def failing(select_correct: np.ndarray) -> np.ndarray:
   return select_correct <= 0.5
 
 
+def stretches(threat: str) -> tuple[float, ...]:
+  """Those of a threat model."""
+  return FRESH_STRETCHES if threat == "fresh_seed" else STRETCHES
+
+
 def nearest_failure(
-  x_adv: np.ndarray, x: np.ndarray, share: Callable[[np.ndarray], np.ndarray]
+  x_adv: np.ndarray,
+  x: np.ndarray,
+  share: Callable[[np.ndarray], np.ndarray],
+  factors: Sequence[float] = STRETCHES,
 ) -> np.ndarray:
   """The first point on the way through x_adv at which at least half of the select draws fail.
 
@@ -52,13 +62,14 @@ def nearest_failure(
     x_adv: [B, H, W, D] what the attack returned, in the box.
     x: [B, H, W, D].
     share: x_adv -> [B] share of the select draws that are right, or not in the target.
+    factors: of the perturbation, increasing; see `stretches`.
 
   Returns:
-    [B, H, W, D] float32; x_adv itself where no stretch of `STRETCHES` fails.
+    [B, H, W, D] float32; x_adv itself where no factor fails.
   """
   found, open_ = x_adv, np.ones(len(x), bool)
   delta = np.asarray(x_adv, np.float64) - x
-  for stretch in STRETCHES:
+  for stretch in factors:
     at = x_adv if stretch == 1.0 else np.clip(x + stretch * delta, 0.0, 1.0).astype(np.float32)
     now = open_ & failing(share(at))
     found = np.where(np.reshape(now, (-1,) + (1,) * (x.ndim - 1)), at, found)

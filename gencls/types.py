@@ -75,6 +75,9 @@ class Goal(NamedTuple):
   label: Array  # [B] int32, the true label
   target: Array  # [B] int32, the wanted label, -1 where untargeted
   start: Array | None = None  # [B, H, W, D] float32, where the attack shall start
+  # [B, H, W, D] float32, an image that is no success whatever its prediction: the clean one, where
+  # one lucky draw would end the search for the nearest success; None: there is none
+  clean: Array | None = None
 
 
 # (keys, step [B] int32, x_adv, goal) -> (loss [B], success [B] bool); the attack maximises the

@@ -343,4 +343,4 @@ def test_goal_and_numpy_inputs():
   """NumPy arrays do as well as JAX ones, and the label's width does not matter."""
   adv = _run(x=np.asarray(X), y=np.asarray(Y, np.uint8))
   _equal(adv, _run())
-  assert isinstance(adv.x, jax.Array) and Goal._fields == ("label", "target", "start")
+  assert isinstance(adv.x, jax.Array) and Goal._fields == ("label", "target", "start", "clean")

@@ -179,11 +179,12 @@ def _step(keys: Keys, state: State, *, objective: Objective, plan: Plan) -> tupl
   nearest = keep(state.nearest, hit, image, jnp.sqrt(squared))
 
   # d/dw of ||x(w) − x||² + c f; where the loss is not finite only the pull towards x is left.
-  push = jnp.where(at.loss < plan.confidence, state.const, 0.0)
+  # Not its sign alone: the mean loss of several draws or samples may be positive without success.
+  push = jnp.where(hit | ~jnp.isfinite(at.loss), 0.0, state.const)
   slope = (2.0 * delta - expand(push, delta) * at.gradient) * 0.5 * (1.0 - tanh) * (1.0 + tanh)
   direction, adam = jax.vmap(_adam)(slope, state.adam)
 
-  total = squared + state.const * jnp.maximum(plan.confidence - at.loss, 0.0)
+  total = squared + push * jnp.maximum(plan.confidence - at.loss, 0.0)
   moved = _check_progress(state, total, plan)._replace(
     w=state.w - plan.step_size * direction,
     adam=adam,

@@ -20,12 +20,12 @@ import numpy as np
 from gencls.attacks import geometry as geometries
 from gencls.attacks import programs
 from gencls.attacks.geometry import Geometry
+from gencls.attacks.norms import tolerance
 from gencls.attacks.objective import class_scores, is_fresh
 from gencls.keys import fold
 from gencls.types import Array, Attack, Goal, Keys, Objective
 
 STANDS, CLEAN = -1, 0  # values of `broken_by`; a member's are 1, 2, …
-TOLERANCE = 1e-6  # absolute, added to eps, as in grading
 JUDGE_STEP = 2**31 - 1  # the query count of judging, which no attack reaches: draws of its own
 KEY_EFFECT = 1e-4  # relative change of the logits from which a model counts as randomised
 
@@ -37,6 +37,7 @@ class Cascade(NamedTuple):
   attacks: tuple[Attack, ...]
   judge: Objective  # its success counts; its loss chooses what is returned where nothing succeeds
   ball: Geometry  # results outside, of minimum-norm members, do not count
+  tolerance: Array  # [] float32, what a result's norm may exceed eps by
   num_classes: int | None = None  # of the model, where the members were built for a number
 
   @property
@@ -73,7 +74,9 @@ def sequence(
   if not names or len(set(names)) < len(names):
     raise ValueError(f"a cascade needs members with different names, got {list(names)}")
   ball = geometries.build(norm, eps)
-  return Cascade(names, tuple(attack for _, attack in members), judge, ball, num_classes)
+  slack = jnp.float32(tolerance(norm, eps))
+  attacks = tuple(attack for _, attack in members)
+  return Cascade(names, attacks, judge, ball, slack, num_classes)
 
 
 class Standing(NamedTuple):
@@ -92,6 +95,7 @@ def run(
   goal: Goal,
   tally: Any,
   batch_size: int,
+  max_queries: int,
 ) -> Standing:
   """Runs the members, each over the examples that still stand; under fresh draws over all.
 
@@ -104,6 +108,7 @@ def run(
     goal: what the attack is after.
     tally: the empty `Tally` of all examples, NumPy arrays that are filled in place.
     batch_size: examples that are judged at a time.
+    max_queries: passes from which on an example is left alone.
 
   Returns:
     A `Standing`.
@@ -112,7 +117,7 @@ def run(
     ValueError: if the model returns probabilities, or has another number of classes than the
       members were built for.
   """
-  goal = goal._replace(start=None)
+  goal = goal._replace(start=None, clean=None)
   _check_model(cascade, *jax.tree.map(lambda leaf: leaf[:batch_size], (keys, x, goal)))
   judge = functools.partial(_verdicts, cascade, keys, x, goal, tally, batch_size)
   every = np.arange(len(x))
@@ -121,8 +126,10 @@ def run(
   unfinished = np.zeros(len(x), bool)
   for place in range(len(cascade.attacks)):
     rows = every if is_fresh(cascade.judge) else np.flatnonzero(now.broken_by == STANDS)
+    spent = (tally.forward + tally.backward)[rows] >= max_queries
+    rows = rows[~spent]
     if not rows.size:
-      break
+      continue
     backward = np.sum(tally.backward)
     x_adv = attack_rows(place, rows)
     unfinished[rows] |= ~tally.done[rows]
@@ -140,13 +147,13 @@ def run(
 
 @jax.jit
 def _judge(
-  cascade: tuple[Objective, Geometry], keys: Keys, x_adv: Array, x: Array, goal: Goal
+  cascade: tuple[Objective, Geometry, Array], keys: Keys, x_adv: Array, x: Array, goal: Goal
 ) -> tuple[Array, Array]:
   """(loss [B], −inf where it does not count; success [B])."""
-  judge, ball = cascade
+  judge, ball, slack = cascade
   step = jnp.full(x.shape[:1], JUDGE_STEP, jnp.int32)
   loss, success = judge(keys, step, x_adv, goal)
-  inside = ball.norm(x_adv - x) <= ball.eps + TOLERANCE
+  inside = ball.norm(x_adv - x) <= ball.eps + slack
   return jnp.where(inside & jnp.isfinite(loss), loss, -jnp.inf), success & inside
 
 
@@ -161,11 +168,11 @@ def _verdicts(
   rows: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
   """(loss [M], success [M]) of the examples `rows`, in padded batches of one size."""
-  verdicts = []
+  judging, verdicts = (cascade.judge, cascade.ball, cascade.tolerance), []
   for first in range(0, len(rows), batch_size):
     chosen = np.resize(rows[first : first + batch_size], batch_size)
     mine = programs.take((keys, x, goal), jnp.asarray(chosen))
-    verdicts.append(_judge((cascade.judge, cascade.ball), mine[0], x_adv[chosen], *mine[1:]))
+    verdicts.append(_judge(judging, mine[0], x_adv[chosen], *mine[1:]))
   tally.forward[rows] += 1
   loss, success = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(rows)], *verdicts)
   return loss, success

@@ -8,6 +8,7 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_structure
 
 from gencls.attacks.losses import TARGETED_MIN_CLASSES
+from gencls.attacks.objective import is_fresh
 from gencls.types import Array, Attack, Goal, Info, Keys
 
 
@@ -46,7 +47,10 @@ def inputs(
       f"{num} examples, first at {same[0]} (class {label[same[0]]})"
     )
   _check_classes(attack, keys, x, label, aim)
-  return keys, x, Goal(jnp.asarray(label), jnp.asarray(aim), start)
+  # Of a cascade the judge decides, which has the clean image as its first candidate.
+  objective = getattr(attack.step, "keywords", {}).get("objective")
+  clean = x if objective is not None and is_fresh(objective) else None
+  return keys, x, Goal(jnp.asarray(label), jnp.asarray(aim), start, clean)
 
 
 def images(name: str, x: Any) -> Array:
@@ -54,16 +58,22 @@ def images(name: str, x: Any) -> Array:
   dtype = getattr(x, "dtype", None)
   if dtype != np.float32 or np.ndim(x) != 4:
     got = type(x).__name__ if dtype is None else f"shape {np.shape(x)} and dtype {dtype}"
+    fix = "divide 8-bit images by 255, cast others with .astype(np.float32)"
     raise ValueError(
-      f"{name} must be an array [B, H, W, D] of float32 in [0, 1], got {got} (divide 8-bit images "
-      "by 255)"
+      f"{name} must be an array [B, H, W, D] of float32 in [0, 1], got {got} ({fix})"
     )
   x = jnp.asarray(x, jnp.float32)  # no weak type either
   if not x.size:
     return x
   low, high = (float(v) for v in _range(x))  # NaN anywhere makes both NaN
   if not (low >= 0.0 and high <= 1.0):
-    raise ValueError(f"{name} must be finite and in [0, 1], got values from {low} to {high}")
+    values = np.asarray(x).reshape(len(x), -1)
+    bad = np.flatnonzero(~np.all((values >= 0) & (values <= 1), axis=1))  # NaN is neither
+    raise ValueError(
+      f"{name} must be finite and in [0, 1], got values from {np.nanmin(values):g} to "
+      f"{np.nanmax(values):g}{', and NaN' if np.isnan(values).any() else ''} in {len(bad)} of "
+      f"{len(x)} images, first in {bad[0]}; divide 8-bit images by 255, clip or drop others"
+    )
   return x
 
 
@@ -77,7 +87,10 @@ def _classes(name: str, values: Any, num: int, least: int) -> np.ndarray:
   if values.shape != (num,) or not (np.issubdtype(values.dtype, np.integer) or not num):
     raise ValueError(f"{name} must be [{num}] integers, got {values.dtype} of shape {values.shape}")
   if num and values.min() < least:
-    raise ValueError(f"{name} must be >= {least}, got {values.min()}")
+    raise ValueError(
+      f"{name} must be >= {least}, got {values.min()} at {np.argmin(values)}; labels count from 0"
+      + (", -1 is untargeted" if least < 0 else "")
+    )
   return values.astype(np.int32)
 
 
@@ -96,7 +109,10 @@ def _check_classes(attack: Attack, keys: Keys, x: Array, label: Any, aim: Any) -
     )
   for name, values in (("y", label), ("target", aim)):
     if values.max() >= shape[1]:
-      raise ValueError(f"{name} must be < {shape[1]}, the number of logits, got {values.max()}")
+      raise ValueError(
+        f"{name} must be < {shape[1]}, the number of logits, got {values.max()} at "
+        f"{np.argmax(values)}; map the classes to 0 .. {shape[1] - 1}"
+      )
   loss = getattr(parts.get("loss"), "func", None)
   least = TARGETED_MIN_CLASSES.get(loss, 2) if loss is not None else 2
   if np.any(aim >= 0) and shape[1] < least:

@@ -2,8 +2,9 @@
 
 An attack proposes image number i of an example; the search evaluates them in order, a block in one
 model call, and an example is done at its first success. Which image that is does not depend on the
-size of the blocks, as long as the model is deterministic; under fresh randomness the images of one
-block share their draws.
+size of the blocks, as long as the model is deterministic. Under fresh randomness the images of one
+block share their draws; there a search that keeps the image of the largest loss tries them all,
+since one lucky draw says little.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls.attacks.broadcast import choose, pick
-from gencls.attacks.objective import candidates, forward_info
+from gencls.attacks.objective import candidates, forward_info, stops_early
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 # Images per example and model call. CPUs lose speed beyond about a hundred images per call, which
@@ -55,7 +56,8 @@ def search(
     propose: (keys [B], x, numbers [B, M] int32) -> [B, M, H, W, D], inside the box.
     num_images: how many there are.
     block_size: images per example and model call, or None for `default_block_size`.
-    keep_best: whether an example without a success gets the image of the largest loss, or x.
+    keep_best: whether an example without a success gets the image of the largest loss, or x. Under
+      fresh randomness every example gets it, success or not.
 
   Returns:
     An `Attack`.
@@ -73,6 +75,7 @@ def search(
       num_images=jnp.int32(num_images),
       offsets=jnp.arange(size, dtype=jnp.int32),
       keep_best=jnp.bool_(keep_best),
+      stop=jnp.bool_(stops_early(objective, None) or not keep_best),
     ),
     result=Partial(_result),
     num_steps=-(-num_images // size),
@@ -135,13 +138,14 @@ def _step(
   num_images: Array,
   offsets: Array,
   keep_best: Array,
+  stop: Array,
 ) -> tuple[State, Info]:
   numbers = state.tried[:, None] + offsets[None, :]
   counts = numbers < num_images
   images = propose(keys, state.x, jnp.minimum(numbers, num_images - 1))
   block = evaluate(objective, keys, state.tried, images, counts, state.goal)
 
-  found = jnp.any(block.success, axis=1)
+  found = jnp.any(block.success, axis=1) & stop
   which = jnp.where(found, jnp.argmax(block.success, axis=1), jnp.argmax(block.score, axis=1))
   loss = jnp.take_along_axis(block.score, which[:, None], axis=1)[:, 0]
   better = found | (keep_best & (loss > state.best_loss))

@@ -6,6 +6,7 @@ different attacks. By convention an objective is a `Partial` with its model unde
 `run` can check labels and targets beforehand.
 """
 
+import inspect
 import math
 from typing import Any, NamedTuple
 
@@ -54,16 +55,18 @@ def build(
     accept_weight: of the score in the loss, > 0.
 
   Returns:
-    (keys, step [B], x_adv, goal) -> (loss [B], success [B]).
+    (keys, step [B], x_adv, goal) -> (loss [B], success [B]). Under fresh draws the clean image of
+    `goal.clean` is no success: what one draw says of it would end a search at distance 0.
 
   Raises:
-    ValueError: if a name is unknown, or `eot_samples` or `accept_weight` does not fit; while
-      tracing, if the detector does not return [B].
+    ValueError: if `logits_fn` does not take two arguments, a name is unknown, or `eot_samples` or
+      `accept_weight` does not fit; while tracing, if the detector does not return [B].
 
   References:
     The per-sample loss: "WB+S" of Li et al. 2019, arXiv:1802.06552. The detector's term: Carlini
     and Wagner 2017, arXiv:1705.07263; Fetaya et al. 2020, arXiv:1906.01171.
   """
+  _check_arguments(logits_fn)
   if loss not in LOSSES:
     raise ValueError(unknown_name("loss", loss, LOSSES))
   if randomness not in RANDOMNESS:
@@ -99,14 +102,15 @@ def _fixed(
   loss: LogitLoss,
   accept: Accept | None = None,
   accept_weight: float | Array = 1.0,
+  of_samples: Partial | None = None,
   scores: bool = False,
   pursued: Array | None = None,
 ) -> tuple[Array, Array]:
   del step
-  output = logits_fn(keys, x_adv)
+  output = _at_least_float32(logits_fn(keys, x_adv))
   logits = _merged(output)
   aim = goal if pursued is None else goal._replace(target=pursued)
-  values = logits if scores else _loss(loss, output, aim)
+  values = logits if scores else _loss(loss, output, aim, of_samples)
   success = misclassified(logits, goal)
   if accept is not None:
     score = _score(accept, keys, x_adv, logits)
@@ -133,7 +137,8 @@ def _fresh(
   def repeat(values: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.repeat(leaf, num_draws, axis=0), values)
 
-  goal = goal._replace(start=None)
+  clean = goal.clean
+  goal = goal._replace(start=None, clean=None)
   drawn = fold(repeat(fold(keys, "attack", step)), jnp.tile(draws, batch))
   values, success = _fixed(
     drawn,
@@ -147,8 +152,32 @@ def _fresh(
     **detector,
   )
   mean = jnp.mean(jnp.reshape(values, (batch, num_draws, *values.shape[1:])), axis=1)
-  successes = jnp.reshape(success, (batch, num_draws))
-  return mean, 2 * jnp.sum(successes, axis=1) > num_draws
+  majority = 2 * jnp.sum(jnp.reshape(success, (batch, num_draws)), axis=1) > num_draws
+  return mean, majority & _moved(x_adv, clean)
+
+
+def _moved(x_adv: Array, clean: Array | None) -> Array:
+  """[B], whether an image is another than the clean one, which is no success under fresh draws."""
+  return jnp.bool_(True) if clean is None else jnp.any(x_adv != clean, axis=pixels(x_adv))
+
+
+def _check_arguments(logits_fn: LogitsFn) -> None:
+  try:
+    signature = inspect.signature(logits_fn)
+  except (TypeError, ValueError):
+    return  # a callable that does not tell
+  try:
+    signature.bind(None, None)
+  except TypeError as error:
+    raise ValueError(
+      f"logits_fn must take (keys, x), got a function of {signature} ({error}); a function f of x "
+      "alone becomes lambda keys, x: f(x)"
+    ) from error
+
+
+def _at_least_float32(output: Array) -> Array:
+  """Differences of logits are lost in half precision."""
+  return output.astype(jnp.promote_types(output.dtype, jnp.float32))
 
 
 def _merged(output: Array) -> Array:
@@ -158,12 +187,18 @@ def _merged(output: Array) -> Array:
   return jax.nn.logsumexp(output, axis=2) - math.log(output.shape[2])
 
 
-def _loss(loss: LogitLoss, output: Array, goal: Goal) -> Array:
+def _loss(loss: LogitLoss, output: Array, goal: Goal, of_samples: Partial | None) -> Array:
   """The loss [B] of logits, or the mean over k of that of sample k's log weights."""
   if output.ndim == 2:
     return loss(output, goal)
   goal = goal._replace(start=None)
-  return jnp.mean(jax.vmap(loss, in_axes=(2, None), out_axes=1)(output, goal), axis=1)
+  mean = jnp.mean(jax.vmap(loss, in_axes=(2, None), out_axes=1)(output, goal), axis=1)
+  return mean if of_samples is None else of_samples(mean, loss(_merged(output), goal))
+
+
+def _of_one_sign(mean: Array, merged: Array) -> Array:
+  """The mean over samples where its sign is that of the merged logits' loss, else the latter."""
+  return jnp.where((mean > 0) == (merged > 0), mean, merged)
 
 
 def _score(accept: Accept, keys: Keys, x_adv: Array, logits: Array) -> Array:
@@ -201,7 +236,9 @@ def signed(objective: Objective, attack: str) -> Objective:
   """The objective with a loss that is positive on success and negative elsewhere.
 
   The DLR of targeted examples gets the margin of the target over *all* others in its numerator
-  (`losses.signed_dlr`): the usual one is positive as soon as the target passes the label.
+  (`losses.signed_dlr`): the usual one is positive as soon as the target passes the label. Where
+  importance samples have losses of their own, their mean may be positive without a success: there
+  the loss is that of the merged logits.
 
   Args:
     objective: whatever holds its loss under the keyword `loss`; others are taken as they are.
@@ -214,15 +251,16 @@ def signed(objective: Objective, attack: str) -> Objective:
     ValueError: if the loss has no such form, as cross_entropy.
   """
   loss = getattr(getattr(objective, "keywords", {}).get("loss"), "func", None)
-  if loss is dlr:
-    parts = {**objective.keywords, "loss": Partial(signed_dlr)}  # pyright: ignore[reportFunctionMemberAccess]
-    return Partial(objective.func, *objective.args, **parts)  # pyright: ignore[reportFunctionMemberAccess]
-  if loss in LOSSES.values() and loss not in SIGNED:
+  if loss in LOSSES.values() and loss not in (*SIGNED, dlr):
     raise ValueError(
       f"{attack} needs a loss that is positive on success and negative elsewhere, got "
       f"{getattr(loss, '__name__', loss)}; use loss='margin' or 'dlr'"
     )
-  return objective
+  if loss not in LOSSES.values():
+    return objective
+  parts: Any = {**objective.keywords, "of_samples": Partial(_of_one_sign)}  # pyright: ignore[reportFunctionMemberAccess]
+  parts |= {"loss": Partial(signed_dlr)} if loss is dlr else {}
+  return Partial(objective.func, *objective.args, **parts)  # pyright: ignore[reportFunctionMemberAccess]
 
 
 class Query(NamedTuple):
