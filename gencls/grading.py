@@ -13,12 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls.attacks.norms import order
+from gencls.attacks.norms import TOLERANCE, order, tolerance
 from gencls.keys import example_keys, fold
 from gencls.names import unknown_name
 from gencls.types import Array, Keys, LogitsFn
 
-TOLERANCE = 1e-6  # in the units of the norm; it is added to eps and never shrinks it
 THREATS = ("known_seed", "fresh_seed")
 MIN_FRESH_DRAWS = 20
 NO_PREDICTION = -1  # of a row with non-finite logits: no class, so never right
@@ -183,11 +182,6 @@ def perturbation_norm(x_adv: np.ndarray, x: np.ndarray, norm: str) -> np.ndarray
   largest = np.max(np.abs(delta), axis=1, initial=0.0)  # scaled by it, no power over- or underflows
   scaled = np.abs(delta) / np.where(largest > 0, largest, 1.0)[:, None]
   return largest * np.sum(scaled**p, axis=1) ** (1.0 / p)
-
-
-def tolerance(norm: str, eps: float) -> float:
-  """What a norm may exceed eps by; a sum of many rounded entries (ℓ1, p < 2) is known less well."""
-  return TOLERANCE * max(1.0, eps) if 1 <= order(norm) < 2 else TOLERANCE
 
 
 def project(x_adv: np.ndarray, x: np.ndarray, norm: str, eps: float) -> np.ndarray:

@@ -101,6 +101,24 @@ def takes_eps(name: str) -> bool:
   return not issubclass(every[wanted], _foolbox().attacks.base.MinimizationAttack)
 
 
+def norm(name: str, hyperparameters: dict[str, Any]) -> str | None:
+  """The norm that an attack of Foolbox bounds or minimises; None where it is told when it is built.
+
+  Raises:
+    ImportError: if Foolbox is not installed.
+    ValueError: if there is no such attack or argument.
+  """
+  try:
+    p = build(name, hyperparameters).distance.p
+  except (NotImplementedError, AttributeError):
+    return None
+  except ValueError as error:
+    if "distance" in str(error):  # contrast and blur have none unless they are given one
+      return None
+    raise
+  return "linf" if np.isinf(p) else f"l{p:g}"
+
+
 def _classes() -> dict[str, type]:
   attacks = _foolbox().attacks
   return {
@@ -137,7 +155,7 @@ def run(
   """
   model = to_foolbox(logits_fn, keys)
   # It mixes ranks, and warns of things that are its own.
-  with _seeded(seed), warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
+  with seeded(seed), warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
     warnings.simplefilter("ignore")
     labels = jax.numpy.asarray(y, jax.numpy.int32)
     raw, clipped, success = attack(model, jax.numpy.asarray(x), labels, epsilons=eps)
@@ -146,7 +164,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
   """Foolbox's global generators, EagerPy's key and NumPy's, seeded and then put back."""
   from eagerpy.tensor.jax import JAXTensor  # noqa: PLC0415
 

@@ -9,7 +9,7 @@ from gencls import attacks
 from gencls.attacks import auto_attack
 from gencls.attacks import objective as objectives
 from gencls.keys import example_keys
-from gencls.types import Attack, Info
+from gencls.types import Attack, Goal, Info
 
 NUM, EPS = 40, 0.05
 X = images(NUM)
@@ -17,6 +17,7 @@ MODEL = curved(num_classes=4)
 TRUE = predictions(MODEL, X)
 Y = np.where(np.arange(NUM) % 10 == 0, (TRUE + 1) % 4, TRUE)  # four clean errors
 JUDGE = objectives.build(MODEL)
+JUDGE_GOAL = Goal(jnp.asarray(Y, jnp.int32), jnp.full(NUM, -1))
 
 
 def _fixed_result(push):
@@ -138,14 +139,14 @@ def test_nothing_is_traced_again_for_another_number_of_standing_examples():
 
 
 # x, then 2 + 1 of the first and 3 + 1 of the second make 8 passes. A budget of 9 leaves one step of
-# the third (2 passes), a budget of 8 none; the judge looks at its result in both cases.
-@pytest.mark.parametrize(("budget", "third"), [(9, 2), (8, 0)])
+# the third (2 passes, and the judge looks at its result), a budget of 8 none.
+@pytest.mark.parametrize(("budget", "third"), [(9, 2 + 1), (8, 0)])
 def test_a_query_budget_is_that_of_all_members_together(budget, third):
   members = [("first", _fixed_result(0.0)), *_members()]
   adv = _run(_cascade(members), max_queries=budget)
   spent = np.asarray(adv.info.forward + adv.info.backward)
   stands = np.asarray(adv.broken_by) == -1
-  np.testing.assert_array_equal(spent[stands], 1 + 3 + 4 + third + 1)
+  np.testing.assert_array_equal(spent[stands], 1 + 3 + 4 + third)
   assert adv.info.done.all()
 
 
@@ -256,6 +257,20 @@ def test_each_version_runs_and_what_it_reports_holds_up(version):
   assert cascade.num_steps == runs[version]
   np.testing.assert_array_equal(steps[broken_by < 0], runs[version])
   np.testing.assert_array_equal(steps[broken_by == 0], 0)
+
+
+def test_a_cascade_keeps_a_budget_of_queries_and_its_members_start_apart():
+  sizes = {"num_classes": 4, "num_steps": 3, "num_queries": 6, "num_targets": 3}
+  cascade = attacks.build("auto_attack", MODEL, eps=0.001, **sizes)
+  for limit in (1, 7, 30):
+    adv = _run(cascade, max_queries=limit)
+    spent = np.asarray(adv.info.forward + adv.info.backward)
+    # Each may be passed by the step that reaches it, and by the judge of that member's result.
+    assert spent.max() <= limit + 3 and (limit < 7 or spent.max() >= limit)
+  first, second = (
+    np.asarray(jax.jit(cascade.attacks[i].init)(keys(NUM), X, JUDGE_GOAL).x_adv) for i in (0, 1)
+  )
+  assert np.all(np.any(first != second, axis=(1, 2, 3)))
 
 
 FRESH = {"randomness": "fresh", "eot_samples": 20}

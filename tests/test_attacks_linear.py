@@ -287,6 +287,31 @@ def test_nan_and_flat_models_are_counted_and_move_nothing(name):
   assert np.all(np.isfinite(adv.x))
 
 
+def test_a_step_of_fab_is_that_of_the_paper():
+  """x' = (1 − α)(z + η δ) + α (x + η δ_x), with z = x + β (x_adv − x) behind the boundary."""
+  weights = np.array([[1.0, -1.0], [0.5, -0.5], [-0.25, 0.25], [0.75, -0.75]])
+  two = Partial(lambda keys, x: (x.reshape(len(x), -1) - 0.5) @ jnp.asarray(weights, jnp.float32))
+  x = np.full((2, 2, 2, 1), 0.5) + 0.1 * weights[:, 0].reshape(2, 2, 1)
+  start = x - np.array([0.05, 0.2]).reshape(2, 1, 1, 1) * weights[:, 0].reshape(2, 2, 1) + 0.01
+  attack = attacks.build("fab", two, norm="l2", num_steps=5, alpha_max=0.1, eta=1.05, beta=0.9)
+  goal = Goal(jnp.zeros(2, jnp.int32), jnp.full(2, -1), jnp.asarray(start, jnp.float32))
+  state = jax.jit(attack.init)(KEYS[:2], jnp.asarray(x, jnp.float32), goal)
+  for _ in range(2):  # x itself, then the given start
+    state, _ = jax.jit(attack.step)(KEYS[:2], state)
+
+  w = 2 * weights[:, 0]  # of the logit of the label less the other
+  behind = (start - 0.5).reshape(2, -1) @ w < 0
+  assert list(behind) == [False, True]
+  z = np.where(behind[:, None], (x + 0.9 * (start - x)).reshape(2, -1), start.reshape(2, -1))
+  flat, to_plane = x.reshape(2, -1), lambda at: -((at - 0.5) @ w)[:, None] * w / (w @ w)
+  delta, delta_x = to_plane(z), to_plane(flat)
+  size, size_x = (np.linalg.norm(d, axis=1, keepdims=True) for d in (delta, delta_x))
+  alpha = np.minimum(size / (size + size_x), 0.1)
+  assert np.all(alpha > 0.04)
+  want = (1 - alpha) * (z + 1.05 * delta) + alpha * (flat + 1.05 * delta_x)
+  np.testing.assert_allclose(state.x_adv.reshape(2, -1), want, atol=1e-6)
+
+
 def test_restarts_are_random_at_half_of_the_best_or_of_eps_and_never_lose():
   attack = attacks.build("fab", CURVED, norm="l2", num_steps=2, num_restarts=3, eps=0.1)
   y = predictions(CURVED, INNER)

@@ -5,6 +5,7 @@ import pytest
 from attack_models import curved, images, keys, noisy_logits
 from jax.tree_util import Partial
 
+from gencls import attacks
 from gencls.attacks import objective as objectives
 from gencls.attacks.losses import misclassified
 from gencls.types import Goal
@@ -64,3 +65,20 @@ def test_class_scores_need_an_objective_with_logits():
 
   with pytest.raises(ValueError, match="build its objective"):
     objectives.class_scores(Partial(other), keys(4), FIRST, images(4), GOAL)
+
+
+def test_half_precision_logits_are_raised_to_float32():
+  half = lambda keys, x: x.reshape(len(x), -1)[:, :3].astype(jnp.bfloat16)  # noqa: E731
+  x = jnp.full((2, 2, 2, 1), 0.5)
+  for name in ("apgd", "pgd"):
+    result = attacks.run(attacks.build(name, half, eps=0.1), keys(2), x, np.array([0, 1]))
+    assert result.info.loss.dtype == jnp.float32
+    assert np.all(np.max(np.abs(result.x - x), axis=(1, 2, 3)) > 0.05)
+
+
+def test_a_function_of_the_image_alone_is_told_how_to_become_one_of_both():
+  with pytest.raises(ValueError, match="lambda keys, x: f"):
+    attacks.build("pgd", lambda x: x, eps=0.1)
+  with pytest.raises(ValueError, match="logits_fn must take"):
+    attacks.build("pgd", lambda keys, x, train: x, eps=0.1)
+  attacks.build("pgd", lambda keys, x, train=False: x, eps=0.1)

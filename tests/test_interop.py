@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from toy_evaluation import LEVELS, log_joint, protocol, run, toy_images, toy_subject
 
 from gencls import interop
-from gencls.attack_specs import AttackSpec
+from gencls.attack_specs import AttackSpec, check_spec
 from gencls.grading import perturbation_norm
 from gencls.report.summary import summarise
 
@@ -101,6 +101,34 @@ def test_bad_settings_fail_before_any_work(change, match, tmp_path):
   with pytest.raises(ValueError, match=match):
     run(tmp_path, None, PROTOCOL, [spec("LinfPGD")._replace(**change)])
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ("name", "own", "settings"),
+  [
+    ("L2PGD", "l2", {}),
+    ("LinfPGD", "linf", {}),
+    ("L1PGD", "l1", {}),
+    ("L2CarliniWagnerAttack", "l2", {}),
+    ("L0FMNAttack", "l0", {}),
+    ("BoundaryAttack", "l2", {}),
+    ("HopSkipJumpAttack", "linf", {"constraint": "linf"}),
+  ],
+)
+def test_an_attack_of_another_norm_is_refused(name, own, settings):
+  for norm in ("linf", "l2", "l1", "l0"):
+    asked = spec(name, norm, (0.1,), **settings)
+    if norm == own:
+      check_spec(asked)
+    else:
+      with pytest.raises(ValueError, match=f"is an attack in {own}, .* set norm='{own}'"):
+        check_spec(asked)
+
+
+def test_attacks_without_a_norm_of_their_own_may_be_graded_in_any():
+  for name in ("LinearSearchContrastReductionAttack", "GaussianBlurAttack"):
+    for norm in ("linf", "l2"):
+      check_spec(spec(name, norm, (0.1,)))
 
 
 def test_without_foolbox_the_error_says_what_to_install(monkeypatch):

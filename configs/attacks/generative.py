@@ -3,7 +3,8 @@
   python launch/evaluate.py --config=configs/attacks/generative.py:cpu --workdir=runs/gfz_mnist
 
 Each importance sample with a loss of its own ("WB+S" of Li et al. 2019, arXiv:1802.06552), and a
-start at the reconstruction of the strongest wrong class. Known seed. cpu: the first 200 test
+start at the reconstruction of the strongest wrong class, and the images of the decoder nearest to
+x that are wrong. Known seed. cpu: the first 200 test
 images; full: all of them, for an accelerator.
 """
 
@@ -21,6 +22,7 @@ def get_config(arg: str = "") -> ConfigDict:
     "pgd": base.attack("pgd", EPS, **pgd),
     "per_sample": base.attack("pgd", EPS, per_sample=True, **pgd),
     "per_sample_ce": base.attack("pgd", EPS, loss="cross_entropy", per_sample=True, **pgd),
+    "latent_descent": base.attack("latent_descent", EPS),
     "from_wrong_class": base.attack("pgd", EPS, start="wrong_reconstruction", **pgd),
   }
   return base.get_config("generative", attacks, arg=arg)

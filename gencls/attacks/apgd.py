@@ -31,6 +31,7 @@ from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 NORMS = ("linf", "l2")
+MOST_RUNS = 2**16  # of one attack: those of another start_seed begin elsewhere
 MIN_TARGET_CLASSES = 3  # with two, the one target is the untargeted attack
 
 
@@ -74,6 +75,7 @@ class Plan(NamedTuple):
   least_window: Array
   rho: Array
   early_stop: Array
+  first_start: Array  # number of the first run's start
 
 
 def apgd(
@@ -86,6 +88,7 @@ def apgd(
   num_targets: int = 0,
   rho: float = 0.75,
   early_stop: bool | None = None,
+  start_seed: int = 0,
 ) -> Attack:
   """Auto-PGD (APGD), and with `num_targets` its multi-targeted form (APGD-T).
 
@@ -104,6 +107,7 @@ def apgd(
     early_stop: whether an example is done at its first success. If not, the run of the first
       success is finished and its last success returned, as the authors do. None: under fixed
       randomness only, see `objective.stops_early`.
+    start_seed: another number draws other starts, 0 <= start_seed < 2**15.
 
   Returns:
     An `Attack` of num_restarts · max(num_targets, 1) · (num_steps + 1) steps. Without a success its
@@ -121,6 +125,8 @@ def apgd(
       "num_steps and num_restarts must be >= 1 and num_targets >= 0, got "
       f"{num_steps}, {num_restarts} and {num_targets}"
     )
+  if not 0 <= start_seed < 2**15:
+    raise ValueError(f"start_seed must be in 0 .. {2**15 - 1}, got {start_seed}")
   if not 0 <= rho <= 1:
     raise ValueError(f"rho must be a share in [0, 1], got {rho}")
   ball = geometries.build(norm, eps)
@@ -133,6 +139,7 @@ def apgd(
     least_window=jnp.int32(max(int(0.06 * num_steps), 1)),
     rho=jnp.float32(rho),
     early_stop=jnp.bool_(stops_early(objective, early_stop)),
+    first_start=jnp.int32(start_seed * MOST_RUNS),
   )
   ranked_by = objective if num_targets else None
   return Attack(
@@ -148,7 +155,7 @@ def _init(
 ) -> State:
   batch = x.shape[:1]
   if goal.start is None:
-    start = ball.sphere(fold(keys, "start", 0), x)
+    start = ball.sphere(fold(keys, "start", plan.first_start), x)
   else:
     start = ball.project(goal.start, x)
   zero, low = jnp.zeros(batch, jnp.int32), jnp.full(batch, -jnp.inf, x.dtype)
@@ -254,9 +261,8 @@ def _step(
   runs = plan.num_restarts * _num_targets(state, plan)
   again = last & (run + 1 < runs)
   # A random start costs about as much as all else here: only where some example needs one.
-  start = jax.lax.cond(
-    jnp.any(again), lambda: ball.sphere(fold(keys, "start", run + 1), state.x), lambda: state.x
-  )
+  fresh = lambda: ball.sphere(fold(keys, "start", plan.first_start + run + 1), state.x)  # noqa: E731
+  start = jax.lax.cond(jnp.any(again), fresh, lambda: state.x)
   x_adv = choose(again, start, choose(last, here, choose(first, ascent, inertia)))
   found = state.found | at.success
   new = State(

@@ -137,9 +137,13 @@ def auto_attack(
   shared: dict[str, Any] = {"randomness": randomness, "eot_samples": eot_samples}
   shared |= {"accept": accept, "accept_weight": accept_weight}
   attacks = []
-  for name, (attack, settings) in _fitting(members, num_classes).items():
+  for place, (name, (attack, settings)) in enumerate(_fitting(members, num_classes).items()):
+    # Each run of APGD has starts of its own.
+    own = {"start_seed": place} if attack == "apgd" else {}
     # FAB's eps bounds its random starts, and ends what is broken within it.
-    attacks.append((name, build(attack, logits_fn, norm=norm, eps=eps, **settings, **shared)))
+    attacks.append(
+      (name, build(attack, logits_fn, norm=norm, eps=eps, **settings, **own, **shared))
+    )
   judge = objectives.build(logits_fn, loss=loss, **shared)
   return sequence(attacks, judge, norm=norm, eps=eps, num_classes=num_classes)
 

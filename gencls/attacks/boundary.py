@@ -193,7 +193,9 @@ def _proposals(keys: Keys, state: State) -> tuple[Array, Array]:
   outward = scale(1.0 / distance, away)
   eta = jax.vmap(noise)(keys)
   eta = eta - scale(jnp.sum(eta * outward, axis=pixels(x)), outward)
-  eta = scale(state.spherical_step * distance / plain_l2(eta), eta)
+  # Of a single pixel nothing is left: the way outward is the only one.
+  length = jnp.maximum(plain_l2(eta), jnp.finfo(x.dtype).tiny)
+  eta = scale(state.spherical_step * distance / length, eta)
   # Pythagoras: x̃ + eta is further from x than x̃ by the factor sqrt(1 + spherical_step²).
   sphere = x + scale(1.0 / jnp.sqrt(1.0 + jnp.square(state.spherical_step)), away + eta)
   sphere = jnp.clip(sphere, 0.0, 1.0)

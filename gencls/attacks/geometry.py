@@ -6,6 +6,7 @@ attack never asks which norm it has; another norm is one more function in `GEOME
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import NamedTuple
 
 import jax
@@ -130,7 +131,7 @@ def build(norm: str, eps: float) -> Geometry:
   """
   if norm not in GEOMETRIES:
     raise ValueError(unknown_name("norm", norm, GEOMETRIES))
-  if not (math.isfinite(eps) and eps >= 0):
+  if not (isinstance(eps, Real) and math.isfinite(eps) and eps >= 0):
     raise ValueError(f"eps must be a finite number >= 0 (images are in [0, 1]), got {eps}")
   return GEOMETRIES[norm](eps)
 

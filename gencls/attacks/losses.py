@@ -149,4 +149,5 @@ def misclassified(logits: Array, goal: Goal) -> Array:
 
 def _check_classes(logits: Array, least: int, name: str) -> None:
   if logits.ndim != 2 or logits.shape[1] < least:
-    raise ValueError(f"{name} needs logits [B, C] with C >= {least}, got shape {logits.shape}")
+    fix = "; use loss='margin', which takes 2 classes" if logits.ndim == 2 and least > 2 else ""
+    raise ValueError(f"{name} needs logits [B, C] with C >= {least}, got shape {logits.shape}{fix}")

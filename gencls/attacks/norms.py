@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from gencls.attacks.broadcast import expand, pixels
 from gencls.types import Array
 
+TOLERANCE = 1e-6  # in the units of the norm; it is added to eps and never shrinks it
 LEAST_SAFE = 1e-12  # norms above which squares that underflow are too small to count
 
 
@@ -34,6 +35,11 @@ def order(norm: str) -> float:
     "a norm's name must be 'linf', 'l0', or 'l' and a number p >= 1 of at most six digits ('l1', "
     f"'l1.5', 'l3'; below 1 the triangle inequality fails), got {norm!r}: {fix}"
   )
+
+
+def tolerance(norm: str, eps: float) -> float:
+  """What a norm may exceed eps by; a sum of many rounded entries (ℓ1, p < 2) is known less well."""
+  return TOLERANCE * max(1.0, eps) if 1 <= order(norm) < 2 else TOLERANCE
 
 
 def linf(delta: Array) -> Array:

@@ -171,7 +171,8 @@ def _run_cascade(
     return job.x
 
   size = batch_size or _auto_batch(cascade.attacks[0], keys, x, goal, num_workers)
-  end = cascades.run(cascade, attack_rows, keys, x, goal, job.tally, size)
+  limit = int(job.max_queries)
+  end = cascades.run(cascade, attack_rows, keys, x, goal, job.tally, size, limit)
   if progress is not None:
     progress(total, total)
   tally = jax.tree.map(jnp.asarray, job.tally)
