@@ -40,8 +40,8 @@ def scores(
   accept: Accept, keys: Sequence[Keys], x: np.ndarray, logits: Sequence[np.ndarray]
 ) -> np.ndarray:
   """[B, M] the detector's scores of M draws, from the logits that are there already."""
-  x = jnp.asarray(x)
-  every = [_scores(accept, k, x, jnp.asarray(z)) for k, z in zip(keys, logits, strict=True)]
+  images = jnp.asarray(x)
+  every = [_scores(accept, k, images, jnp.asarray(z)) for k, z in zip(keys, logits, strict=True)]
   return np.stack([np.asarray(each) for each in every], axis=1)
 
 

@@ -187,7 +187,8 @@ def evaluate(
       check_target(dataset, protocol, spec, build_attack(subject, protocol, spec, eps))
   plans = make_plans(folder, protocol, specs, identity, dataset, detection)
   cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
-  images = {p.path: dataset if p.label != DETECTOR else detection.dataset for p in plans}
+  fitted_to = dataset if detection is None else detection.dataset
+  images = {p.path: fitted_to if p.label == DETECTOR else dataset for p in plans}
   total = sum(len(images[p.path].labels) for p in plans if p.path not in cells)
   untouched, accept = plans[1].path, None
   with tqdm(total=total, unit="image", disable=not progress or total == 0) as bar:

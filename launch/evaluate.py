@@ -67,7 +67,11 @@ def detection(settings: dict[str, Any], graded: runs.Run) -> Detection | None:
     rule=Rule(settings["threshold"], **numbers),
     **{name: settings[name] for name in DetectorSpec._fields if name != "rule"},
   )
-  return Detection(spec, first_images(graded.split(settings["fitted_on"]), settings["num_images"]))
+  images = graded.split(settings["fitted_on"])
+  most = settings["num_images"]
+  return Detection(
+    spec, images if most is None else first_images(images, min(most, len(images.labels)))
+  )
 
 
 def given(overrides: dict[str, Any]) -> dict[str, Any]:

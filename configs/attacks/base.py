@@ -123,7 +123,7 @@ def _detector(name: str | None) -> dict[str, Any]:
     "alpha": 1.5,  # mean_std: standard deviations below the mean
     "bits_per_dim": placeholder(float),  # fixed: the most that is accepted, of "marginal"
     "fitted_on": "validation",  # or "train"
-    "num_images": placeholder(int),  # the first n of that split; None: all
+    "num_images": placeholder(int),  # at most the first n of that split; None: all
     "classes": "prediction",  # or "label": the class that a fitting image stands for
     "only_correct": False,  # fit to images that are classified right
   }

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gencls.evaluate import GREY
-from gencls.report import figures, table
+from gencls import minimum_norm
+from gencls.evaluate import DETECTOR, GREY
+from gencls.report import detection, figures, table
 from gencls.results import Cell
 from gencls.workdir import atomic_write, to_json
 
@@ -40,6 +41,10 @@ def write(
   if summary["worst"]:
     paths.append(figure_folder / f"{summary['name']}_accuracy_vs_eps.png")
     figures.save(accuracy_figure(summary), paths[-1])
+  roc = roc_figure(summary, cells)
+  if roc is not None:
+    paths.append(figure_folder / f"{summary['name']}_roc.png")
+    figures.save(roc, paths[-1])
   shown = strongest_shown(cells)
   if shown is not None and len(images):
     paths.append(figure_folder / f"{summary['name']}_images.png")
@@ -74,6 +79,21 @@ def accuracy_figure(summary: Mapping[str, Any]) -> Any:
   title = f"{summary['title']}: accuracy under attack"
   chance = summary["largest_class_share"]
   return figures.curves(panels, title, "accuracy, %", note(summary), chance)
+
+
+def roc_figure(summary: Mapping[str, Any], cells: Sequence[Cell]) -> Any:
+  """ROC curves of the detector at each norm's largest eps; None without one, or a success."""
+  found = summary["detection"]
+  if found is None:
+    return None
+  attacked = [cell for cell in cells[2:] if cell.header["label"] != DETECTOR]
+  lines = detection.curves(cells[1], minimum_norm.expand(attacked, cells[1]))
+  if not lines:
+    return None
+  panels = {f"{norm}, eps = {eps:g}": own for (norm, eps), own in lines.items()}
+  name = found["detector"]["name"]
+  title = f"{summary['title']}: detection of attacks by {name}"
+  return figures.roc(panels, found["test_rejected"]["mean"], title, note(summary))
 
 
 def strongest_shown(cells: Sequence[Cell]) -> Cell | None:
