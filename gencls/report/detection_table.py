@@ -26,7 +26,8 @@ def section(summary: Mapping[str, Any]) -> str:
     f"{percent(found['untouched_evading'])}). The worst case is chosen per image by that "
     f"predicate.\n\n{worst_table({'': found})}\n\nDetected: the share of the successes "
     "(misclassified, with or without the attack's doing) that is rejected. AUC: clean test images "
-    f"against successes, over all thresholds.\n\n{attack_tables(found)}\n\n"
+    "against successes, over all thresholds; attacks on the detector aim at the one threshold in "
+    f"use, so theirs says nothing of others.\n\n{attack_tables(found)}\n\n"
   )
 
 

@@ -52,14 +52,19 @@ def write(
   return paths
 
 
-def note(summary: Mapping[str, Any]) -> str:
-  """The small print of a figure."""
+def sample(summary: Mapping[str, Any]) -> str:
+  """Which images a figure shows, under which threat model."""
   settings = summary["protocol"]
   threat = settings["threat"].replace("_", " ")
   return (
     f"First {summary['num_images']} {summary['data']['split']} images, {threat}, "
-    f"seed {settings['seed']}; bars and bands: 95% intervals over images"
+    f"seed {settings['seed']}"
   )
+
+
+def note(summary: Mapping[str, Any]) -> str:
+  """The small print of a figure."""
+  return f"{sample(summary)}; bars and bands: 95% intervals over images"
 
 
 def accuracy_figure(summary: Mapping[str, Any]) -> Any:
@@ -93,7 +98,8 @@ def roc_figure(summary: Mapping[str, Any], cells: Sequence[Cell]) -> Any:
   panels = {f"{norm}, eps = {eps:g}": own for (norm, eps), own in lines.items()}
   name = found["detector"]["name"]
   title = f"{summary['title']}: detection of attacks by {name}"
-  return figures.roc(panels, found["test_rejected"]["mean"], title, note(summary))
+  text = f"{sample(summary)}; attacks on the detector aim at the threshold used, and no other"
+  return figures.roc(panels, found["test_rejected"]["mean"], title, text)
 
 
 def strongest_shown(cells: Sequence[Cell]) -> Cell | None:
