@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from gencls import attacks, data, interop, models, straight_through
+  from gencls import attacks, data, detect, interop, models, straight_through
   from gencls.keys import example_keys
   from gencls.runs import Run, load
 
@@ -21,6 +21,7 @@ __all__ = [
   "Run",
   "attacks",
   "data",
+  "detect",
   "example_keys",
   "interop",
   "load",
@@ -28,7 +29,7 @@ __all__ = [
   "straight_through",
 ]
 
-_MODULES = ("attacks", "data", "interop", "models", "straight_through")
+_MODULES = ("attacks", "data", "detect", "interop", "models", "straight_through")
 _NAMES = {"Run": "gencls.runs", "load": "gencls.runs", "example_keys": "gencls.keys"}
 
 

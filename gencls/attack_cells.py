@@ -9,14 +9,14 @@ import numpy as np
 
 from gencls import attacks, data, interop, sanity, targets
 from gencls.attack_grades import grade_results
-from gencls.attack_specs import AttackSpec
+from gencls.attack_specs import AttackSpec, evades
 from gencls.attacks import checks
 from gencls.attacks.losses import LOSSES
 from gencls.batch_loop import Arrays, Batch, Protocol, Turn, Work, over_batches
 from gencls.clean import Subject
 from gencls.grading import attack_keys, forward, predict
-from gencls.model_options import Pool, attack_inputs, pool, start_images, targeted_options
-from gencls.types import Attack
+from gencls.model_options import Pool, attack_inputs, pool, start_images, walking_options
+from gencls.types import Accept, Attack
 
 LEAST_SECONDS = 1e-9  # what a batch gets when the time is up: `attacks.run` takes no 0
 
@@ -28,7 +28,13 @@ class Found(NamedTuple):
   arrays: Arrays  # what it says of itself, [B]
 
 
-def build_attack(subject: Subject, protocol: Protocol, spec: AttackSpec, eps: float | None) -> Any:
+def build_attack(
+  subject: Subject,
+  protocol: Protocol,
+  spec: AttackSpec,
+  eps: float | None,
+  accept: Accept | None = None,
+) -> Any:
   """The attack of one cell; its randomness follows from the threat model.
 
   Args:
@@ -36,6 +42,7 @@ def build_attack(subject: Subject, protocol: Protocol, spec: AttackSpec, eps: fl
     protocol: decides the randomness.
     spec: the attack. Its norm is given to attacks that have one; others are measured in it.
     eps: the budget, None for minimum-norm attacks.
+    accept: the detector; attacks against the classifier alone do not see it.
 
   Returns:
     An `Attack` (or what `attacks.run` takes for one), or an attack of Foolbox.
@@ -55,6 +62,8 @@ def build_attack(subject: Subject, protocol: Protocol, spec: AttackSpec, eps: fl
     loss=spec.loss,
     randomness="fixed" if protocol.threat == "known_seed" else "fresh",
     eot_samples=spec.eot_samples,
+    accept=accept if evades(spec) else None,
+    accept_weight=1.0 if spec.accept_weight is None else spec.accept_weight,
     **hyperparameters,
   )
 
@@ -72,7 +81,7 @@ def check_target(dataset: data.Dataset, protocol: Protocol, spec: AttackSpec, at
 
 
 def attack_cell(
-  work: Work, spec: AttackSpec, eps: float | None, clean_logits: np.ndarray
+  work: Work, spec: AttackSpec, eps: float | None, untouched: Arrays
 ) -> tuple[Arrays, dict[str, Any]]:
   """Attacks every image, brings the results back into ball and box, and grades them.
 
@@ -80,17 +89,20 @@ def attack_cell(
     work: model, data and protocol.
     spec: the attack.
     eps: its radius; None for minimum-norm attacks, which have only the box.
-    clean_logits: [N, C] of the untouched images, for counting zero gradients and for starts at
-      images that are right.
+    untouched: the arrays of the untouched images' cell: their logits [N, C] count zero gradients,
+      and starts are images that are right, for attacks on the detector also accepted.
 
   Returns:
     (arrays [N, …], numbers for the header).
   """
-  attack = build_attack(work.subject, work.protocol, spec, eps)
+  attack = build_attack(work.subject, work.protocol, spec, eps, work.accept)
+  clean_logits = untouched["logits"]
   right = predict(clean_logits) == work.dataset.labels
   options = spec.hyperparameters
-  if spec.target is not None:
-    options = targeted_options(spec.name, options)
+  if spec.target is not None or evades(spec):
+    options = walking_options(spec.name, options)
+  if evades(spec):
+    right &= untouched["accepted"][:, 0]
   starts = pool(options, work.dataset, right)
 
   def make(turn: Turn) -> Arrays:

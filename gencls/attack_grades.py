@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from gencls import minimum_norm
-from gencls.attack_specs import AttackSpec
+from gencls.attack_specs import AttackSpec, evades
 from gencls.batch_loop import Arrays, Batch, Work
 from gencls.cells import grade_batch, graded_arrays
 from gencls.grading import perturbation_norm, reclip, select_share
 from gencls.targets import LEFT_OUT, share_in_target
+from gencls.types import Accept
 
 Share = Callable[[np.ndarray], np.ndarray]  # x_adv [B, H, W, D] -> [B]
 
@@ -58,7 +59,8 @@ def _graded_minimum(
   if spec.grade_as != "clip":
     returned = {minimum_norm.AS_RETURNED: _grade_valid(work, x_adv, batch)["correct"]}
     factors = minimum_norm.stretches(work.protocol.threat)
-    x_adv = minimum_norm.nearest_failure(x_adv, x, _standing(work, batch, target), factors)
+    standing = _standing(work, spec, batch, target)
+    x_adv = minimum_norm.nearest_failure(x_adv, x, standing, factors)
   size = perturbation_norm(x_adv, x, spec.norm)
   arrays = {
     **_grade_valid(work, x_adv, batch, target),
@@ -72,7 +74,7 @@ def _graded_minimum(
     arrays[minimum_norm.SELECT_IN_TARGET] = _select_in_target(work, batch, target)(x_adv)
   if spec.grade_as == "clip":
     cells = [grade_results(work, spec, each, x_adv, batch) for each in spec.eps]
-    for name in (*minimum_norm.PER_EXAMPLE, "norm"):
+    for name in (*minimum_norm.per_example(cells[0]), "norm"):
       arrays[minimum_norm.CLIPPED + name] = np.stack([cell[name] for cell in cells], axis=1)
   return arrays
 
@@ -94,10 +96,11 @@ def _padded(values: np.ndarray, batch: Batch) -> np.ndarray:
   return np.pad(values, padding, mode="edge")
 
 
-def _standing(work: Work, batch: Batch, target: np.ndarray | None) -> Share:
+def _standing(work: Work, spec: AttackSpec, batch: Batch, target: np.ndarray | None) -> Share:
   """The share of the select draws against which the attack has failed."""
   if target is None:
-    return _select_share(work, batch, batch.labels)
+    accept = work.accept if evades(spec) else None
+    return _select_share(work, batch, batch.labels, accept)
   reached = _select_in_target(work, batch, target)
   return lambda x_adv: 1.0 - reached(x_adv)
 
@@ -108,8 +111,10 @@ def _select_in_target(work: Work, batch: Batch, target: np.ndarray) -> Share:
   return lambda x_adv: np.where(target == LEFT_OUT, np.float32(0), share(x_adv))
 
 
-def _select_share(work: Work, batch: Batch, classes: np.ndarray) -> Share:
-  """The share of the select draws that predict `classes` [B], in the batch's one shape."""
+def _select_share(
+  work: Work, batch: Batch, classes: np.ndarray, accept: Accept | None = None
+) -> Share:
+  """The share of the select draws that predict `classes` [B], or are rejected by `accept`."""
   protocol = work.protocol
 
   def share(x_adv: np.ndarray) -> np.ndarray:
@@ -121,6 +126,7 @@ def _select_share(work: Work, batch: Batch, classes: np.ndarray) -> Share:
       threat=protocol.threat,
       seed=protocol.seed,
       select_draws=protocol.select_draws,
+      accept=accept,
     )
     return found[: batch.valid]
 

@@ -9,6 +9,7 @@ from gencls.batch_loop import Protocol, size_of_batches
 from gencls.names import unknown_name
 
 DEFAULT_LOSS = "margin"  # of `attacks.build`
+AGAINST = ("classifier", "detector")  # "detector": misclassified and accepted
 # Attacks of one norm that take none; others without a norm may be measured in any.
 OWN_NORMS = {"boundary": "l2", "carlini_wagner": "l2", "ddn": "l2"}
 
@@ -27,6 +28,13 @@ class AttackSpec(NamedTuple):
   max_seconds: float | None = None  # for the whole cell, shared out evenly among its images
   max_queries: int | None = None  # forward and backward passes for each image
   target: str | int | None = None  # one of targets.RULES, or a class; None: untargeted
+  against: str | None = None  # one of AGAINST; None: "classifier"
+  accept_weight: float | None = None  # of the detector's score in the loss; None: 1
+
+
+def evades(spec: AttackSpec) -> bool:
+  """Whether the attack has to be accepted by the detector too."""
+  return spec.against == "detector"
 
 
 def takes_eps(spec: AttackSpec) -> bool:
@@ -64,6 +72,7 @@ def check_spec(spec: AttackSpec) -> None:
       f"Foolbox's attacks are run untargeted: leave target=None, got {spec.target!r}, or take an "
       f"attack of gencls ({', '.join(attacks.REGISTRY)})"
     )
+  _check_against(spec)
   for name in ("max_seconds", "max_queries"):
     value = getattr(spec, name)
     if value is not None and not value > 0:
@@ -83,11 +92,33 @@ def _check_foolbox_norm(spec: AttackSpec) -> None:
     )
 
 
+def _check_against(spec: AttackSpec) -> None:
+  if spec.against is not None and spec.against not in AGAINST:
+    raise ValueError(unknown_name("against", spec.against, AGAINST))
+  if spec.accept_weight is not None and not evades(spec):
+    raise ValueError(
+      f"accept_weight={spec.accept_weight} weighs a detector that the attack does not see: leave "
+      "it None, or set against='detector'"
+    )
+  if evades(spec) and interop.is_foolbox(spec.name):
+    raise ValueError(
+      "Foolbox's attacks see the classifier alone: leave against='classifier', or take an attack "
+      f"of gencls ({', '.join(attacks.REGISTRY)})"
+    )
+  if evades(spec) and spec.target is not None:
+    raise ValueError(
+      "with against='detector' any wrong class that is accepted counts: leave target=None, got "
+      f"{spec.target!r}"
+    )
+
+
 def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, Any]:
   """Everything about an attack but its eps that decides a cell's numbers, JSON-able."""
-  later = ("grade_as", "max_seconds", "max_queries", "target")  # left out where they are not set
+  # Left out where they are not set.
+  later = ("grade_as", "max_seconds", "max_queries", "target", "against", "accept_weight")
+  plain = spec._replace(against="detector" if evades(spec) else None)
   found = {
-    k: v for k, v in spec._asdict().items() if k != "eps" and (k not in later or v is not None)
+    k: v for k, v in plain._asdict().items() if k != "eps" and (k not in later or v is not None)
   }
   found["keep_images"] = protocol.keep_images
   if not takes_eps(spec):

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from gencls import data
 from gencls.clean import Subject
 from gencls.results import Cell, read_cell, write_cell
+from gencls.types import Accept
 
 Arrays = dict[str, np.ndarray]
 
@@ -45,6 +46,7 @@ class Work(NamedTuple):
   bar: tqdm
   partial: Path | None = None  # where the cell lies while it is not whole; None: nowhere
   origin: str = ""  # code, versions and device: batches of another origin are made again
+  accept: Accept | None = None  # the detector that grading asks too
 
 
 class Batch(NamedTuple):

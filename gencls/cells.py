@@ -41,12 +41,16 @@ def grade_batch(work: Work, x: np.ndarray, batch: Batch) -> Graded:
     seed=protocol.seed,
     select_draws=protocol.select_draws,
     grade_draws=protocol.grade_draws,
+    accept=work.accept,
   )
 
 
 def graded_arrays(graded: Graded) -> Arrays:
   """What a cell holds of a grading."""
-  arrays: Arrays = graded._asdict()
+  arrays: Arrays = graded._replace(verdict=None)._asdict()
+  del arrays["verdict"]
+  if graded.verdict is not None:
+    arrays |= graded.verdict._asdict()
   arrays["nonfinite_grades"] = np.count_nonzero(graded.prediction < 0, axis=1)
   return arrays
 

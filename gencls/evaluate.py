@@ -11,19 +11,28 @@ from tqdm import tqdm
 
 from gencls import data
 from gencls.attack_cells import attack_cell, build_attack, check_target
-from gencls.attack_specs import AttackSpec, check_spec, takes_eps
+from gencls.attack_specs import AttackSpec, check_spec, evades, takes_eps
 from gencls.attack_specs import identity as attack_identity
 from gencls.batch_loop import Arrays, Protocol, Work, seconds_before
 from gencls.cells import clean_cell, grey_cell, untouched_cell
 from gencls.clean import Subject, check_metrics
+from gencls.detector_cell import (
+  Detection,
+  accept_from,
+  check_detection,
+  detector_cell,
+  settings_of,
+)
 from gencls.grading import check_draws
 from gencls.results import Cell, canonical_json, cell_path, read_cell, write_cell
+from gencls.results import identity as digest
 from gencls.workdir import differences, source_digest
 
 # Raised by hand whenever the same settings give other numbers or other arrays than before.
 EVALUATION_VERSION = 2
 
-CLEAN, UNTOUCHED, GREY = "clean", "untouched", "grey"  # the cells that are no attack
+# The cells that are no attack.
+CLEAN, UNTOUCHED, GREY, DETECTOR = "clean", "untouched", "grey", "detector"
 
 
 class Plan(NamedTuple):
@@ -44,7 +53,7 @@ def check_specs(specs: Sequence[AttackSpec]) -> None:
     raise ValueError(f"every attack needs its own label, got {labels}")
   for spec in specs:
     where = f"attack {spec.label!r}"
-    if spec.label in (CLEAN, UNTOUCHED, GREY):
+    if spec.label in (CLEAN, UNTOUCHED, GREY, DETECTOR):
       raise ValueError(f"{where}: the label is taken by a cell of its own; call it otherwise")
     try:
       check_spec(spec)
@@ -86,6 +95,7 @@ def make_plans(
   specs: Sequence[AttackSpec],
   identity: Mapping[str, Any],
   dataset: data.Dataset,
+  detection: Detection | None = None,
 ) -> list[Plan]:
   """The cells of an evaluation in the order they are made.
 
@@ -95,14 +105,15 @@ def make_plans(
     specs: the attacks.
     identity: JSON-able; what the model and the data are (parameters, checkpoint step, images).
     dataset: the images.
+    detection: the detector, or None.
 
   Returns:
     The clean cell, the untouched images under the draws of grading, then for each norm and eps
-    the grey image and the attacks of that budget, then the minimum-norm attacks.
+    the grey image and the attacks of that budget, then the minimum-norm attacks, and last the
+    detector (which is made first).
   """
   names = ("threat", "seed", "select_draws", "grade_draws")
-  grading = {name: getattr(protocol, name) for name in names}
-
+  grading: dict[str, Any] = {name: getattr(protocol, name) for name in names}
   made_by = {"evaluation": EVALUATION_VERSION, "backend": jax.default_backend()}
 
   def plan(label: str, norm="", eps: float | None = 0.0, spec=None, **settings: Any) -> Plan:
@@ -111,6 +122,10 @@ def make_plans(
     name = f"{label}-{norm}-{at}" if norm else label
     return Plan(label, norm, eps, spec, settings, cell_path(folder, name, settings))
 
+  fits = []
+  if detection is not None:  # without one the settings are those of evaluations that know none
+    fits = [plan(DETECTOR, **settings_of(detection, protocol.seed))]
+    grading["detector"] = digest(fits[0].settings)
   clean = {"seed": protocol.seed, "draws": protocol.clean_draws, "metrics": list(protocol.clean)}
   plans = [plan(CLEAN, **clean), plan(UNTOUCHED, **grading)]
   for norm, eps in sorted({(spec.norm, float(eps)) for spec in specs for eps in spec.eps}):
@@ -123,7 +138,7 @@ def make_plans(
     if spec.eps and not takes_eps(spec):
       attack = attack_identity(spec, protocol, dataset)
       plans.append(plan(spec.label, spec.norm, None, spec, attack=attack, **grading))
-  return plans
+  return [*plans, *fits]
 
 
 def evaluate(
@@ -136,6 +151,7 @@ def evaluate(
   identity: Mapping[str, Any],
   record: Mapping[str, Any],
   progress: bool = True,
+  detection: Detection | None = None,
 ) -> list[Cell]:
   """Makes every cell that is not there yet and returns them all.
 
@@ -148,6 +164,8 @@ def evaluate(
     identity: JSON-able; decides, with protocol and attack, which cell is which.
     record: JSON-able; written into new cells (config, versions, device, command).
     progress: whether to show a progress bar.
+    detection: a detector that grading asks too, and attacks with against="detector" have to
+      satisfy; None for none.
 
   Returns:
     The cells in the order of `make_plans`; those of minimum-norm attacks with the eps of their
@@ -160,36 +178,55 @@ def evaluate(
   """
   check_specs(specs)
   check_protocol(protocol, identity)
-  n = len(dataset.labels)
-  if n == 0:
+  if len(dataset.labels) == 0:
     raise ValueError("an evaluation needs at least one image, got none")
+  check_detector(subject, specs, detection)
   for spec in specs:
     for eps in spec.eps if takes_eps(spec) else (None,):
       # A misspelt hyperparameter, or a target that cannot be, fails before any work.
       check_target(dataset, protocol, spec, build_attack(subject, protocol, spec, eps))
-  plans = make_plans(folder, protocol, specs, identity, dataset)
+  plans = make_plans(folder, protocol, specs, identity, dataset, detection)
   cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
-  total = n * (len(plans) - len(cells))
+  fitted_to = dataset if detection is None else detection.dataset
+  images = {p.path: fitted_to if p.label == DETECTOR else dataset for p in plans}
+  total = sum(len(images[p.path].labels) for p in plans if p.path not in cells)
+  untouched, accept = plans[1].path, None
   with tqdm(total=total, unit="image", disable=not progress or total == 0) as bar:
     origin = _origin(record)
-    for plan in plans:
-      if plan.path in cells:
-        continue
-      work = Work(subject, dataset, protocol, bar, plan.path.with_suffix(".partial"), origin)
-      start = time.perf_counter() - seconds_before(work)
-      arrays, numbers = _compute(work, plan, cells[plans[1].path] if plan.norm else None)
-      header = {
-        **{name: getattr(plan, name) for name in ("label", "norm", "eps", "settings")},
-        "num_images": n,
-        "seconds": round(time.perf_counter() - start, 3),
-        **numbers,
-        "record": dict(record),
-      }
-      arrays = {"index": dataset.indices, "label": dataset.labels, **arrays}
-      cells[plan.path] = Cell(header, arrays)
-      write_cell(plan.path, cells[plan.path])
-      plan.path.with_suffix(".partial").unlink(missing_ok=True)
+    for plan in sorted(plans, key=lambda p: p.label != DETECTOR):
+      if plan.path not in cells:
+        partial = plan.path.with_suffix(".partial")
+        work = Work(subject, images[plan.path], protocol, bar, partial, origin, accept)
+        start = time.perf_counter() - seconds_before(work)
+        arrays, numbers = _compute(work, plan, detection, cells.get(untouched))
+        header = {
+          **{name: getattr(plan, name) for name in ("label", "norm", "eps", "settings")},
+          "num_images": len(work.dataset.labels),
+          "seconds": round(time.perf_counter() - start, 3),
+          **numbers,
+          "record": dict(record),
+        }
+        arrays = {"index": work.dataset.indices, "label": work.dataset.labels, **arrays}
+        cells[plan.path] = Cell(header, arrays)
+        write_cell(plan.path, cells[plan.path])
+        partial.unlink(missing_ok=True)
+      if plan.label == DETECTOR:
+        accept = accept_from(cells[plan.path])
   return [_on_grid(plan, cells[plan.path]) for plan in plans]
+
+
+def check_detector(
+  subject: Subject, specs: Sequence[AttackSpec], detection: Detection | None
+) -> None:
+  """Raises ValueError where the model has no such detector, or an attack needs one."""
+  if detection is not None:
+    check_detection(detection, subject.classifier.score)
+  for spec in specs:
+    if evades(spec) and detection is None:
+      raise ValueError(
+        f"attack {spec.label!r} is against='detector', but the evaluation has none: set "
+        "config.detector.name, or against='classifier'"
+      )
 
 
 def _origin(record: Mapping[str, Any]) -> str:
@@ -207,7 +244,12 @@ def _on_grid(plan: Plan, cell: Cell) -> Cell:
   return cell._replace(header={**cell.header, "grid": list(plan.spec.eps)})
 
 
-def _compute(work: Work, plan: Plan, untouched: Cell | None) -> tuple[Arrays, dict[str, Any]]:
+def _compute(
+  work: Work, plan: Plan, detection: Detection | None, untouched: Cell | None
+) -> tuple[Arrays, dict[str, Any]]:
+  if plan.label == DETECTOR:
+    assert detection is not None
+    return detector_cell(work, detection.spec, work.subject.classifier.score)
   if plan.label == CLEAN:
     return clean_cell(work)
   if plan.label == UNTOUCHED:
@@ -216,4 +258,4 @@ def _compute(work: Work, plan: Plan, untouched: Cell | None) -> tuple[Arrays, di
     assert plan.eps is not None
     return grey_cell(work, plan.norm, plan.eps)
   assert untouched is not None
-  return attack_cell(work, plan.spec, plan.eps, untouched.arrays["logits"])
+  return attack_cell(work, plan.spec, plan.eps, untouched.arrays)

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gencls import acceptance
+from gencls.acceptance import Verdict
 from gencls.attacks.norms import TOLERANCE, order, tolerance
 from gencls.keys import example_keys, fold
 from gencls.names import unknown_name
-from gencls.types import Array, Keys, LogitsFn
+from gencls.types import Accept, Array, Keys, LogitsFn
 
 THREATS = ("known_seed", "fresh_seed")
 MIN_FRESH_DRAWS = 20
@@ -31,6 +33,7 @@ class Graded(NamedTuple):
   select_correct: np.ndarray  # [B] float32, share of the select draws that are right
   logits: np.ndarray  # [B, C] float32 of the first grade draw
   select_margin: np.ndarray  # [B] float32, mean of z_y − max other over the select draws, nats
+  verdict: Verdict | None = None  # of the detector, if there is one
 
 
 def check_draws(threat: str, select_draws: int, grade_draws: int) -> None:
@@ -109,10 +112,11 @@ def _draws(
   seed: int,
   purpose: str,
   count: int,
-) -> list[np.ndarray]:
-  """The logits of each draw; dispatched together, then fetched, so that no device waits."""
+) -> tuple[list[Keys], list[np.ndarray]]:
+  """The keys and logits of each draw; dispatched together, then fetched: no device waits."""
   every = [draw_keys(threat, seed, indices, purpose, draw) for draw in range(count)]
-  return [np.asarray(z) for z in [forward(logits_fn, keys, jnp.asarray(x)) for keys in every]]
+  pending = [forward(logits_fn, keys, jnp.asarray(x)) for keys in every]
+  return every, [np.asarray(z) for z in pending]
 
 
 def select_share(
@@ -124,10 +128,17 @@ def select_share(
   threat: str,
   seed: int,
   select_draws: int,
+  accept: Accept | None = None,
 ) -> np.ndarray:
-  """[B] float32, the share of the select draws that are right; the arguments are `grade`'s."""
-  logits = _draws(logits_fn, x, indices, threat, seed, "select", select_draws)
-  return _share(np.stack([predict(z) == labels for z in logits]), axis=0)
+  """[B] float32, the share of the select draws that are right; the arguments are `grade`'s.
+
+  With a detector the share that are right or rejected.
+  """
+  keys, logits = _draws(logits_fn, x, indices, threat, seed, "select", select_draws)
+  right = np.stack([predict(z) == labels for z in logits], axis=1)
+  if accept is None:
+    return _share(right, axis=1)
+  return acceptance.held(right, acceptance.scores(accept, keys, x, logits))
 
 
 def grade(
@@ -140,6 +151,7 @@ def grade(
   seed: int,
   select_draws: int,
   grade_draws: int,
+  accept: Accept | None = None,
 ) -> Graded:
   """Predicts a batch under the select and the grade draws of its threat model.
 
@@ -152,19 +164,40 @@ def grade(
     seed: the evaluation's seed.
     select_draws: draws that choose among candidates.
     grade_draws: draws that are reported.
+    accept: a detector; it judges the logits of the same draws.
 
   Returns:
     A `Graded`.
   """
 
   draws = functools.partial(_draws, logits_fn, x, indices, threat, seed)
-  graded = draws("grade", grade_draws)
+  graded_on = draws("grade", grade_draws)
+  chosen_on = graded_on if threat == "known_seed" else draws("select", select_draws)
+  graded, chosen = graded_on[1], chosen_on[1]
   prediction = np.stack([predict(logits) for logits in graded], axis=1)
-  correct = _share(prediction == labels[:, None], axis=1)
-  chosen_on = graded if threat == "known_seed" else draws("select", select_draws)
-  select = _share(np.stack([predict(logits) == labels for logits in chosen_on]), axis=0)
-  margins = np.mean([margin(logits, labels) for logits in chosen_on], axis=0)
-  return Graded(prediction, correct, select, graded[0], margins.astype(np.float32))
+  right = prediction == labels[:, None]
+  select = np.stack([predict(logits) == labels for logits in chosen], axis=1)
+  margins = np.stack([margin(logits, labels) for logits in chosen], axis=1)
+  verdict = None
+  if accept is not None:
+    score = acceptance.scores(accept, graded_on[0], x, graded)
+    known = threat == "known_seed"
+    select_score = score if known else acceptance.scores(accept, chosen_on[0], x, chosen)
+    verdict = Verdict(
+      score,
+      acceptance.accepts(score),
+      acceptance.held(right, score),
+      acceptance.held(select, select_score),
+      acceptance.held_margin(margins, select_score),
+    )
+  return Graded(
+    prediction,
+    _share(right, axis=1),
+    _share(select, axis=1),
+    graded[0],
+    np.mean(margins, axis=1).astype(np.float32),
+    verdict,
+  )
 
 
 def perturbation_norm(x_adv: np.ndarray, x: np.ndarray, norm: str) -> np.ndarray:

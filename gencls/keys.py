@@ -13,7 +13,10 @@ from jax.typing import ArrayLike
 from gencls.names import unknown_name
 from gencls.types import Array, Key, Keys
 
-PURPOSES = ("init", "train", "validate", "clean", "attack", "select", "grade", "sample", "prepare")
+PURPOSES = (
+  *("init", "train", "validate", "clean", "attack", "select", "grade", "sample", "prepare"),
+  "detect",
+)
 
 
 def _tag(name: str) -> int:

@@ -11,17 +11,17 @@ Some published numbers were made otherwise (`grade_as="clip"`): the image is dra
 ball and predicted anew, whether or not the success lies inside. Both curves are then reported.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from gencls import acceptance
 from gencls.grading import perturbation_norm, tolerance
-from gencls.results import Cell
+from gencls.results import CLIPPED, Cell
 from gencls.targets import LEFT_OUT, share_in_target
 
 GRADE_AS = ("distance", "clip")
-CLIPPED = "clipped_"  # before the names of arrays [N, E, …] of images clipped to each eps
 # The nearest success lies on the boundary: in a batch of another size one rounding error decides,
 # and under a fresh seed half of the draws say "right". The perturbation is lengthened until the
 # image, or half of its select draws, fails.
@@ -31,6 +31,11 @@ FRESH_STRETCHES = (0.0, *STRETCHES, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 AS_RETURNED = "correct_as_returned"  # graded before it was lengthened: what a publication counts
 SELECT_IN_TARGET = "select_in_target"  # the share of the select draws that predict the target
 PER_EXAMPLE = ("prediction", "correct", "select_correct", "select_margin", "nonfinite_grades")
+
+
+def per_example(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+  """The names of what grading says of every image; with a detector, of its verdict too."""
+  return (*PER_EXAMPLE, *(name for name in acceptance.ARRAYS if name in arrays))
 
 
 def is_minimum(cell: Cell) -> bool:
@@ -103,7 +108,7 @@ def derive(cell: Cell, untouched: Cell, eps: float, grade_as: str) -> Cell:
   header |= {"label": label, "norm": norm, "eps": float(eps), "derived": grade_as}
   if grade_as == "clip":
     column = attack["eps"].index(eps)
-    names = (*PER_EXAMPLE, "norm")
+    names = (*per_example(cell.arrays), "norm")
     arrays = {name: cell.arrays[CLIPPED + name][:, column] for name in names}
     return Cell(header, _with_target(arrays, cell))
   within = cell.arrays["norm"].astype(np.float64) <= eps + tolerance(norm, eps)
@@ -112,7 +117,7 @@ def derive(cell: Cell, untouched: Cell, eps: float, grade_as: str) -> Cell:
     reached, clean = cell.arrays[name], untouched.arrays[name]
     return np.where(np.reshape(within, (-1,) + (1,) * (reached.ndim - 1)), reached, clean)
 
-  arrays = {name: choose(name) for name in PER_EXAMPLE}
+  arrays = {name: choose(name) for name in per_example(cell.arrays)}
   arrays["norm"] = np.where(within, cell.arrays["norm"], 0.0)
   return Cell(header, _with_target(arrays, cell))
 

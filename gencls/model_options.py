@@ -4,7 +4,8 @@
   start="wrong_reconstruction"  starts at the reconstruction under the strongest wrong class
   start="nearest_wrong"         starts at the nearest image of another class that the model gets
                                 right, for attacks that walk from a success (boundary, …);
-                                targeted, at the nearest one of the target class
+                                targeted, at the nearest one of the target class; against a
+                                detector, at one that it accepts
 
 Attacks that take a `decode_fn` get the model's decoder.
 """
@@ -26,7 +27,7 @@ from gencls.types import Array, Keys, LogitsFn
 
 OPTIONS = ("per_sample", "start")
 STARTS = ("wrong_reconstruction", "nearest_wrong")
-# Attacks that walk from a success, which noise does not give where they have a target.
+# Attacks that walk from a success: noise gives none where they have a target or a detector.
 WALKS = ("boundary", "hop_skip_jump", "pointwise")
 
 
@@ -37,8 +38,11 @@ class Pool(NamedTuple):
   labels: Array  # [N]
 
 
-def targeted_options(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-  """The options of a targeted attack: those of `WALKS` start in the target class unless told."""
+def walking_options(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The options of an attack to which noise gives no success: `WALKS` start at a real image.
+
+  Unless they are told otherwise.
+  """
   return {"start": "nearest_wrong", **options} if name in WALKS else options
 
 
@@ -48,7 +52,7 @@ def pool(options: Mapping[str, Any], dataset: data.Dataset, correct: np.ndarray)
   Args:
     options: as in `attack_inputs`.
     dataset: the images to be evaluated.
-    correct: [N] bool, which of them the model gets right.
+    correct: [N] bool, which of them the model gets right (and the detector accepts).
   """
   if options.get("start") != "nearest_wrong":
     return None

@@ -24,6 +24,7 @@ from gencls.types import Params
 from gencls.workdir import atomic_write, differences
 
 FORMAT = 1
+CLIPPED = "clipped_"  # before the names of arrays [N, E, …] of images clipped to each eps
 _HEADER = "header"
 
 
@@ -137,7 +138,10 @@ def _compared(config: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, An
       # What is not set is no difference: older configs do not have every setting.
       given = {name: value for name, value in settings.items() if value is not None}
       attacks[label] = {**given, "eps": sorted(eps)}
-  return {**config, "attacks": attacks, "batch_size": None}
+  found = {**config, "attacks": attacks, "batch_size": None}
+  if (config.get("detector") or {"name": None})["name"] is None:
+    found.pop("detector", None)  # as in older configs, which have no such block
+  return found
 
 
 def portable_command(command: str) -> str:

@@ -65,13 +65,14 @@ class Curve(NamedTuple):
   eps: tuple[float, ...]  # increasing
   correct: tuple[np.ndarray, ...]  # per eps, [N]; of a targeted attack the share out of target
   target: str | int | None = None
+  against: str = "classifier"  # or "detector": the share that is right or rejected
 
 
 def _mean(shares: np.ndarray) -> float:
   return float(np.mean(shares, dtype=np.float64))  # cells hold float32: one image is not 1e-7
 
 
-def _allowed(first: np.ndarray, second: np.ndarray, draws: int) -> float:
+def allowed(first: np.ndarray, second: np.ndarray, draws: int) -> float:
   """One image; where numbers are means over draws, two paired standard errors if that is more."""
   one = 1.0 / len(first) + _ROUNDING
   if draws == 1 or len(first) < 2:
@@ -82,6 +83,7 @@ def _allowed(first: np.ndarray, second: np.ndarray, draws: int) -> float:
 def monotone(curve: Curve, draws: int) -> Check:
   """Accuracy never rises with eps by more than one image."""
   what = "accuracy" if curve.target is None else "the share outside the target class"
+  what = "the share right or rejected" if curve.against == "detector" else what
   name = f"{curve.label} ({curve.norm}): {what} falls with eps"
   if len(curve.eps) < 2:
     return Check(name, "not run", "one eps")
@@ -89,7 +91,7 @@ def monotone(curve: Curve, draws: int) -> Check:
   pairs = zip(curve.eps[:-1], curve.eps[1:], curve.correct[:-1], curve.correct[1:], strict=True)
   for low, high, first, second in pairs:
     rise = _mean(second) - _mean(first)
-    if rise > _allowed(first, second, draws):
+    if rise > allowed(first, second, draws):
       rises.append(f"{low:g} → {high:g}: +{100 * rise:.1f} points")
   return Check(name, "fail" if rises else "pass", "; ".join(rises) or "at every step")
 
@@ -113,13 +115,13 @@ def iterated_beats_single(single: Sequence[Curve], iterated: Sequence[Curve], dr
   for many in iterated:
     for one in single:
       for eps, strong in zip(many.eps, many.correct, strict=True):
-        alike = (many.norm, many.target) == (one.norm, one.target)
+        alike = all(getattr(many, n) == getattr(one, n) for n in ("norm", "target", "against"))
         if eps == 0 or not alike or eps not in one.eps:
           continue
         compared += 1
         weak = one.correct[one.eps.index(eps)]
         gap = _mean(strong) - _mean(weak)
-        if gap > _allowed(weak, strong, draws):
+        if gap > allowed(weak, strong, draws):
           worse.append(f"{many.label} weaker than {one.label} at {eps:g} by {100 * gap:.1f} points")
   if not compared:
     return Check(name, "not run", "no pair of both at the same norm and eps")
@@ -142,7 +144,7 @@ def doubling(pairs: Sequence[tuple[Curve, Curve]], draws: int) -> Check:
       compared += 1
       short = few.correct[few.eps.index(eps)]
       gap = _mean(short) - _mean(long)
-      if gap > max(_CONVERGED, _allowed(short, long, draws)):
+      if gap > max(_CONVERGED, allowed(short, long, draws)):
         lower.append(f"{many.label} below {few.label} at {eps:g} by {100 * gap:.1f} points")
   if not compared:
     return Check(name, "not run", "no two attacks that differ in the steps alone")
@@ -247,7 +249,7 @@ def white_beats_black(pairs: Sequence[Pair], draws: int) -> Check:
   worse = []
   for pair in pairs:
     gap = _mean(pair.white) - _mean(pair.black)
-    if gap > _allowed(pair.black, pair.white, draws):
+    if gap > allowed(pair.black, pair.white, draws):
       worse.append(f"{pair.where} is stronger by {100 * gap:.1f} points")
   return Check(name, "fail" if worse else "pass", "; ".join(worse) or f"{len(pairs)} compared")
 
@@ -260,7 +262,7 @@ def nothing_new(pairs: Sequence[Pair], draws: int) -> Check:
   new = []
   for pair in pairs:
     gap = _mean(pair.white) - _mean(pair.both)
-    if gap > max(_NOTHING_NEW + _ROUNDING, _allowed(pair.white, pair.both, draws)):
+    if gap > max(_NOTHING_NEW + _ROUNDING, allowed(pair.white, pair.both, draws)):
       new.append(f"{pair.where} breaks {100 * gap:.1f} points more")
   return Check(name, "fail" if new else "pass", "; ".join(new) or f"{len(pairs)} compared")
 

@@ -23,7 +23,9 @@ from gencls.attack_specs import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
 from gencls.clean import Subject
+from gencls.detector_cell import Detection, DetectorSpec
 from gencls.evaluate import evaluate
+from gencls.names import unknown_name
 from gencls.report import pages
 from gencls.report.summary import summarise
 from gencls.report.table import markdown
@@ -33,6 +35,7 @@ from gencls.results import (
   params_digest,
   portable_command,
 )
+from gencls.thresholds import Rule
 from gencls.types import Classifier
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/attacks/<name>.py[:variant]")
@@ -51,6 +54,24 @@ def specs(attacks: dict[str, dict[str, Any]]) -> list[AttackSpec]:
     fields["target"] = targets.parse(fields["target"])
     found.append(AttackSpec(label=label, **fields, hyperparameters=rest))
   return found
+
+
+def detection(settings: dict[str, Any], graded: runs.Run) -> Detection | None:
+  """The detector of a plain config and the images it is fitted to; None where it is off."""
+  if settings["name"] is None:
+    return None
+  if settings["fitted_on"] not in ("validation", "train"):
+    raise ValueError(unknown_name("fitted_on", settings["fitted_on"], ("validation", "train")))
+  numbers = {name: settings[name] for name in Rule._fields if name != "name"}
+  spec = DetectorSpec(
+    rule=Rule(settings["threshold"], **numbers),
+    **{name: settings[name] for name in DetectorSpec._fields if name != "rule"},
+  )
+  images = graded.split(settings["fitted_on"])
+  most = settings["num_images"]
+  return Detection(
+    spec, images if most is None else first_images(images, min(most, len(images.labels)))
+  )
 
 
 def given(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -133,6 +154,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     identity=identity,
     record={"config": config, **record},
     progress=progress,
+    detection=detection(config["detector"], graded),
   )
   summary = {
     "name": config["name"],

@@ -15,7 +15,7 @@ from gencls.batch_loop import Work, batches
 from gencls.clean import Subject
 from gencls.grading import perturbation_norm
 from gencls.keys import example_keys
-from gencls.model_options import Pool, start_images, targeted_options
+from gencls.model_options import Pool, start_images, walking_options
 from gencls.report import table
 from gencls.report.summary import summarise
 from gencls.results import Cell
@@ -146,9 +146,9 @@ def test_attacks_that_walk_start_in_the_target_class(tmp_path):
 
 
 def test_starts_are_of_the_target_class_or_the_image_itself():
-  assert targeted_options("boundary", {})["start"] == "nearest_wrong"
-  assert targeted_options("boundary", {"start": None})["start"] is None
-  assert targeted_options("pgd", {}) == {}
+  assert walking_options("boundary", {})["start"] == "nearest_wrong"
+  assert walking_options("boundary", {"start": None})["start"] is None
+  assert walking_options("pgd", {}) == {}
   images = np.reshape(np.linspace(0, 1, 4), (4, 1, 1, 1)) * np.ones((4, 2, 2, 1))
   pool = Pool(jnp.asarray(images, jnp.float32), jnp.asarray([0, 1, 1, 0]))
   x, y = jnp.full((3, 2, 2, 1), 0.9), jnp.asarray([1, 0, 0])

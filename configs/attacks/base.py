@@ -24,6 +24,7 @@ def attack(
   eot_samples: int = 1,
   grade_as: str | None = None,
   target: str | int | None = None,
+  against: str | None = None,
   **hyperparameters: Any,
 ) -> dict[str, Any]:
   """One attack over an eps grid; its randomness follows from the threat model.
@@ -40,6 +41,8 @@ def attack(
       is wrong and no further away) or "clip" (clipped to each eps and predicted again).
     target: None (untargeted), a rule of `gencls.targets` ("next", "random", "least_likely",
       "most_likely") or a class; --config.attacks.<label>.target=3 on the command line.
+    against: None ("classifier") or "detector": the image has to be accepted by config.detector
+      too, and the loss pursues both.
     **hyperparameters: of the attack, see its docstring.
   """
   return {
@@ -50,6 +53,8 @@ def attack(
     "eot_samples": eot_samples,
     "grade_as": grade_as if grade_as is not None else placeholder(str),
     "target": str(target) if target is not None else placeholder(str),  # a class by its digits
+    "against": against if against is not None else placeholder(str),
+    "accept_weight": placeholder(float),  # of the detector's score in the loss; None: 1
     "max_seconds": placeholder(float),  # of the whole cell, shared out among its images; None: all
     "max_queries": placeholder(int),  # forward and backward passes for each image; None: all
     **hyperparameters,
@@ -57,7 +62,7 @@ def attack(
 
 
 def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool = False,
-               arg: str = "") -> ConfigDict:  # fmt: skip
+               arg: str = "", detector: str | None = None) -> ConfigDict:  # fmt: skip
   """All keys of an evaluation config, locked.
 
   Args:
@@ -65,6 +70,7 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
     attacks: label -> `attack(...)`.
     fresh: whether the threat model is a fresh seed, the mean over draws; else a known seed.
     arg: "" or "full": every image; "cpu": the first 200; "smoke": the first 16, few steps.
+    detector: a name in `gencls.detect.STATISTICS`; None: no detector.
 
   Raises:
     ValueError: if the variant is unknown.
@@ -96,6 +102,7 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
       # Hyperparameters of the graded model; None: as trained. K, and the rule of a CVAE.
       "model": {"num_samples": placeholder(int), "rule": placeholder(str)},
       "attack_model": {"num_samples": placeholder(int)},  # K of the attack; None: that of grading
+      "detector": _detector(detector),
       "attacks": {k: _short(v) if arg == "smoke" else v for k, v in attacks.items()},
     }
   )
@@ -104,6 +111,22 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
   if arg == "smoke":
     config.update({"num_images": 16, "clean_draws": 2, "keep_images": 4})
   return config.lock()
+
+
+def _detector(name: str | None) -> dict[str, Any]:
+  """What images are accepted; beside accuracy the tables then have "misclassified and accepted"."""
+  return {
+    "name": name if name is not None else placeholder(str),  # None: no detector
+    "per_class": False,  # a threshold for each predicted class, or one for all
+    "threshold": "quantile",  # or "mean_std" or "fixed"
+    "false_positive_rate": 0.05,  # quantile: at most this share of the fitting images is rejected
+    "alpha": 1.5,  # mean_std: standard deviations below the mean
+    "bits_per_dim": placeholder(float),  # fixed: the most that is accepted, of "marginal"
+    "fitted_on": "validation",  # or "train"
+    "num_images": placeholder(int),  # at most the first n of that split; None: all
+    "classes": "prediction",  # or "label": the class that a fitting image stands for
+    "only_correct": False,  # fit to images that are classified right
+  }
 
 
 # What the smoke variant makes of an attack, where it has the setting.

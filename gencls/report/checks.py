@@ -6,20 +6,24 @@ from typing import Any
 import numpy as np
 
 from gencls import interop, minimum_norm, sanity
+from gencls.acceptance import as_held
 from gencls.evaluate import GREY
 from gencls.report.candidates import Group, attacks_first, candidate
+from gencls.report.detection import EITHER, check_adaptive, evading, held_groups, own_view
 from gencls.report.targeted import aim
 from gencls.report.targeted import curve as targeted_curve
 from gencls.results import Cell
 
 WORST = "worst case"
+HELD = "worst case with the detector"
 _STEPS = ("num_steps", "step_size", "rel_step_size")
 
 
 def _curves(cells: Sequence[Cell], grouped: Sequence[Group], untouched: Cell) -> list[sanity.Curve]:
   """Each attack's graded curve, the untouched images at eps = 0 first; worst cases last.
 
-  A targeted attack is judged by the target alone: it may rightly leave more right than others.
+  A targeted attack is judged by the target alone, one on the detector by what is misclassified and
+  accepted: they may rightly leave more right than others.
   """
   base = untouched.arrays["correct"]
   curves = []
@@ -30,13 +34,27 @@ def _curves(cells: Sequence[Cell], grouped: Sequence[Group], untouched: Cell) ->
       if np.any(minimum_norm.asked(own[0])):
         curves.append(targeted_curve(own, untouched))
       continue
-    correct = [candidate([cell, untouched])[1] for cell in own]
-    norm = next(cell.header["norm"] for cell in attacked if cell.header["label"] == label)
-    curves.append(_curve(label, [cell.header["eps"] for cell in own], correct, base, norm))
+    first = next(cell for cell in attacked if cell.header["label"] == label)
+    clean = own_view(untouched, first)
+    correct = [candidate([own_view(cell), clean])[1] for cell in own]
+    found = _curve(
+      label,
+      [cell.header["eps"] for cell in own],
+      correct,
+      clean.arrays["correct"],
+      first.header["norm"],
+    )
+    curves.append(found._replace(against="detector" if evading(first) else "classifier"))
   for norm in dict.fromkeys(cell.header["norm"] for cell in attacked):
     at = [group for group in grouped if group.norm == norm and group.eps > 0]
     correct = [candidate(attacks_first(group, untouched))[1] for group in at]
     curves.append(_curve(WORST, [group.eps for group in at], correct, base, norm))
+    if "held" in untouched.arrays:
+      clean = as_held(untouched)
+      start, at = clean.arrays["correct"], held_groups(at, EITHER)
+      held = [candidate(attacks_first(group, clean))[1] for group in at]
+      found = _curve(HELD, [group.eps for group in at], held, start, norm)
+      curves.append(found._replace(against="detector"))
   return [curve for curve in curves if len(curve.eps) > 1]
 
 
@@ -73,6 +91,11 @@ def _pairs(grouped: Sequence[Group], untouched: Cell) -> list[sanity.Pair]:
   return found
 
 
+def _blind(grouped: Sequence[Group]) -> list[Group]:
+  """Without the attacks on the detector, which need not find what others find."""
+  return [g._replace(cells=[cell for cell in g.cells if not evading(cell)]) for g in grouped]
+
+
 def _where(row: Mapping[str, Any]) -> str:
   """Which cell a row is about."""
   at = "minimum" if row["eps"] is None else f"{row['eps']:g}"
@@ -102,7 +125,10 @@ def run(
   labels, n = untouched.arrays["label"], untouched.header["num_images"]
   settings = untouched.header["settings"]
   draws, threat = settings["grade_draws"], settings["threat"]
-  curves, pairs = _curves(cells, grouped, untouched), _pairs(grouped, untouched)
+  curves, pairs = _curves(cells, grouped, untouched), _pairs(_blind(grouped), untouched)
+  with_detector = "held" in untouched.arrays
+  if with_detector:
+    pairs += _pairs(held_groups(grouped, "detector"), as_held(untouched))
   own = {c.header["label"]: c.header for c in cells if c.header["label"] != GREY}
   names = {label: header["settings"]["attack"]["name"] for label, header in own.items()}
   clipped = {label for label, header in own.items() if header.get("derived") == "clip"}
@@ -117,6 +143,10 @@ def run(
   repeated = [c for c in curves if names.get(c.label) not in (None, *sanity.SINGLE_STEP)]
   boxes = [c for c in curves if c.label == WORST and c.norm == "linf"]
 
+  def past_it(curve: sanity.Curve) -> bool:
+    """A single step of size eps may rightly go past what the detector accepts."""
+    return curve.against == "detector" and names.get(curve.label) in sanity.SINGLE_STEP
+
   def count(field: str) -> dict[str, int]:
     return {_where(row): row[field] for row in attacked if row[field] is not None}
 
@@ -126,12 +156,13 @@ def run(
   short = count("cut_short")
   randomness = sanity.Randomness(**untouched.header["randomness"])
   return [
-    *(sanity.monotone(curve, draws) for curve in curves if curve.label not in clipped),
+    *(sanity.monotone(c, draws) for c in curves if c.label not in clipped and not past_it(c)),
     sanity.half_box(boxes[0] if boxes else None, labels),
     sanity.iterated_beats_single(single, many, draws),
     sanity.doubling(_step_pairs(repeated, cells), draws),
     sanity.white_beats_black(pairs, draws),
     sanity.nothing_new(pairs, draws),
+    *([check_adaptive(grouped, untouched, draws)] if with_detector else []),
     sanity.counted(
       "no zero gradient of the loss by the logit it is about", count("zero_gradient"), n
     ),

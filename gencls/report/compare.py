@@ -7,6 +7,7 @@ from typing import Any
 
 from gencls.names import unknown_name
 from gencls.report import figures, table
+from gencls.report.detection_table import sentence, worst_table
 from gencls.report.pages import note
 from gencls.workdir import atomic_write, to_json
 
@@ -120,6 +121,15 @@ def targeted(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   return f"{found}\n\n" if found else ""
 
 
+def detection(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """What the detectors reject, and the worst case by what they accept; empty without any."""
+  found = {t: s["detection"] for t, s in summaries.items() if s.get("detection")}
+  if not found:
+    return ""  # older files have none
+  sentences = "\n".join(f"* {title}. {sentence(each)}" for title, each in found.items())
+  return f"{sentences}\n\n{worst_table(found)}\n\n"
+
+
 def worst_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
   """Worst-case accuracy against eps, a curve for each model."""
   norms = list(dict.fromkeys(r["norm"] for s in summaries.values() for r in s["worst"]))
@@ -187,6 +197,7 @@ def write(
     f"{first['protocol']['clean_draws']} draws where keys matter. Under attack: per-example worst "
     "case over all attacks and the grey image, with 95% intervals over images.\n\n"
     f"{headline(summaries)}\n\n{minimum(summaries)}{targeted(summaries)}"
+    f"{detection(summaries)}"
   )
   labels = [row["label"] for row in first["rows"] if "attack" in row]
   if labels:

@@ -152,6 +152,40 @@ def _draw(axis: Any, each: Line, colour: str, marker: str) -> None:
 
 
 @_styled
+def roc(
+  panels: Mapping[str, Sequence[tuple[str, np.ndarray, np.ndarray]]],
+  operating: float,
+  title: str,
+  note: str,
+) -> Any:
+  """ROC curves of a detector, one panel for each norm.
+
+  Args:
+    panels: title of a panel -> (label, false-positive rates, detection rates) of each curve.
+    operating: the false-positive rate of the threshold that was used, marked.
+    title: what is shown.
+    note: small print below the figure.
+
+  Returns:
+    A matplotlib figure.
+  """
+  figure, axes = _new(len(panels), 1, (1.2 + 4.6 * len(panels), 4.6), sharey=True)
+  for axis, (name, lines) in zip(axes[0], panels.items(), strict=True):
+    axis.plot([0, 100], [0, 100], color=_QUIET, lw=1, ls=(0, (1, 2)))
+    axis.axvline(100 * operating, color=_QUIET, lw=1, ls="--", label="threshold used")
+    for i, (label, rejected, detected) in enumerate(lines):
+      colour, style = _COLOURS[i % len(_COLOURS)], "-" if i < len(_COLOURS) else ":"
+      axis.plot(100 * rejected, 100 * detected, color=colour, ls=style, lw=1.7, label=label)
+    axis.set_xlabel(f"clean test images rejected, % ({name})")
+    axis.set(xlim=(-2, 102), ylim=(-2, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
+    axis.legend(loc="best", fontsize=8)
+  axes[0][0].set_ylabel("successful attacks rejected, %")
+  axes[0][0].set_title(title)
+  figure.supxlabel(note, fontsize=8, color=_QUIET, x=0.02, ha="left")
+  return figure
+
+
+@_styled
 def image_grid(
   clean: np.ndarray,
   adversarial: np.ndarray,

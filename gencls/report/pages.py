@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gencls.evaluate import GREY
-from gencls.report import figures, table
+from gencls import minimum_norm
+from gencls.evaluate import DETECTOR, GREY
+from gencls.report import detection, figures, table
 from gencls.results import Cell
 from gencls.workdir import atomic_write, to_json
 
@@ -40,6 +41,10 @@ def write(
   if summary["worst"]:
     paths.append(figure_folder / f"{summary['name']}_accuracy_vs_eps.png")
     figures.save(accuracy_figure(summary), paths[-1])
+  roc = roc_figure(summary, cells)
+  if roc is not None:
+    paths.append(figure_folder / f"{summary['name']}_roc.png")
+    figures.save(roc, paths[-1])
   shown = strongest_shown(cells)
   if shown is not None and len(images):
     paths.append(figure_folder / f"{summary['name']}_images.png")
@@ -47,14 +52,19 @@ def write(
   return paths
 
 
-def note(summary: Mapping[str, Any]) -> str:
-  """The small print of a figure."""
+def sample(summary: Mapping[str, Any]) -> str:
+  """Which images a figure shows, under which threat model."""
   settings = summary["protocol"]
   threat = settings["threat"].replace("_", " ")
   return (
     f"First {summary['num_images']} {summary['data']['split']} images, {threat}, "
-    f"seed {settings['seed']}; bars and bands: 95% intervals over images"
+    f"seed {settings['seed']}"
   )
+
+
+def note(summary: Mapping[str, Any]) -> str:
+  """The small print of a figure."""
+  return f"{sample(summary)}; bars and bands: 95% intervals over images"
 
 
 def accuracy_figure(summary: Mapping[str, Any]) -> Any:
@@ -74,6 +84,22 @@ def accuracy_figure(summary: Mapping[str, Any]) -> Any:
   title = f"{summary['title']}: accuracy under attack"
   chance = summary["largest_class_share"]
   return figures.curves(panels, title, "accuracy, %", note(summary), chance)
+
+
+def roc_figure(summary: Mapping[str, Any], cells: Sequence[Cell]) -> Any:
+  """ROC curves of the detector at each norm's largest eps; None without one, or a success."""
+  found = summary["detection"]
+  if found is None:
+    return None
+  attacked = [cell for cell in cells[2:] if cell.header["label"] != DETECTOR]
+  lines = detection.curves(cells[1], minimum_norm.expand(attacked, cells[1]))
+  if not lines:
+    return None
+  panels = {f"{norm}, eps = {eps:g}": own for (norm, eps), own in lines.items()}
+  name = found["detector"]["name"]
+  title = f"{summary['title']}: detection of attacks by {name}"
+  text = f"{sample(summary)}; attacks on the detector aim at the threshold used, and no other"
+  return figures.roc(panels, found["test_rejected"]["mean"], title, text)
 
 
 def strongest_shown(cells: Sequence[Cell]) -> Cell | None:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from gencls import minimum_norm, sanity
-from gencls.evaluate import CLEAN, GREY, UNTOUCHED
+from gencls.evaluate import CLEAN, DETECTOR, GREY, UNTOUCHED
 from gencls.intervals import Interval, share_interval
-from gencls.report import checks, targeted
+from gencls.report import checks, detection, targeted
 from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.report.checks import WORST
 from gencls.results import Cell
@@ -62,8 +62,10 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
     return {**row, "attack": attack, "derived": cell.header["derived"]}
   still = minimum_norm.asked(cell) & (arrays["norm"] == 0) & (base > 0.5)
   unmoved = int(np.sum(still & (cell.header["eps"] > 0)))
-  # Without a gradient, or among few images, an attack may rightly find nothing better than x.
-  climbs = sanity.climbs(cell.header["settings"]["attack"]["name"])
+  # Without a gradient, among few images, or if it has to be accepted too, an attack may rightly
+  # find nothing better than x.
+  attack = cell.header["settings"]["attack"]
+  climbs = sanity.climbs(attack["name"]) and not detection.evading(cell)
   return {**row, **_counts(cell), "unmoved": unmoved if climbs else None}
 
 
@@ -79,14 +81,18 @@ def _counts(cell: Cell) -> dict[str, Any]:
     "attack": cell.header["settings"]["attack"],
     **{name: number(name) for name in ("zero_gradient", "zero_gradient_steps", "nonfinite_steps")},
     "outside": number("outside"),
-    "disagree": int(np.sum(~targeted.agrees(cell))),
+    "disagree": int(np.sum(~targeted.agrees(detection.own_view(cell)))),
     "cut_short": number("cut_short"),
     "mean_passes": float(np.mean(sum(passes), dtype=np.float64)) if passes else None,
   }
 
 
 def _minimum_row(cell: Cell, untouched: Cell) -> dict[str, Any]:
-  """What is reported of a minimum-norm attack itself, over all images that it attacked."""
+  """What is reported of a minimum-norm attack itself, over all images that it attacked.
+
+  A success of an attack on the detector is misclassified and accepted.
+  """
+  cell, untouched = detection.own_view(cell), detection.own_view(untouched, cell)
   mine, broken = minimum_norm.asked(cell), minimum_norm.successes(cell)
   returned = cell.arrays.get(minimum_norm.AS_RETURNED, cell.arrays["correct"])
   right = mine & (untouched.arrays["correct"] > 0.5)
@@ -142,8 +148,9 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
 
   Returns:
     `clean`, `untouched`, `rows` (attack × eps, those of minimum-norm attacks derived), `minimum`
-    (distances of minimum-norm attacks), `worst` (per norm and eps) and `checks`. In every row the
-    untouched image is a candidate, so that clean errors count as errors.
+    (distances of minimum-norm attacks), `worst` (per norm and eps), `detection` (see
+    `detection.numbers`; None without a detector) and `checks`. In every row the untouched image is
+    a candidate, so that clean errors count as errors.
 
   Raises:
     ValueError: if the first two cells are not the clean and the untouched one.
@@ -151,10 +158,12 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   if [cell.header["label"] for cell in cells[:2]] != [CLEAN, UNTOUCHED]:
     raise ValueError("the cells of an evaluation start with the clean and the untouched ones")
   clean, untouched = cells[:2]
-  rest, grouped = minimum_norm.expand(cells[2:], untouched), groups(cells[2:], untouched)
+  attacked = [cell for cell in cells[2:] if cell.header["label"] != DETECTOR]
+  detectors = [cell for cell in cells[2:] if cell.header["label"] == DETECTOR]
+  rest, grouped = minimum_norm.expand(attacked, untouched), groups(attacked, untouched)
   draws = untouched.header["settings"]["grade_draws"]
   rows = [_row(cell, untouched, draws) for cell in rest]
-  minimum = [_minimum_row(c, untouched) for c in cells[2:] if minimum_norm.is_minimum(c)]
+  minimum = [_minimum_row(c, untouched) for c in attacked if minimum_norm.is_minimum(c)]
   run = [row for row in rows if row["label"] != GREY and "derived" not in row]
   labels, made_by = untouched.arrays["label"], _made_by(cells)
   return {
@@ -172,6 +181,7 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
     "rows": rows,
     "minimum": minimum,
     "worst": [_worst_row(group, untouched, draws) for group in grouped],
+    "detection": (detection.numbers(detectors[0], untouched, rest, grouped) if detectors else None),
     "checks": [
       check._asdict()
       for check in checks.run(clean, untouched, rest, grouped, [*run, *minimum], rows, made_by)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gencls import interop
+from gencls.report import detection_table
+from gencls.report.grid import grid, percent
 
 _METRIC_TITLES = {
   "label_nll_nats": ("NLL of the label", "nats"),
@@ -15,24 +17,6 @@ _METRIC_TITLES = {
   "bpd": ("bits per dimension, dequantised", "bits"),
 }
 _MARKS = {"pass": "pass", "fail": "**FAIL**", "not run": "not run"}
-
-
-def percent(interval: Mapping[str, Any]) -> str:
-  """An interval as "86.5 [81.1, 90.6]", in percent."""
-  mean, low, high = (100 * interval[name] for name in ("mean", "low", "high"))
-  return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
-
-
-def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """A Markdown table, padded so that the source can be read too."""
-  lines = [list(header), *[list(row) for row in rows]]
-  widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-  padded = [
-    "| " + " | ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)) + " |"
-    for line in lines
-  ]
-  rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-  return "\n".join([padded[0], rule, *padded[1:]])
 
 
 def clean_table(summary: Mapping[str, Any]) -> str:
@@ -129,6 +113,8 @@ def _minimum_section(summary: Mapping[str, Any]) -> str:
     f"Minimum-norm attacks, each run once ({'; '.join(how)}). Natural errors count as broken at "
     "distance 0, failures as infinitely far; relative norms are ‖η‖ / ‖x‖."
   )
+  if any(row["attack"].get("against") == "detector" for row in summary["minimum"]):
+    text += " Attacks on the detector break what ends misclassified and accepted."
   return f"{text}\n\n{minimum_table(summary['minimum'])}\n\n"
 
 
@@ -238,7 +224,8 @@ this eps or a smaller one, and from minimum-norm attacks at any distance up to i
 
 {attack_tables(summary)}
 
-{_minimum_section(summary)}{_targeted_section(summary)}{_cut_short(summary)}{checks_table(summary)}
+{detection_table.section(summary)}{_minimum_section(summary)}{_targeted_section(summary)}\
+{_cut_short(summary)}{checks_table(summary)}
 
 Last written by `{summary["record"]["command"]}`. The cells: revision \
 {" / ".join(made_by["revision"])}; {" / ".join(made_by["versions"])}; \

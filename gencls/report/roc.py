@@ -1,0 +1,42 @@
+"""How well a score tells clean images from attacked ones: the ROC curve and its area."""
+
+import numpy as np
+
+
+def auc(clean: np.ndarray, attacked: np.ndarray) -> float | None:
+  """The area under the ROC curve: P(clean > attacked) + ½ P(equal), by ranks, so exact.
+
+  Args:
+    clean: [N] scores, larger where more ordinary; what is not finite stands below all others.
+    attacked: [M] scores.
+
+  Returns:
+    A float in [0, 1], 1 where every attack is told; None where either has none.
+  """
+  clean, attacked = _ordered(clean), np.sort(_ordered(attacked))
+  if not (len(clean) and len(attacked)):
+    return None
+  below = np.searchsorted(attacked, clean, side="left")
+  up_to = np.searchsorted(attacked, clean, side="right")
+  return float(np.sum(below + up_to) / (2 * len(clean) * len(attacked)))
+
+
+def curve(clean: np.ndarray, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The ROC curve: what a detector that rejects below a threshold rejects, at every threshold.
+
+  Args:
+    clean: [N] scores, N >= 1, as in `auc`.
+    attacked: [M] scores, M >= 1.
+
+  Returns:
+    (false-positive rates, detection rates), from (0, 0) to (1, 1).
+  """
+  clean, attacked = np.sort(_ordered(clean)), np.sort(_ordered(attacked))
+  at = np.unique(np.concatenate([clean, attacked]))
+  rates = [np.searchsorted(scores, at, side="right") / len(scores) for scores in (clean, attacked)]
+  return np.concatenate([[0.0], rates[0]]), np.concatenate([[0.0], rates[1]])
+
+
+def _ordered(scores: np.ndarray) -> np.ndarray:
+  scores = np.asarray(scores, np.float64)
+  return np.where(np.isfinite(scores), scores, -np.inf)
