@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,6 +136,7 @@ def evaluate(
   identity: Mapping[str, Any],
   record: Mapping[str, Any],
   progress: bool = True,
+  announce: Callable[[list[Plan]], None] | None = None,
 ) -> list[Cell]:
   """Makes every cell that is not there yet and returns them all.
 
@@ -148,6 +149,7 @@ def evaluate(
     identity: JSON-able; decides, with protocol and attack, which cell is which.
     record: JSON-able; written into new cells (config, versions, device, command).
     progress: whether to show a progress bar.
+    announce: called with the plans once they are checked, before the first cell is made.
 
   Returns:
     The cells in the order of `make_plans`; those of minimum-norm attacks with the eps of their
@@ -168,6 +170,8 @@ def evaluate(
       # A misspelt hyperparameter, or a target that cannot be, fails before any work.
       check_target(dataset, protocol, spec, build_attack(subject, protocol, spec, eps))
   plans = make_plans(folder, protocol, specs, identity, dataset)
+  if announce is not None:
+    announce(plans)
   cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
   total = n * (len(plans) - len(cells))
   with tqdm(total=total, unit="image", disable=not progress or total == 0) as bar:

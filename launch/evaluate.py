@@ -4,8 +4,8 @@
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.num_steps=100
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.max_seconds=600.0
 
-Killed, it goes on behind the last batch it finished. Leaves workdir/results/<name>/ (cells/*.npz,
-table.json, table.md) and workdir/figures/<name>_*.png, and prints the table.
+Killed, it goes on behind the last batch it finished. Leaves workdir/results/<name>/
+(plan.json, cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png, and prints the table.
 """
 
 import sys
@@ -18,7 +18,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gencls import data, runs, runtime, targets, workdir
+from gencls import data, runs, runtime, stored, targets, workdir
 from gencls.attack_specs import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
@@ -124,6 +124,16 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
   }
   record = workdir.provenance()
   record = {**record, "command": portable_command(record["command"])}
+  statement = {
+    "name": config["name"],
+    "title": _title(graded.config["model"]["name"], overrides),
+    **identity,
+    "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
+    "attacks": config["attacks"],
+    "config": config,
+    "record": record,
+    "training": _training(graded),
+  }
   cells = evaluate(
     subject,
     dataset,
@@ -133,18 +143,9 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     identity=identity,
     record={"config": config, **record},
     progress=progress,
+    announce=lambda plans: stored.write_plan(results, statement, plans),
   )
-  summary = {
-    "name": config["name"],
-    "title": _title(graded.config["model"]["name"], overrides),
-    **identity,
-    "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
-    "attacks": config["attacks"],
-    **summarise(cells),
-    "config": config,
-    "record": record,
-    "training": _training(graded),
-  }
+  summary = {**statement, **summarise(cells)}
   shown = first_images(dataset, min(pages.MAX_COLUMNS, len(dataset.labels)))
   images = data.to_float(shown.images, shown.num_levels)
   pages.write(summary, cells, images, results=results, figure_folder=Path(folder) / "figures")
