@@ -1,6 +1,7 @@
 """An evaluation as it lies on disk, finished or not: what it is, its plan, and the cells so far.
 
   results/<name>/plan.json     what the evaluation is, and every cell it shall have; written first
+  results/<name>/images.npz    the first clean images, as many as cells keep adversarial ones
   results/<name>/cells/*.npz   the finished cells
   results/<name>/table.json    its numbers, written last
 
@@ -13,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gencls.evaluate import CLEAN, UNTOUCHED, Plan
 from gencls.names import unknown_name
-from gencls.results import Cell, canonical_json, read_cell
+from gencls.results import Cell, canonical_json, read_cell, write_cell
 from gencls.workdir import atomic_write, to_json
 
-PLAN, TABLE, CELLS = "plan.json", "table.json", "cells"
+PLAN, TABLE, CELLS, IMAGES = "plan.json", "table.json", "cells", "images.npz"
 FINISHED, UNFINISHED, NOT_RUN, DAMAGED = "finished", "unfinished", "not run", "damaged"
 _IDENTITY = ("data", "model", "attack_model", "params", "step")
 _GRADING = ("threat", "seed", "select_draws", "grade_draws")
@@ -48,13 +51,16 @@ class Stored(NamedTuple):
     return [each.file for each in self.planned if each.state == FINISHED and each.file]
 
 
-def write_plan(folder: Path, statement: Mapping[str, Any], plans: Sequence[Plan]) -> None:
-  """Writes results/<name>/plan.json.
+def write_plan(
+  folder: Path, statement: Mapping[str, Any], plans: Sequence[Plan], images: np.ndarray
+) -> None:
+  """Writes results/<name>/plan.json and images.npz.
 
   Args:
     folder: results/<name>.
     statement: JSON-able; what the evaluation is.
     plans: from `evaluate.make_plans`.
+    images: [M, H, W, D] float32, the first clean images.
   """
   cells = [
     {
@@ -64,7 +70,24 @@ def write_plan(folder: Path, statement: Mapping[str, Any], plans: Sequence[Plan]
     }
     for plan in plans
   ]
+  write_cell(folder / IMAGES, Cell({"data": statement["data"]}, {"x": images}))
   atomic_write(folder / PLAN, to_json({**statement, "cells": cells}))
+
+
+def clean_images(folder: Path, source: Mapping[str, Any]) -> np.ndarray | None:
+  """[M, H, W, D] the clean images of results/<name>; None where there are none of this data.
+
+  Args:
+    folder: results/<name>.
+    source: "data" of the evaluation's statement.
+
+  Raises:
+    ValueError: if the file is damaged.
+  """
+  if not (folder / IMAGES).is_file():
+    return None
+  found = read_cell(folder / IMAGES)
+  return found.arrays["x"] if found.header["data"] == source else None
 
 
 def read(workdir: str | Path, name: str) -> Stored:

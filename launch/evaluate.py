@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax
+import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -134,6 +135,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "record": record,
     "training": _training(graded),
   }
+  images = np.asarray(data.to_float(dataset.images[: protocol.keep_images], dataset.num_levels))
   cells = evaluate(
     subject,
     dataset,
@@ -143,12 +145,11 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     identity=identity,
     record={"config": config, **record},
     progress=progress,
-    announce=lambda plans: stored.write_plan(results, statement, plans),
+    announce=lambda plans: stored.write_plan(results, statement, plans, images),
   )
   summary = {**statement, **summarise(cells)}
-  shown = first_images(dataset, min(pages.MAX_COLUMNS, len(dataset.labels)))
-  images = data.to_float(shown.images, shown.num_levels)
-  pages.write(summary, cells, images, results=results, figure_folder=Path(folder) / "figures")
+  shown = images[: pages.MAX_COLUMNS]
+  pages.write(summary, cells, shown, results=results, figure_folder=Path(folder) / "figures")
   return summary
 
 
