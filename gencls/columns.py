@@ -116,8 +116,9 @@ def _rows(cell: Cell, untouched: Cell | None, files: Any) -> dict[str, np.ndarra
   def number(name: str, otherwise: float = np.nan) -> np.ndarray:
     return np.asarray(arrays.get(name, np.full(n, otherwise)), np.float64)
 
-  attacked = untouched is not None and header["norm"]
-  counted = candidate([cell, untouched])[1] if attacked else number("correct")
+  counted = number("correct")
+  if untouched is not None and header["norm"]:
+    counted = candidate([cell, untouched])[1]
   return {
     **_constant(header["label"], header["norm"], header["eps"], n),
     "example": who["index"],

@@ -25,10 +25,10 @@ def paired_interval(first: np.ndarray, second: np.ndarray) -> Difference:
   """The mean difference of two shares for the same images, with a 95% interval over images.
 
   With d_i = first_i − second_i the interval is d̃ ± z·s̃/√(n + 2), where d̃ and s̃² are the mean and
-  the variance of the n differences and two more, +1 and −1. For one draw, d_i in {−1, 0, 1}, that is
-  Bonett and Price's adjusted Wald interval: only images that the models judge differently count (as
-  in McNemar's test), and it stays honest where there are none or few. For means over draws the two
-  additions make it wider than it had to be.
+  the variance of the n differences and two more, +1 and −1. For one draw, d_i in {−1, 0, 1}, that
+  is Bonett and Price's adjusted Wald interval: only images that the models judge differently count
+  (as in McNemar's test), and it stays honest where there are none or few. For means over draws the
+  two additions make it wider than it had to be.
 
   Args:
     first: [N] share of right draws of each image.

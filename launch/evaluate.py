@@ -4,8 +4,9 @@
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.num_steps=100
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.max_seconds=600.0
 
-Killed, it goes on behind the last batch it finished. Leaves workdir/results/<name>/
-(plan.json, cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png, and prints the table.
+Killed, it goes on behind the last batch it finished. Leaves workdir/results/<name>/ (plan.json,
+images.npz, cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png, and prints the
+table.
 """
 
 import sys

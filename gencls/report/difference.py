@@ -50,8 +50,8 @@ def _row(
   a, b = (columns.at(results, what, norm, eps) for results in (one, two))
   if not (np.array_equal(a.example, b.example) and np.array_equal(a.label, b.label)):
     raise ValueError(
-      f"the runs were not evaluated on the same images at {what} {norm} {eps:g}: evaluate both with "
-      "the same config"
+      f"the runs were not evaluated on the same images at {what} {norm} {eps:g}: evaluate both "
+      "with the same config"
     )
   return {
     "what": what,

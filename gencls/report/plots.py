@@ -1,7 +1,7 @@
 """Interactive curves of the HTML report; Bokeh is imported where it is used.
 
-Each plot holds all curves in four data sources ("bands", "bars", "lines", "points") with the columns
-`model` and `attack`: the page's script shows and hides curves by filtering the rows.
+Each plot holds all curves in four data sources ("bands", "bars", "lines", "points") with the
+columns `model` and `attack`: the page's script shows and hides curves by filtering the rows.
 """
 
 import json

@@ -182,5 +182,5 @@ def record(values: Mapping[str, Any]) -> dict[str, Any]:
     "command": portable_command(values["command"]),
     "revision": f"{git['revision'] or 'unknown'}{changes}",
     "versions": ", ".join(f"{name} {version}" for name, version in values["versions"].items()),
-    "device": f"{count} × {devices['kind']} ({devices['platform']})",
+    "device": f"{count} x {devices['kind']} ({devices['platform']})",
   }
