@@ -154,7 +154,7 @@ def accuracy(
   named = {"line_color": "colour", "line_width": "width"}
   if source["bands"].data:
     plot.patches(
-      "xs", "ys", source=source["bands"], fill_color="colour", fill_alpha=0.14, line_color=None
+      "xs", "ys", source=source["bands"], fill_color="colour", fill_alpha=0.1, line_color=None
     )
   if source["bars"].data:
     plot.segment("x", "low", "x", "high", source=source["bars"], line_alpha=0.5, **named)

@@ -91,6 +91,9 @@
     plots.forEach(paint);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.forEach(paint));
     all(".group").forEach(show);
+    for (const each of Bokeh.documents) {
+      if (!each.is_idle) await new Promise((done) => each.idle.connect(done));
+    }
     document.documentElement.dataset.ready = Math.round(performance.now());
   }
 
