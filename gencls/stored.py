@@ -175,9 +175,16 @@ def _from_table(folder: Path, table: Mapping[str, Any]) -> list[Planned]:
       wanted.append((row["label"], row["norm"], row["eps"], {**grading, **attack}))
   planned = []
   for label, norm, eps, settings in wanted:
-    grid = table["attacks"][label]["eps"] if eps is None else None
+    grid = _grid(table["rows"], label, norm) if eps is None else None
     planned.append(Planned(label, norm, eps, headers.get(_key(label, norm, eps, settings)), grid))
   return planned
+
+
+def _grid(rows: Sequence[Mapping[str, Any]], label: str, norm: str) -> list[float]:
+  """The eps at which the rows of a minimum-norm attack were read off."""
+  own = (label, f"{label} (distance)")
+  read_off = (r for r in rows if "derived" in r and r["norm"] == norm and r["label"] in own)
+  return sorted({row["eps"] for row in read_off})
 
 
 def _key(label: str, norm: str, eps: float | None, settings: Mapping[str, Any]) -> str:

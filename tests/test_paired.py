@@ -76,7 +76,7 @@ def test_wrong_arrays_are_refused():
     paired_interval(np.zeros(3), np.zeros(4))
   with pytest.raises(ValueError, match="N >= 1"):
     paired_interval(np.zeros(0), np.zeros(0))
-  with pytest.raises(ValueError, match="got 0.0 to 2.0"):
+  with pytest.raises(ValueError, match=r"got 0\.0 to 2\.0"):
     paired_interval(np.zeros(3), np.full(3, 2.0))
   with pytest.raises(ValueError, match="shares"):
     paired_interval(np.zeros(3), np.full(3, np.nan))

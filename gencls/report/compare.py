@@ -92,14 +92,14 @@ def not_run(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   for title, summary in summaries.items():
     missing = summary.get("missing", ())
     if missing:
-      cells = [f"{m['label']} {m['norm']} {_radius(m['eps'])}".strip() for m in missing]
+      cells = [f"{m['label']} {_where(m['norm'], m['eps'])}".strip() for m in missing]
       lines.append(f"- {title}: {', '.join(cells)}")
   text = "Not run yet (a worst case with * is over the other attacks, and can only fall):"
   return "\n".join([text, "", *lines]) + "\n\n" if lines else ""
 
 
-def _radius(eps: float | None) -> str:
-  return "minimum" if eps is None else f"{eps:g}"
+def _where(norm: str, eps: float | None) -> str:
+  return f"{norm} {'minimum' if eps is None else f'{eps:g}'}" if norm else ""
 
 
 def _number(metrics: Mapping[str, Any], name: str) -> str:
