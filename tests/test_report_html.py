@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from toy_evaluation import record
 from toy_report import ATTACKS, write_run
 
-from gencls.report import compare, difference, html, plots, tiles, views
+from gencls.report import compare, difference, html, plots, rocs, tiles, views
 from gencls.report.reading import read
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -44,11 +44,11 @@ class Tags(HTMLParser):
     assert self.open.pop() == tag
 
 
-def page_of(folder, runs, **options):
+def page_of(folder, runs):
   for title, settings in runs.items():
     write_run(folder / re.sub(r"\W", "", title), title, **settings)
   entries = compare.gather([folder / re.sub(r"\W", "", title) for title in runs], "toy")
-  return entries, html.page({"toy": entries}, views.record(record()), **options)
+  return entries, html.page({"toy": entries}, views.record(record()))
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +136,32 @@ def test_area_is_that_of_scikit_learn():
     plots.area(plots.Roc("a", fpr[1:], tpr))
 
 
-def test_detection_is_drawn_where_it_is_given(tmp_path, page):
-  roc = plots.Roc("pgd linf 0.1", np.array([0.05, 0.5]), np.array([0.6, 0.9]), "GFZ")
-  _, text = page_of(tmp_path, {"GFZ": {"attacks": ("pgd",)}}, rocs={"toy": [roc]})
-  assert 'id="plot-0-roc"' in text and f"{plots.area(roc):.3f}" in text
+def test_detection_is_drawn_where_there_is_a_detector(tmp_path, page):
+  entries, text = page_of(tmp_path, {"GFZ": {"attacks": ("pgd",), "detector": True}})
+  (roc,) = rocs.read(entries)
+  cells = {(c.header["label"], c.header["eps"]): c.arrays for c in entries[0].cells}
+  attacked, clean = cells["pgd", 0.5], cells["untouched", 0.0]["score"][:, 0]
+  successes = attacked["score"][attacked["correct"] < 0.5, 0]
+  pairs = np.mean(clean[:, None] > successes[None])  # no ties: the area is P(clean > attacked)
+  assert (roc.model, roc.label) == ("GFZ", "pgd linf 0.5")
+  assert plots.area(roc) == pytest.approx(pairs) and pairs > 0.6
+  assert 'id="plot-0-roc"' in text and f"{pairs:.3f}" in text
   assert 'id="plot-0-roc"' not in page[1]
+
+
+def test_scores_that_are_not_finite_are_rejected_first():
+  fpr, tpr = rocs.rates(np.array([1.0, 2.0]), np.array([np.nan, -np.inf, 3.0]))
+  assert (fpr[1], tpr[1]) == (0.0, pytest.approx(2 / 3))
+
+
+def test_what_evades_the_detector_is_shown(page):
+  share = {"mean": 0.4321, "low": 0.4, "high": 0.5, "n": 100, "method": "Wilson over images"}
+  worst = [{"kind": "detector", "norm": "linf", "eps": 0.1, "evading": share}]
+  found = {"test_rejected": {**share, "mean": 0.0518}, "worst": worst}
+  entry = page[0][0]
+  group = html.group(0, "toy", [entry._replace(summary={**entry.summary, "detection": found})])
+  text = html.render([group], {}, views.record(record()))
+  assert "<b>43.2</b>" in text and "<b>5.2</b>" in text and "misclassified and accepted" in text
 
 
 def _decode(source):

@@ -29,7 +29,7 @@ def _graded(rng, labels, share, draws=1):
 
 
 def write_run(workdir, title, *, skill=0.5, attacks=ATTACKS, n=100, shape=(28, 28, 1), name="toy",
-              seed=0, norms=("linf",), leave_out=()):  # fmt: skip
+              seed=0, norms=("linf",), leave_out=(), detector=False):  # fmt: skip
   """Writes the evaluation `name` of a run that never was.
 
   Args:
@@ -42,6 +42,7 @@ def write_run(workdir, title, *, skill=0.5, attacks=ATTACKS, n=100, shape=(28, 2
     name: of the evaluation.
     seed: of the numbers.
     norms: of the balls.
+    detector: whether cells hold the scores of a detector, attacked images lying lower.
     leave_out: cells that are planned, but not there: labels, or (label, eps).
 
   Returns:
@@ -61,6 +62,8 @@ def write_run(workdir, title, *, skill=0.5, attacks=ATTACKS, n=100, shape=(28, 2
       settings["attack"] = {"name": label, "label": label, "norm": norm, "hyperparameters": {}}
     path = cell_path(folder / "cells", f"{label}-{norm}-{eps}", settings)
     plans.append(Plan(label, norm, eps, None, settings, path))
+    if detector and label != "clean":
+      arrays = {**arrays, "score": rng.normal(size=(n, 1)) - (label in attacks)}
     head = {"label": label, "norm": norm, "eps": eps, "settings": settings, "num_images": n,
             "seconds": 1.5, "record": record(), **header}  # fmt: skip
     if label not in leave_out and (label, eps) not in leave_out:

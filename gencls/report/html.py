@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gencls.evaluate import GREY
-from gencls.report import figures, plots, table, tiles, views
+from gencls.report import figures, plots, rocs, table, tiles, views
 from gencls.report.checks import WORST
 from gencls.report.reading import Entry
 
@@ -32,14 +32,13 @@ def curves(entries: Sequence[Entry], norm: str) -> list[plots.Curve]:
   return sorted(found, key=lambda curve: curve.strong)
 
 
-def group(index: int, name: str, entries: Sequence[Entry], rocs: Sequence[plots.Roc] = ()) -> dict:
+def group(index: int, name: str, entries: Sequence[Entry]) -> dict[str, Any]:
   """Everything that the page shows of one evaluation.
 
   Args:
     index: of the evaluation in the page.
     name: of the evaluation.
     entries: the models, comparable with each other.
-    rocs: detection curves.
 
   Returns:
     What the template calls a group; "plots" holds element id -> Bokeh plot.
@@ -52,8 +51,9 @@ def group(index: int, name: str, entries: Sequence[Entry], rocs: Sequence[plots.
     for i, norm in enumerate(radii)
     if any(entry.summary["untouched"] for entry in entries)
   }
-  if rocs:
-    drawn[f"plot-{index}-roc"] = plots.detection(rocs, models)
+  detected = rocs.read(entries)
+  if detected:
+    drawn[f"plot-{index}-roc"] = plots.detection(detected, models)
   return {
     "index": index,
     "name": name,
@@ -68,7 +68,8 @@ def group(index: int, name: str, entries: Sequence[Entry], rocs: Sequence[plots.
     "radii": radii,
     "leaderboard": views.leaderboard(entries),
     "numbers": {norm: views.numbers(entries, norm) for norm in radii},
-    "rocs": [{"model": r.model, "label": r.label, "area": plots.area(r)} for r in rocs],
+    "rocs": [{"model": r.model, "label": r.label, "area": plots.area(r)} for r in detected],
+    "evading": views.evading(entries),
     "checks": views.checks(entries),
     "costs": views.costs(entries),
     "sources": views.sources(entries),
@@ -118,22 +119,16 @@ def _environment() -> Any:
   return environment
 
 
-def page(
-  evaluations: Mapping[str, Sequence[Entry]],
-  made_by: Any,
-  rocs: Mapping[str, Sequence[plots.Roc]] | None = None,
-) -> str:
+def page(evaluations: Mapping[str, Sequence[Entry]], made_by: Any) -> str:
   """The whole page.
 
   Args:
     evaluations: name -> entries that can be compared with each other, at least one.
     made_by: from `views.record`, of the report itself.
-    rocs: name -> detection curves; None for none.
   """
-  names = list(evaluations)
-  groups = [group(i, n, evaluations[n], (rocs or {}).get(n, ())) for i, n in enumerate(names)]
-  share = tiles.BYTES // len(names)
-  galleries = {i: tiles.galleries(evaluations[name], share) for i, name in enumerate(names)}
+  groups = [group(i, *each) for i, each in enumerate(evaluations.items())]
+  share = tiles.BYTES // len(groups)
+  galleries = {i: tiles.galleries(e, share) for i, e in enumerate(evaluations.values())}
   return render(groups, galleries, made_by)
 
 

@@ -98,6 +98,22 @@ def _any(i: int, row: Mapping[str, Any]) -> dict | None:
   return _number(row["accuracy"], anchor(i, row["label"], row["norm"], eps))
 
 
+def evading(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+  """A row for each model and kind of attack: what ends misclassified and accepted, at every eps."""
+  rows = []
+  for i, entry in enumerate(entries):
+    found = entry.summary.get("detection") or {"worst": []}
+    for kind in dict.fromkeys(row["kind"] for row in found["worst"]):
+      own = [row for row in found["worst"] if row["kind"] == kind]
+      at = {
+        (r["norm"], r["eps"]): _number(r["evading"], anchor(i, WORST, r["norm"], r["eps"]))
+        for r in own
+      }
+      rejected = _number(found["test_rejected"], anchor(i, "untouched", "", 0.0))
+      rows.append({"model": entry.title, "kind": kind, "rejected": rejected, "at": at})
+  return rows
+
+
 def checks(entries: Sequence[Entry]) -> list[dict[str, Any]]:
   """A row for each check: its name, and per model (status, detail); failures first."""
   by_model = [{c["name"]: c for c in entry.summary["checks"]} for entry in entries]
