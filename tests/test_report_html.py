@@ -129,11 +129,11 @@ def test_area_is_that_of_scikit_learn():
   truth = rng.integers(0, 2, 500)
   score = rng.normal(size=500) + truth
   fpr, tpr, _ = roc_curve(truth, score)
-  assert plots.area(plots.Roc("a", fpr, tpr)) == pytest.approx(roc_auc_score(truth, score))
+  assert plots.area(plots.Roc("a", fpr, tpr, "m")) == pytest.approx(roc_auc_score(truth, score))
   with pytest.raises(ValueError, match="'a': fpr and tpr must be"):
-    plots.area(plots.Roc("a", fpr[::-1], tpr))
+    plots.area(plots.Roc("a", fpr[::-1], tpr, "m"))
   with pytest.raises(ValueError, match="never falling"):
-    plots.area(plots.Roc("a", fpr[1:], tpr))
+    plots.area(plots.Roc("a", fpr[1:], tpr, "m"))
 
 
 def test_detection_is_drawn_where_there_is_a_detector(tmp_path, page):

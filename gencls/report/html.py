@@ -68,7 +68,10 @@ def group(index: int, name: str, entries: Sequence[Entry]) -> dict[str, Any]:
     "radii": radii,
     "leaderboard": views.leaderboard(entries),
     "numbers": {norm: views.numbers(entries, norm) for norm in radii},
-    "rocs": [{"model": r.model, "label": r.label, "area": plots.area(r)} for r in detected],
+    "rocs": [
+      {**r._asdict(), "area": plots.area(r), "colour": plots.roc_colour(r, k, models)}
+      for k, r in enumerate(detected)
+    ],
     "evading": views.evading(entries),
     "checks": views.checks(entries),
     "costs": views.costs(entries),

@@ -38,12 +38,17 @@ class Roc(NamedTuple):
   label: str  # what is detected, for example "pgd linf 0.1"
   fpr: np.ndarray
   tpr: np.ndarray
-  model: str = ""
+  model: str
 
 
 def colour(index: int) -> str:
   """The colour of the model with this number."""
   return COLOURS[index % len(COLOURS)]
+
+
+def roc_colour(roc: Roc, index: int, models: Sequence[str]) -> str:
+  """The model's colour; where there is only one model, that of the curve's number."""
+  return colour(models.index(roc.model) if len(models) > 1 else index)
 
 
 def dash(index: int) -> str:
@@ -189,16 +194,15 @@ def detection(rocs: Sequence[Roc], models: Sequence[str]) -> Any:
 
   rows = []
   for index, each in enumerate(rocs):
-    which = models.index(each.model) if each.model in models else index
     rows.append(
       {
         "model": each.model,
         "attack": each.label,
         "xs": [0.0, *(100 * np.asarray(each.fpr, float)).tolist(), 100.0],
         "ys": [0.0, *(100 * np.asarray(each.tpr, float)).tolist(), 100.0],
-        "colour": colour(which),
+        "colour": roc_colour(each, index, models),
         "width": 2.0,
-        "dash": "solid" if len(models) > 1 else dash(index),
+        "dash": "solid",
         "area": area(each),
       }
     )
