@@ -1,6 +1,8 @@
 """Evaluations on disk, whole and not, and their columns."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +141,14 @@ def test_half_finished(tmp_path):
   assert len(gencls.load_results(tmp_path, "toy").eps) == 100 * (2 + 5 + 4 + 4 + 5)
 
 
+def test_clean_errors_are_errors_in_what_is_counted(tmp_path):
+  write_run(tmp_path, "GFZ", attacks=("pgd",), n=400)
+  results = gencls.load_results(tmp_path, "toy")
+  own, clean = columns.at(results, "pgd", "linf", 0.05), columns.at(results, "untouched")
+  assert np.any(own.correct > clean.correct)
+  np.testing.assert_array_equal(own.counted, np.minimum(own.correct, clean.correct))
+
+
 def test_an_eps_without_any_cell_is_listed(tmp_path):
   gone = tuple((label, 0.3) for label in ("grey", "pgd"))
   write_run(tmp_path, "GFZ", attacks=("pgd",), leave_out=gone)
@@ -157,3 +167,12 @@ def test_names_that_are_not_there(tmp_path):
   (folder / "plan.json").write_text("{")
   with pytest.raises(ValueError, match=r"plan.json is damaged .* run the same launch/evaluate.py"):
     gencls.load_results(tmp_path, "toy")
+
+
+def test_the_schema_names_every_array_and_column(evaluated):
+  text = (Path(__file__).parent.parent / "docs" / "results_schema.md").read_text()
+  named = set(re.findall(r"`(\w+)`", text))
+  arrays = {name for cell in evaluated[1] for name in cell.arrays}
+  assert arrays - named <= {"importance_weighted_bound_nats", "loss_nats"}
+  assert len(arrays) > 20
+  assert set(columns.Results._fields) <= named

@@ -102,7 +102,9 @@ def evading(entries: Sequence[Entry]) -> list[dict[str, Any]]:
   """A row for each model and kind of attack: what ends misclassified and accepted, at every eps."""
   rows = []
   for i, entry in enumerate(entries):
-    found = entry.summary.get("detection") or {"worst": []}
+    found: Mapping[str, Any] | None = entry.summary.get("detection")  # older files have none
+    if not found:
+      continue
     for kind in dict.fromkeys(row["kind"] for row in found["worst"]):
       own = [row for row in found["worst"] if row["kind"] == kind]
       at = {
