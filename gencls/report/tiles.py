@@ -20,7 +20,7 @@ from gencls.workdir import read_config
 
 MAX_COLUMNS = 8
 LARGEST_SIDE = 96  # larger images are thinned out
-BYTES = 2_000_000  # of all images of a report; there are fewer columns where they do not fit
+BYTES = 1_500_000  # of all images of a report; there are fewer columns where they do not fit
 _LEVELS = 31  # of the perturbation's colours, the middle one is 0
 
 
