@@ -4,6 +4,7 @@
   gencls.models.build(...)   gencls.attacks.build(...)   gencls.attacks.run(...)
   gencls.data.load(...)      gencls.example_keys(seed, indices)
   gencls.straight_through.binarize(...)        gencls.interop.to_foolbox(...)
+  gencls.load_results(workdir, name)           per-example results as columns
 
 Names are imported when they are first used, so that `import gencls` needs nothing that one use of
 it may not need.
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from gencls import attacks, data, detect, interop, models, straight_through
+  from gencls.columns import load_results
   from gencls.keys import example_keys
   from gencls.runs import Run, load
 
@@ -25,12 +27,18 @@ __all__ = [
   "example_keys",
   "interop",
   "load",
+  "load_results",
   "models",
   "straight_through",
 ]
 
 _MODULES = ("attacks", "data", "detect", "interop", "models", "straight_through")
-_NAMES = {"Run": "gencls.runs", "load": "gencls.runs", "example_keys": "gencls.keys"}
+_NAMES = {
+  "Run": "gencls.runs",
+  "load": "gencls.runs",
+  "load_results": "gencls.columns",
+  "example_keys": "gencls.keys",
+}
 
 
 def __getattr__(name: str) -> Any:

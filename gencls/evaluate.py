@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,6 +152,7 @@ def evaluate(
   record: Mapping[str, Any],
   progress: bool = True,
   detection: Detection | None = None,
+  announce: Callable[[list[Plan]], None] | None = None,
 ) -> list[Cell]:
   """Makes every cell that is not there yet and returns them all.
 
@@ -166,6 +167,7 @@ def evaluate(
     progress: whether to show a progress bar.
     detection: a detector that grading asks too, and attacks with against="detector" have to
       satisfy; None for none.
+    announce: called with the plans once they are checked, before the first cell is made.
 
   Returns:
     The cells in the order of `make_plans`; those of minimum-norm attacks with the eps of their
@@ -186,6 +188,8 @@ def evaluate(
       # A misspelt hyperparameter, or a target that cannot be, fails before any work.
       check_target(dataset, protocol, spec, build_attack(subject, protocol, spec, eps))
   plans = make_plans(folder, protocol, specs, identity, dataset, detection)
+  if announce is not None:
+    announce(plans)
   cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
   fitted_to = dataset if detection is None else detection.dataset
   images = {p.path: fitted_to if p.label == DETECTOR else dataset for p in plans}

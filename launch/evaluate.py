@@ -4,8 +4,9 @@
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.num_steps=100
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.max_seconds=600.0
 
-Killed, it goes on behind the last batch it finished. Leaves workdir/results/<name>/ (cells/*.npz,
-table.json, table.md) and workdir/figures/<name>_*.png, and prints the table.
+Killed, it goes on behind the last batch it finished. Leaves workdir/results/<name>/ (plan.json,
+images.npz, cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png, and prints the
+table.
 """
 
 import sys
@@ -15,10 +16,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax
+import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gencls import data, runs, runtime, targets, workdir
+from gencls import data, runs, runtime, stored, targets, workdir
 from gencls.attack_specs import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
@@ -145,6 +147,17 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
   }
   record = workdir.provenance()
   record = {**record, "command": portable_command(record["command"])}
+  statement = {
+    "name": config["name"],
+    "title": _title(graded.config["model"]["name"], overrides),
+    **identity,
+    "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
+    "attacks": config["attacks"],
+    "config": config,
+    "record": record,
+    "training": _training(graded),
+  }
+  images = np.asarray(data.to_float(dataset.images[: protocol.keep_images], dataset.num_levels))
   cells = evaluate(
     subject,
     dataset,
@@ -155,21 +168,11 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     record={"config": config, **record},
     progress=progress,
     detection=detection(config["detector"], graded),
+    announce=lambda plans: stored.write_plan(results, statement, plans, images),
   )
-  summary = {
-    "name": config["name"],
-    "title": _title(graded.config["model"]["name"], overrides),
-    **identity,
-    "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
-    "attacks": config["attacks"],
-    **summarise(cells),
-    "config": config,
-    "record": record,
-    "training": _training(graded),
-  }
-  shown = first_images(dataset, min(pages.MAX_COLUMNS, len(dataset.labels)))
-  images = data.to_float(shown.images, shown.num_levels)
-  pages.write(summary, cells, images, results=results, figure_folder=Path(folder) / "figures")
+  summary = {**statement, **summarise(cells)}
+  shown = images[: pages.MAX_COLUMNS]
+  pages.write(summary, cells, shown, results=results, figure_folder=Path(folder) / "figures")
   return summary
 
 

@@ -1,10 +1,16 @@
-"""Puts several evaluated models side by side: a table, two figures and one JSON.
+"""Puts evaluated runs side by side, finished or not: one HTML page, and tables and figures.
 
+  python launch/report.py --workdirs=runs/gfz,runs/cnn --out=docs/results
   python launch/report.py --workdirs=runs/gfz,runs/cnn --name=fgsm_pgd --out=docs/results
+  python launch/report.py --compare runs/gfz runs/cnn --name=fgsm_pgd --out=docs/results
 
-Leaves <out>/<name>.md, .json, _worst_case.png and _success_rate.png, and prints the table. The
-models must have been evaluated on the same images by the same protocol. Two evaluations of one run
-stand side by side as --workdirs=runs/cvae:nearest,runs/cvae:log_mean_exp.
+Leaves <out>/report.html, which opens from disk without a network, and for each evaluation
+<out>/<name>.md, .json, _worst_case.png and _success_rate.png; without --name for all evaluations of
+the runs. The models must have been evaluated on the same images by the same protocol. Two
+evaluations of one run stand side by side as --workdirs=runs/cvae:nearest,runs/cvae:log_mean_exp.
+
+--compare prints the differences of two runs with paired intervals, and with --out leaves
+<name>_difference.md, .json and .html.
 """
 
 import sys
@@ -14,24 +20,68 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from absl import app, flags
 
-from gencls.report import compare
+from gencls import stored
+from gencls.report import compare, difference, html, views
+from gencls.report.reading import Entry
+from gencls.workdir import atomic_write, provenance
 
 WORKDIRS = flags.DEFINE_list(
-  "workdirs", None, "Folders of evaluated runs, or folder:evaluation, comma between.", required=True
+  "workdirs", None, "Folders of evaluated runs, or folder:evaluation, comma between."
 )
-NAME = flags.DEFINE_string("name", None, "Name of the evaluation.", required=True)
-OUT = flags.DEFINE_string("out", None, "Folder to write to.", required=True)
+COMPARE = flags.DEFINE_list("compare", None, "Two folders of evaluated runs.")
+NAME = flags.DEFINE_string("name", None, "Name of the evaluation; every one if unset.")
+OUT = flags.DEFINE_string("out", None, "Folder to write to.")
 ATTACK = flags.DEFINE_string(
   "attack", None, "Attack of the success-rate figure; the first if unset."
 )
 
 
+def gather(workdirs: list[str], name: str | None) -> dict[str, list[Entry]]:
+  """Evaluation -> the runs that have it; of all evaluations where no name is given.
+
+  Raises:
+    FileNotFoundError: if a run has no such evaluation, or none at all.
+    ValueError: if runs under one evaluation cannot be compared.
+  """
+  if name is not None:
+    return {name: compare.gather(workdirs, name)}
+  there = {workdir: stored.names(compare.entry(workdir, "")[0]) for workdir in workdirs}
+  empty = [workdir for workdir, names in there.items() if not names]
+  if empty:
+    raise FileNotFoundError(
+      f"no evaluation in {', '.join(empty)}. Make one: launch/evaluate.py --workdir={empty[0]} "
+      "--config=configs/attacks/<name>.py"
+    )
+  names = dict.fromkeys(name for found in there.values() for name in found)
+  return {n: compare.gather([w for w in workdirs if n in there[w]], n) for n in names}
+
+
+def write(workdirs: list[str], name: str | None, out: Path, attack: str | None) -> None:
+  """Writes everything and prints the tables."""
+  evaluations = gather(workdirs, name)
+  for each, entries in evaluations.items():
+    summaries = compare.write(entries, each, out, attack)
+    print(f"{each}\n\n{compare.headline(summaries)}\n\n{compare.not_run(summaries)}", end="")
+  page = html.page(evaluations, views.record(provenance()))
+  atomic_write(out / "report.html", page)
+  print(
+    f"Written to {out}: report.html ({len(page.encode()) / 1e6:.1f} MB), {', '.join(evaluations)}"
+  )
+
+
 def main(argv: list[str]) -> None:
-  """Reads the flags, writes the comparison and prints its table."""
+  """Reads the flags, writes the report or the comparison of two runs, and prints its table."""
+  out = None if OUT.value is None else Path(OUT.value)
+  if COMPARE.value is not None:
+    if WORKDIRS.value or NAME.value is None:
+      raise app.UsageError("--compare takes two folders and --name, and no --workdirs")
+    made_by = views.record(provenance())
+    print(difference.write([*COMPARE.value, *argv[1:]], NAME.value, out, made_by))
+    return
   workdirs = [*(WORKDIRS.value or []), *argv[1:]]
-  summaries = compare.write(workdirs, NAME.value, Path(OUT.value), ATTACK.value)
-  print(compare.headline(summaries))
-  print(f"Written to {OUT.value}/{NAME.value}.md")
+  if not workdirs or out is None:
+    raise app.UsageError("set --workdirs (folders of evaluated runs) and --out")
+  write(workdirs, NAME.value, out, ATTACK.value)
 
 
 if __name__ == "__main__":

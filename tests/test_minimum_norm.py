@@ -230,7 +230,7 @@ def test_table_and_figures_show_them(clipped, evaluated, tmp_path):
   text = paths[1].read_text()
   assert "line: as published, the result clipped to each eps" in text
   assert "line (distance): broken at eps where" in text
-  found = compare.write([tmp_path], "toy", tmp_path / "out")
+  found = compare.write(compare.gather([tmp_path], "toy"), "toy", tmp_path / "out")
   assert set(found) == {"TOY"}
   assert "TOY: line, linf" in (tmp_path / "out" / "toy.md").read_text()
   honest = full_summary(summarise(evaluated[1]), protocol())

@@ -20,7 +20,7 @@ from toy_evaluation import (
 )
 
 from gencls.evaluate import evaluate
-from gencls.report import compare, pages, table
+from gencls.report import compare, pages, reading, table
 from gencls.report.summary import success_rate, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +103,7 @@ def test_models_side_by_side(evaluated, tmp_path):
   path = other / "results" / "toy" / "table.json"
   path.parent.mkdir(parents=True)
   path.write_text(json.dumps(summary))
-  found = compare.write([workdir, other], "toy", tmp_path / "out")
+  found = compare.write(compare.gather([workdir, other], "toy"), "toy", tmp_path / "out")
   assert set(found) == {f"TOY ({workdir.name})", "TOY (other)"}
   names = {"toy.md", "toy.json", "toy_worst_case.png", "toy_success_rate.png"}
   assert {p.name for p in (tmp_path / "out").iterdir()} == names
@@ -120,7 +120,7 @@ def test_two_evaluations_of_one_run_side_by_side(evaluated, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({**summary, "name": name, "title": f"CVAE {name}"}))
   entries = [f"{tmp_path}:nearest", f"{tmp_path}:mean"]
-  found = compare.write(entries, "rules", tmp_path / "out")
+  found = compare.write(compare.gather(entries, "rules"), "rules", tmp_path / "out")
   assert list(found) == ["CVAE nearest", "CVAE mean"]
   assert (tmp_path / "out" / "rules.md").is_file()
   assert "model (n = 30)" in compare.headline(found)
@@ -159,13 +159,13 @@ def test_different_protocols_are_not_compared(evaluated, tmp_path):
   path.parent.mkdir(parents=True)
   path.write_text(json.dumps({**summary, "num_images": 29}))
   with pytest.raises(ValueError, match="differ in num_images"):
-    compare.write([workdir, tmp_path], "toy", tmp_path / "out")
+    compare.gather([workdir, tmp_path], "toy")
   changed = {**summary, "config": {**summary["config"], "model": {"num_samples": 100}}}
   path.write_text(json.dumps(changed))
   with pytest.raises(ValueError, match=r"config\.model\.num_samples: 100 and None"):
-    compare.write([workdir, tmp_path], "toy", tmp_path / "out")
+    compare.gather([workdir, tmp_path], "toy")
   with pytest.raises(FileNotFoundError, match="did you mean 'toy'"):
-    compare.read(workdir, "tou")
+    reading.read(workdir, "tou")
 
 
 def _launch(*arguments):

@@ -2,7 +2,15 @@
 
 from gencls.data.batching import batches
 from gencls.data.dataset import Dataset, class_frequencies, to_float
-from gencls.data.load import load
+from gencls.data.load import load, on_disk
 from gencls.data.splits import describe_split
 
-__all__ = ["Dataset", "batches", "class_frequencies", "describe_split", "load", "to_float"]
+__all__ = [
+  "Dataset",
+  "batches",
+  "class_frequencies",
+  "describe_split",
+  "load",
+  "on_disk",
+  "to_float",
+]

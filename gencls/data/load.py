@@ -63,6 +63,26 @@ def load(
   )
 
 
+def on_disk(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
+  """Where `load` would read a data set from; nothing is downloaded or prepared.
+
+  Args:
+    name: as in `load`.
+    data_dir: as in `load`.
+
+  Returns:
+    A folder, "embedded", or None where there is nothing to be read.
+  """
+  if name == "digits":
+    return "embedded"
+  bare = name.removeprefix(splits.TFDS_PREFIX)
+  if bare in idx.SETS and name == bare:
+    folder = idx.find_folder(idx.candidate_folders(bare, data_dir))
+    if folder is not None:
+      return str(folder)
+  return tfds_source.prepared_folder(bare, idx.configured_folder(data_dir))
+
+
 def _default_size(bare: str, num_training: int) -> int:
   if bare == "digits":
     return splits.DIGITS_VALIDATION_SIZE

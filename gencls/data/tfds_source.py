@@ -77,6 +77,12 @@ def _folders(data_dir: Path | None) -> list[Path]:
   return [folder for folder in (data_dir, tfds_folder()) if folder is not None]
 
 
+def prepared_folder(name: str, data_dir: Path | None) -> str | None:
+  """The folder of a set that is prepared already, or None."""
+  builder = _prepared(name, data_dir)
+  return None if builder is None else str(builder.data_dir)
+
+
 def _prepared(name: str, data_dir: Path | None) -> Any:
   """The builder of data that is prepared already, or None."""
   import tensorflow_datasets as tfds  # noqa: PLC0415

@@ -1,35 +1,17 @@
 """Several models under the same evaluation, side by side: one table, two figures, one JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gencls.names import unknown_name
-from gencls.report import figures, table
+from gencls.report import figures, reading, table
 from gencls.report.detection_table import sentence, worst_table
 from gencls.report.pages import note
 from gencls.workdir import atomic_write, to_json
 
 # Models are compared only where these agree: everything else makes a different experiment.
 _MUST_AGREE = ("data", "num_images", "protocol", "attacks")
-
-
-def read(workdir: Path, name: str) -> dict[str, Any]:
-  """The table.json of an evaluation.
-
-  Raises:
-    FileNotFoundError: if it is not there; names the evaluations that are.
-  """
-  path = workdir / "results" / name / "table.json"
-  if not path.is_file():
-    there = [str(p.parent.name) for p in sorted((workdir / "results").glob("*/table.json"))]
-    hint = unknown_name("evaluation", name, there) if there else "no evaluation there yet"
-    raise FileNotFoundError(
-      f"{path} is missing: {hint}. Make it: launch/evaluate.py --workdir={workdir} "
-      "--config=configs/attacks/<name>.py"
-    )
-  return json.loads(path.read_text())
 
 
 def entry(text: str | Path, name: str) -> tuple[Path, str]:
@@ -85,14 +67,40 @@ def headline(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   header += [f"{norm} {eps:g}, %" for norm, eps in columns]
   rows = []
   for title, summary in summaries.items():
-    worst = {(r["norm"], r["eps"]): table.percent(r["accuracy"]) for r in summary["worst"]}
-    metrics = summary["clean"]["metrics"]
-    numbers = [_number(metrics, "log_marginal_nats"), _number(metrics, "bpd")]
+    worst = {(r["norm"], r["eps"]): _worst_share(r) for r in summary["worst"]}
+    clean = summary["clean"] or {"accuracy": None, "metrics": {}}
+    numbers = [_number(clean["metrics"], name) for name in ("log_marginal_nats", "bpd")]
     failed = sum(check["status"] == "fail" for check in summary["checks"])
     mark = f" ({failed} check(s) failed)" if failed else ""
     cells = [worst.get(column, "") for column in columns]
-    rows.append([title + mark, table.percent(summary["clean"]["accuracy"]), *numbers, *cells])
+    rows.append([title + mark, _share(clean["accuracy"]), *numbers, *cells])
   return table.grid(header, rows)
+
+
+def _share(interval: Mapping[str, Any] | None) -> str:
+  return "not run" if interval is None else table.percent(interval)
+
+
+def _worst_share(row: Mapping[str, Any]) -> str:
+  """A star on what more attacks can lower."""
+  star = " *" if row["accuracy"] is not None and row.get("missing") else ""
+  return _share(row["accuracy"]) + star
+
+
+def not_run(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """What the star means, and which cells are missing; empty where none is."""
+  lines = []
+  for title, summary in summaries.items():
+    missing = summary.get("missing", ())
+    if missing:
+      cells = [f"{m['label']} {_where(m['norm'], m['eps'])}".strip() for m in missing]
+      lines.append(f"- {title}: {', '.join(cells)}")
+  text = "Not run yet (a worst case with * is over the other attacks, and can only fall):"
+  return "\n".join([text, "", *lines]) + "\n\n" if lines else ""
+
+
+def _where(norm: str, eps: float | None) -> str:
+  return f"{norm} {'minimum' if eps is None else f'{eps:g}'}" if norm else ""
 
 
 def _number(metrics: Mapping[str, Any], name: str) -> str:
@@ -142,10 +150,11 @@ def worst_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
         summary["untouched"]["accuracy"],
       )
       for title, summary in summaries.items()
+      if summary["untouched"]
     ]
     for norm in norms
   }
-  first = next(iter(summaries.values()))
+  first = next(s for s in summaries.values() if s["untouched"])
   title = f"Worst-case accuracy on {first['data']['name']}"
   return figures.curves(panels, title, "accuracy, %", note(first), first["largest_class_share"])
 
@@ -155,6 +164,8 @@ def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> An
   norms: dict[str, list[figures.Line]] = {}
   for title, summary in summaries.items():
     own = [row for row in summary["rows"] if row["label"] == label]
+    if not own and summary.get("missing"):
+      continue
     if not own:
       valid = {row["label"] for row in summary["rows"]}
       raise ValueError(f"{title}: {unknown_name('attack', label, valid)}")
@@ -166,40 +177,70 @@ def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> An
   return figures.curves(norms, heading, ylabel, note(first))
 
 
-def write(
-  workdirs: Sequence[str | Path], name: str, out: Path, attack: str | None = None
-) -> dict[str, Any]:
-  """Compares several work directories under one evaluation.
+def named(entries: Sequence[reading.Entry]) -> list[reading.Entry]:
+  """The same with titles that tell them apart.
+
+  Raises:
+    ValueError: if one evaluation of one run is given twice, or no title tells two apart.
+  """
+  found = titles([entry.summary for entry in entries], [entry.workdir for entry in entries])
+  for title in found:
+    if found.count(title) > 1:
+      raise ValueError(
+        f"two runs are called {title!r}: give each run once, or folders of different names"
+      )
+  return [entry._replace(title=title) for entry, title in zip(entries, found, strict=True)]
+
+
+def gather(workdirs: Sequence[str | Path], name: str) -> list[reading.Entry]:
+  """Reads one evaluation of several work directories.
 
   Args:
     workdirs: folders of runs that have been evaluated, each with ":<evaluation>" behind it where
-      that is not called `name`.
-    name: the evaluation's name, and that of the files.
+      that is not called `name`. Cells may be missing.
+    name: the evaluation's name.
+
+  Returns:
+    Entries with titles that tell the models apart.
+
+  Raises:
+    FileNotFoundError: if an evaluation is missing.
+    ValueError: if the evaluations differ in images or protocol.
+  """
+  entries = named([reading.read(*entry(workdir, name)) for workdir in workdirs])
+  check_comparable({each.title: each.summary for each in entries})
+  return entries
+
+
+def write(
+  entries: Sequence[reading.Entry], name: str, out: Path, attack: str | None = None
+) -> dict[str, Any]:
+  """Writes the comparison of several models as Markdown, JSON and figures.
+
+  Args:
+    entries: from `gather`.
+    name: of the files.
     out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png.
-    attack: whose success rate is drawn; None: the first one that every model was attacked with.
+    attack: whose success rate is drawn; None: the first one that was run.
 
   Returns:
     Title -> summary, what <name>.json holds.
 
   Raises:
-    FileNotFoundError: if an evaluation is missing.
-    ValueError: if the evaluations differ in images or protocol, or the attack is unknown.
+    ValueError: if the attack is unknown.
   """
-  entries = [entry(workdir, name) for workdir in workdirs]
-  found = [read(*each) for each in entries]
-  summaries = dict(zip(titles(found, [workdir for workdir, _ in entries]), found, strict=True))
-  check_comparable(summaries)
-  first = found[0]
+  summaries = {each.title: each.summary for each in entries}
+  first = entries[0].summary
   text = (
     f"# {name} on {first['data']['name']}\n\n"
     f"The first {first['num_images']} {first['data']['split']} images. "
     f"{table.threat_sentence(first['protocol'], first['attacks'])} Clean accuracy is the mean over "
     f"{first['protocol']['clean_draws']} draws where keys matter. Under attack: per-example worst "
     "case over all attacks and the grey image, with 95% intervals over images.\n\n"
-    f"{headline(summaries)}\n\n{minimum(summaries)}{targeted(summaries)}"
+    f"{headline(summaries)}\n\n{not_run(summaries)}{minimum(summaries)}{targeted(summaries)}"
     f"{detection(summaries)}"
   )
-  labels = [row["label"] for row in first["rows"] if "attack" in row]
+  labels = [r["label"] for s in summaries.values() for r in s["rows"] if "attack" in r]
   if labels:
     text += f"![worst case]({name}_worst_case.png)\n\n![success rate]({name}_success_rate.png)\n\n"
     figures.save(worst_figure(summaries), out / f"{name}_worst_case.png")

@@ -1,0 +1,204 @@
+"""What the tables of the HTML report show: plain lists and dicts, made for its templates.
+
+A number is {mean, low, high, n, method, href, partial} or None for "not run"; shares stay shares.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gencls.evaluate import GREY
+from gencls.report.checks import WORST
+from gencls.report.reading import Entry
+from gencls.results import Cell, portable_command
+
+STATUSES = ("fail", "pass", "not run")
+
+
+def anchor(model: int, label: str, norm: str, eps: float | None) -> str:
+  """Where the source of a number stands in the page."""
+  at = "minimum" if eps is None else f"{eps:g}"
+  text = f"from-{model}-{label}-{norm}-{at}"
+  return "".join(c if c.isalnum() or c in "-." else "-" for c in text)
+
+
+def radii(entries: Sequence[Entry]) -> dict[str, list[float]]:
+  """norm -> every eps that any model has, in order."""
+  found: dict[str, set[float]] = {}
+  for entry in entries:
+    for row in entry.summary["worst"]:
+      found.setdefault(row["norm"], set()).add(row["eps"])
+  return {norm: sorted(eps) for norm, eps in sorted(found.items())}
+
+
+def attacks(entries: Sequence[Entry]) -> list[str]:
+  """The labels of all attacks in the order they are met, grey last; the worst case is none."""
+  labels = [row["label"] for e in entries for row in e.summary["rows"] if row["label"] != GREY]
+  planned = [p.label for e in entries for p in e.planned if p.norm and p.label != GREY]
+  has_grey = any(row["label"] == GREY for e in entries for row in e.summary["rows"])
+  return [*dict.fromkeys([*labels, *planned]), *([GREY] if has_grey else [])]
+
+
+def _number(interval: Mapping[str, Any] | None, href: str, partial: str = "") -> dict | None:
+  if interval is None:
+    return None
+  return {**interval, "href": f"#{href}", "partial": partial, "chosen": ""}
+
+
+def leaderboard(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+  """A row for each model: clean accuracy, log-likelihood, and the worst case at every eps."""
+  rows = []
+  for i, entry in enumerate(entries):
+    summary = entry.summary
+    clean = summary["clean"] or {"accuracy": None, "metrics": {}}
+    worst = {(r["norm"], r["eps"]): _worst(i, r) for r in summary["worst"]}
+    counts = {s: sum(c["status"] == s for c in summary["checks"]) for s in STATUSES}
+    rows.append(
+      {
+        "model": entry.title,
+        "clean": _number(clean["accuracy"], anchor(i, "clean", "", 0.0)),
+        "nats": clean["metrics"].get("log_marginal_nats", {}).get("value"),
+        "bpd": clean["metrics"].get("bpd", {}).get("value"),
+        "worst": worst,
+        "checks": counts,
+        "missing": len(summary["missing"]),
+      }
+    )
+  return rows
+
+
+def _worst(i: int, row: Mapping[str, Any]) -> dict | None:
+  missing = row.get("missing", ())
+  partial = f"not run yet: {', '.join(missing)}; can only fall" if missing else ""
+  found = _number(row["accuracy"], anchor(i, WORST, row["norm"], row["eps"]), partial)
+  if found is not None:
+    chosen = {label: count for label, count in row["chosen"].items() if count}
+    found["chosen"] = ", ".join(f"{label} {count}" for label, count in chosen.items())
+  return found
+
+
+def numbers(entries: Sequence[Entry], norm: str) -> list[dict[str, Any]]:
+  """A row for each model and attack of a norm, the worst case first; eps -> number."""
+  rows = []
+  for i, entry in enumerate(entries):
+    own = [r for r in [*entry.summary["worst"], *entry.summary["rows"]] if r["norm"] == norm]
+    planned = [p.label for p in entry.planned if p.norm == norm]
+    for label in dict.fromkeys([WORST, *[r["label"] for r in own], *planned]):
+      at = {r["eps"]: _any(i, r) for r in own if r["label"] == label}
+      rows.append({"model": entry.title, "attack": label, "at": at, "strong": label == WORST})
+  return rows
+
+
+def _any(i: int, row: Mapping[str, Any]) -> dict | None:
+  if row["label"] == WORST:
+    return _worst(i, row)
+  eps = None if "derived" in row else row["eps"]
+  return _number(row["accuracy"], anchor(i, row["label"], row["norm"], eps))
+
+
+def evading(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+  """A row for each model and kind of attack: what ends misclassified and accepted, at every eps."""
+  rows = []
+  for i, entry in enumerate(entries):
+    found: Mapping[str, Any] | None = entry.summary.get("detection")  # older files have none
+    if not found:
+      continue
+    for kind in dict.fromkeys(row["kind"] for row in found["worst"]):
+      own = [row for row in found["worst"] if row["kind"] == kind]
+      at = {
+        (r["norm"], r["eps"]): _number(r["evading"], anchor(i, WORST, r["norm"], r["eps"]))
+        for r in own
+      }
+      rejected = _number(found["test_rejected"], anchor(i, "untouched", "", 0.0))
+      rows.append({"model": entry.title, "kind": kind, "rejected": rejected, "at": at})
+  return rows
+
+
+def checks(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+  """A row for each check: its name, and per model (status, detail); failures first."""
+  by_model = [{c["name"]: c for c in entry.summary["checks"]} for entry in entries]
+  names = dict.fromkeys(name for own in by_model for name in own)
+  absent = {"status": "not run", "detail": "not part of this evaluation"}
+  rows = [{"name": name, "at": [own.get(name, absent) for own in by_model]} for name in names]
+  order = {status: i for i, status in enumerate(STATUSES)}
+  return sorted(rows, key=lambda row: min(order[c["status"]] for c in row["at"]))
+
+
+def costs(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+  """A row for each model and attack: seconds and passes for one image, over all its eps."""
+  rows = []
+  for entry in entries:
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in entry.cells:
+      if cell.header["norm"] and cell.header["label"] != GREY:
+        groups.setdefault((cell.header["label"], cell.header["norm"]), []).append(cell)
+    for (label, norm), cells in groups.items():
+      seconds = [cell.header["seconds"] / cell.header["num_images"] for cell in cells]
+      rows.append(
+        {
+          "model": entry.title,
+          "attack": label,
+          "norm": norm,
+          "cells": len(cells),
+          "seconds": float(np.mean(seconds)),
+          **{name: _mean(cells, name) for name in ("forward", "backward")},
+        }
+      )
+  return rows
+
+
+def _mean(cells: Sequence[Cell], name: str) -> float | None:
+  counts = [cell.arrays[name] for cell in cells if name in cell.arrays]
+  return float(np.mean(np.concatenate(counts))) if counts else None
+
+
+def sources(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+  """Per model: its cells with their files, and the records that they were made with."""
+  found = []
+  for i, entry in enumerate(entries):
+    records: dict[str, int] = {}
+    rows = []
+    for cell, file in zip(entry.cells, entry.files, strict=True):
+      header = cell.header
+      text = json.dumps(record(header["record"]), sort_keys=True)
+      number = records.setdefault(text, len(records) + 1)
+      where = {name: header[name] for name in ("label", "norm", "eps", "num_images", "seconds")}
+      seed = header["settings"].get("seed")
+      at = anchor(i, header["label"], header["norm"], header["eps"])
+      rows.append({**where, "file": file, "record": number, "anchor": at, "seed": seed})
+    found.append(
+      {
+        "model": entry.title,
+        "folder": f"{entry.workdir.name}/results/{entry.name}",
+        "rows": rows,
+        "worst": [_chosen(i, row) for row in entry.summary["worst"] if row["accuracy"]],
+        "missing": entry.summary["missing"],
+        "records": [json.loads(text) for text in records] or [record(entry.summary["record"])],
+        "config": json.dumps(entry.summary["config"], indent=2),
+        "training": record(entry.summary["training"]) if "training" in entry.summary else None,
+        "identity": {n: entry.summary[n] for n in ("params", "step") if n in entry.summary},
+        "seed": entry.summary["protocol"]["seed"],
+        "data": entry.summary["data"],
+      }
+    )
+  return found
+
+
+def _chosen(i: int, row: Mapping[str, Any]) -> dict[str, Any]:
+  at = anchor(i, WORST, row["norm"], row["eps"])
+  return {"norm": row["norm"], "eps": row["eps"], "anchor": at, **(_worst(i, row) or {})}
+
+
+def record(values: Mapping[str, Any]) -> dict[str, Any]:
+  """What made a number, in words, without this machine's folders."""
+  git, devices = values["git"], values["devices"]
+  changes = " with uncommitted changes" if git["dirty"] else ""
+  count = devices.get("count", 1)
+  return {
+    "command": portable_command(values["command"]),
+    "revision": f"{git['revision'] or 'unknown'}{changes}",
+    "versions": ", ".join(f"{name} {version}" for name, version in values["versions"].items()),
+    "device": f"{count} x {devices['kind']} ({devices['platform']})",
+  }

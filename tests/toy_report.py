@@ -1,0 +1,96 @@
+"""Made-up evaluations on disk, as large as one likes, without a model behind them."""
+
+import json
+
+import numpy as np
+from toy_evaluation import record
+
+from gencls.evaluate import Plan
+from gencls.results import Cell, cell_path, data_digest, write_cell
+from gencls.stored import write_plan
+
+EPS = (0.05, 0.1, 0.2, 0.3, 0.5)
+ATTACKS = ("fgsm", "pgd", "mim", "apgd", "square", "carlini_wagner")
+
+
+def _graded(rng, labels, share, draws=1):
+  right = (rng.random(len(labels)) < share).astype(np.float32)
+  prediction = np.where(right > 0, labels, (labels + 1) % 10).astype(np.int32)
+  return {
+    "index": np.arange(len(labels), dtype=np.int32),
+    "label": labels,
+    "prediction": np.repeat(prediction[:, None], draws, axis=1),
+    "correct": right,
+    "select_correct": right,
+    "select_margin": np.where(right > 0, 1.0, -1.0).astype(np.float32),
+    "logits": rng.normal(size=(len(labels), 10)).astype(np.float32) * 20,
+    "nonfinite_grades": np.zeros(len(labels), np.int64),
+  }
+
+
+def write_run(workdir, title, *, skill=0.5, attacks=ATTACKS, n=100, shape=(28, 28, 1), name="toy",
+              seed=0, norms=("linf",), leave_out=(), detector=False):  # fmt: skip
+  """Writes the evaluation `name` of a run that never was.
+
+  Args:
+    workdir: of the run.
+    title: of the model.
+    skill: larger is more robust.
+    attacks: labels.
+    n: images.
+    shape: of the images.
+    name: of the evaluation.
+    seed: of the numbers.
+    norms: of the balls.
+    detector: whether cells hold the scores of a detector, attacked images lying lower.
+    leave_out: cells that are planned, but not there: labels, or (label, eps).
+
+  Returns:
+    The evaluation's folder.
+  """
+  folder, rng = workdir / "results" / name, np.random.default_rng(seed)
+  images = np.random.default_rng(99).integers(0, 256, (n, *shape)).astype(np.uint8)
+  labels = (np.arange(n) % 10).astype(np.int32)
+  source = {"name": "toy", "split": "test", "num_images": n, "digest": data_digest(images, labels)}
+  x, base = images[:8] / np.float32(255), {"data": source, "params": title, "step": 1}
+  grading = {"threat": "known_seed", "seed": 0, "select_draws": 1, "grade_draws": 1}
+  plans = []
+
+  def put(label, norm, eps, arrays, **header):
+    settings = {**base, **grading, "label": label, "norm": norm, "eps": eps}
+    if label in attacks:
+      settings["attack"] = {"name": label, "label": label, "norm": norm, "hyperparameters": {}}
+    path = cell_path(folder / "cells", f"{label}-{norm}-{eps}", settings)
+    plans.append(Plan(label, norm, eps, None, settings, path))
+    if detector and label != "clean":
+      arrays = {**arrays, "score": rng.normal(size=(n, 1)) - (label in attacks)}
+    head = {"label": label, "norm": norm, "eps": eps, "settings": settings, "num_images": n,
+            "seconds": 1.5, "record": record(), **header}  # fmt: skip
+    if label not in leave_out and (label, eps) not in leave_out:
+      write_cell(path, Cell(head, arrays))
+
+  clean = _graded(rng, labels, 0.98)
+  metrics = {"log_marginal_nats": {"value": -470.5, "standard_error": 1.0, "reason": None}}
+  put("clean", "", 0.0, clean, metrics=metrics, draws=1, deterministic=True, prepared_anew=False,
+      score="exact")  # fmt: skip
+  put("untouched", "", 0.0, clean, randomness={"randomised": False, "repeatable": True})
+  for norm in norms:
+    for eps in EPS:
+      put("grey", norm, eps, {**_graded(rng, labels, 0.9), "norm": np.full(n, eps, np.float32)})
+      for i, label in enumerate(attacks):
+        share = max(0.0, 0.98 - eps * (0.8 + 0.3 * i) / skill)
+        noise = eps * rng.choice([-1, 1], size=x.shape).astype(np.float32)
+        passes = {"forward": np.full(n, 40, np.int32), "backward": np.full(n, 20, np.int32)}
+        flags = {f: np.zeros(n, bool) for f in ("outside", "zero_gradient")}
+        counts = {f: np.zeros(n, np.int32) for f in ("nonfinite_steps", "zero_gradient_steps")}
+        arrays = {**_graded(rng, labels, share), **passes, **flags, **counts}
+        arrays |= {"norm": np.full(n, eps, np.float32), "attack_success": arrays["correct"] < 0.5}
+        put(label, norm, eps, {**arrays, "x_adv": np.clip(x + noise, 0, 1)})
+  protocol = {**grading, "clean_draws": 1, "clean": ["accuracy"], "keep_images": 8}
+  made = {label: {"name": label, "eps": list(EPS), "eot_samples": 1} for label in attacks}
+  config = {"model": {"num_samples": None}, "attack_model": {"num_samples": None}}
+  statement = {"name": name, "title": title, **base, "model": {"name": "toy"},
+               "attack_model": {"name": "toy"}, "protocol": protocol, "attacks": made,
+               "config": config, "record": record()}  # fmt: skip
+  write_plan(folder, json.loads(json.dumps(statement)), plans, x)
+  return folder
