@@ -1,4 +1,7 @@
-"""The attack-and-grade loop: every attack × eps cell, graded by the evaluation rules, resumable."""
+"""The attack-and-grade loop: every attack × eps cell, graded by the evaluation rules, resumable.
+
+Several processes may evaluate into one folder at once: each cell is made under a lock, by one.
+"""
 
 import math
 import time
@@ -9,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
-from gencls import data
+from gencls import data, locks, owners, sharing
 from gencls.attack_cells import attack_cell, build_attack, check_target
 from gencls.attack_specs import AttackSpec, check_spec, takes_eps
 from gencls.attack_specs import identity as attack_identity
@@ -139,6 +142,8 @@ def evaluate(
 ) -> list[Cell]:
   """Makes every cell that is not there yet and returns them all.
 
+  What another process is making is left to it and waited for.
+
   Args:
     subject: the model with its parameters.
     dataset: the images to be evaluated, all of them.
@@ -171,25 +176,54 @@ def evaluate(
   cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
   total = n * (len(plans) - len(cells))
   with tqdm(total=total, unit="image", disable=not progress or total == 0) as bar:
-    origin = _origin(record)
-    for plan in plans:
-      if plan.path in cells:
-        continue
+    origin, untouched = _origin(record), plans[1].path
+
+    def done(plan: Plan) -> bool:
+      if plan.path not in cells and plan.path.exists():
+        cells[plan.path] = read_cell(plan.path)  # made by another process meanwhile
+        bar.update(n)
+      return plan.path in cells
+
+    def make(plan: Plan, held: locks.Held) -> None:
+      del held  # who has lost it writes the same numbers
       work = Work(subject, dataset, protocol, bar, plan.path.with_suffix(".partial"), origin)
-      start = time.perf_counter() - seconds_before(work)
-      arrays, numbers = _compute(work, plan, cells[plans[1].path] if plan.norm else None)
-      header = {
-        **{name: getattr(plan, name) for name in ("label", "norm", "eps", "settings")},
-        "num_images": n,
-        "seconds": round(time.perf_counter() - start, 3),
-        **numbers,
-        "record": dict(record),
-      }
-      arrays = {"index": dataset.indices, "label": dataset.labels, **arrays}
-      cells[plan.path] = Cell(header, arrays)
-      write_cell(plan.path, cells[plan.path])
-      plan.path.with_suffix(".partial").unlink(missing_ok=True)
+      cells[plan.path] = _make(work, plan, cells.get(untouched), record)
+
+    def waiting(left: Sequence[Plan]) -> None:
+      who = owners.describe(locks.owner(_lock(left[0])))
+      bar.set_postfix_str(f"waiting for {who} ({left[0].label}, {len(left)} cell(s) left)")
+
+    sharing.share(
+      plans,
+      make,
+      lock_path=_lock,
+      done=done,
+      ready=lambda plan: not plan.norm or done(plans[1]),
+      waiting=waiting,
+    )
   return [_on_grid(plan, cells[plan.path]) for plan in plans]
+
+
+def _lock(plan: Plan) -> Path:
+  return plan.path.with_suffix(".lock")
+
+
+def _make(work: Work, plan: Plan, untouched: Cell | None, record: Mapping[str, Any]) -> Cell:
+  """Makes a cell and writes it; continues where a killed run has left it."""
+  start = time.perf_counter() - seconds_before(work)
+  arrays, numbers = _compute(work, plan, untouched)
+  dataset = work.dataset
+  header = {
+    **{name: getattr(plan, name) for name in ("label", "norm", "eps", "settings")},
+    "num_images": len(dataset.labels),
+    "seconds": round(time.perf_counter() - start, 3),
+    **numbers,
+    "record": dict(record),
+  }
+  cell = Cell(header, {"index": dataset.indices, "label": dataset.labels, **arrays})
+  write_cell(plan.path, cell)
+  plan.path.with_suffix(".partial").unlink(missing_ok=True)
+  return cell
 
 
 def _origin(record: Mapping[str, Any]) -> str:
