@@ -148,21 +148,24 @@ def command(cell: Cell, folder: Path, root: Path) -> list[str]:
   return [sys.executable, str(root / "launch" / cell.script), *cell.arguments, workdir]
 
 
-def workdirs(folder: Path, name: str) -> list[Path]:
-  """The runs of a sweep that have an evaluation, or the folder itself if it is no sweep's.
+def workdirs(given: str | Path, name: str) -> list[str | Path]:
+  """The runs of a sweep that have an evaluation; what is no sweep's folder, as it is.
 
   Args:
-    folder: of a sweep, finished or not, or of a run.
+    given: folder of a sweep, finished or not, or whatever else stands for a run.
     name: of the evaluation.
 
   Raises:
     FileNotFoundError: if no run of the sweep has it yet.
   """
+  folder = Path(given)
   if not (folder / LIST).is_file():
-    return [folder]
+    return [given]
   listed = json.loads((folder / LIST).read_text())["cells"]
   runs = dict.fromkeys(run_folder(folder, cell["run"]) for cell in listed)
-  found = [run for run in runs if (run / "results" / name / "table.json").is_file()]
+  found: list[str | Path] = [
+    run for run in runs if (run / "results" / name / "table.json").is_file()
+  ]
   if not found:
     names = sorted({path.parent.name for run in runs for path in run.glob("results/*/table.json")})
     there = f"there are {', '.join(names)}" if names else "none is finished yet"

@@ -7,8 +7,8 @@
 Cells are launch/train.py and launch/evaluate.py, run one after the other, each with a log in
 <workdir>/cells/. The same command continues after whatever stopped it, and tries failed cells
 again. Started several times at once, on one host or on hosts that share the folder, the workers
-share the cells. As a task of an array job (templates in launch/batch/) it runs its share; index and number
-are also read from SLURM_ARRAY_TASK_ID, SLURM_ARRAY_TASK_COUNT and JOB_COMPLETION_INDEX.
+share the cells. As a task of an array job (templates in launch/batch/) it runs its share; index and
+number are also read from SLURM_ARRAY_TASK_ID, SLURM_ARRAY_TASK_COUNT and JOB_COMPLETION_INDEX.
 
 Exits with 0 when all its cells are finished, 1 if some failed, 143 when it was asked to stop
 (SIGTERM, Ctrl-C): what runs is then asked to save, and waited for.

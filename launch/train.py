@@ -7,19 +7,16 @@ The same command continues: a killed run ends with the same parameters as one th
 Exits with 0 when training is finished, 143 when it was asked to stop (SIGTERM, Ctrl-C) and saved.
 """
 
-import contextlib
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import app, flags
-from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
-from gencls import adversarial, data, interrupts, locks, models, owners, runtime, train, workdir
+from gencls import adversarial, data, interrupts, models, runtime, train, workdir
 from gencls.logs import show_log
 
 _LOG = logging.getLogger("gencls.launch")
@@ -32,21 +29,6 @@ OVERRIDE = flags.DEFINE_bool(
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0; several processes.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the job.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
-
-
-@contextlib.contextmanager
-def alone(folder: str) -> Iterator[None]:
-  """Waits until no other job trains in the folder, and keeps others waiting meanwhile."""
-
-  def waiting(owner: owners.Owner | None) -> None:
-    _LOG.warning("%s trains in %s: waiting for it to end", owners.describe(owner), folder)
-
-  with contextlib.ExitStack() as stack:
-    if jax.process_index() == 0:
-      stack.enter_context(locks.hold(Path(folder) / "training.lock", waiting))
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices("training.lock")
-    yield
 
 
 def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
@@ -116,7 +98,7 @@ def main(argv: list[str]) -> None:
   show_log()
   _LOG.info("%d %s device(s)", jax.device_count(), jax.default_backend())
   config, folder = CONFIG.value.to_dict(), str(WORKDIR.value)
-  with alone(folder):
+  with workdir.one_job(folder):
     reason = run(config, folder, override=OVERRIDE.value)
   if reason == train.INTERRUPTED:
     print(f"Stopped on request; run the same command to continue {folder}.", file=sys.stderr)
