@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 TRAIN = "train"  # the column of the cells that train
 LIST = "sweep.json"
+INDEX_VARIABLES = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
 
 
 class Cell(NamedTuple):
@@ -109,15 +110,17 @@ def share(every: Sequence[Cell], index: int, count: int) -> list[Cell]:
   return mine
 
 
-def task_of(environment: Mapping[str, str], index: int | None, count: int | None):
+def task_of(
+  environment: Mapping[str, str], index: int | None, count: int | None
+) -> tuple[int, int]:
   """(index, count) of this task: what flags say, or else SLURM or Kubernetes; (0, 1) if nothing.
 
   Raises:
     ValueError: if only one of the two is known.
   """
   if index is None:
-    for name in ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"):
-      index = int(environment[name]) if index is None and name in environment else index
+    told = [environment[name] for name in INDEX_VARIABLES if name in environment]
+    index = int(told[0]) if told else None
     if count is None and "SLURM_ARRAY_TASK_COUNT" in environment:
       count = int(environment["SLURM_ARRAY_TASK_COUNT"])
   if index is None and count is None:

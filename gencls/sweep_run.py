@@ -75,7 +75,7 @@ def _make(sweep: Sweep, cell: Cell, held: Held, watch: Watch) -> None:
   start, attempts = time.time(), 1 + sweep.retries
   for attempt in range(1, attempts + 1):
     _check(watch)
-    watch.say(f"{cell.name}: started" + (f", attempt {attempt} of {attempts}" * (attempt > 1)))
+    watch.say(f"{cell.name}: started, attempt {attempt} of {attempts}")
     code = _run(sweep, cell, held, watch)
     there = product(sweep, cell).exists()
     numbers = {"attempts": attempt, "seconds": round(time.time() - start, 1), "exit_code": code}
@@ -89,7 +89,8 @@ def _make(sweep: Sweep, cell: Cell, held: Held, watch: Watch) -> None:
       return
     reason = f"exit code {code}" if code else f"no {cell.product} was left behind"
     watch.say(f"{cell.name}: attempt {attempt} of {attempts} failed ({reason})")
-  write_ending(sweep, cell, FAILED, **numbers, reason=reason)
+    if attempt == attempts:
+      write_ending(sweep, cell, FAILED, **numbers, reason=reason)
 
 
 def _run(sweep: Sweep, cell: Cell, held: Held, watch: Watch) -> int:

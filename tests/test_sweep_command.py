@@ -25,11 +25,15 @@ def sweeping(folder, *arguments):
   return [sys.executable, script, config, f"--workdir={folder}", *arguments]
 
 
+def without_time(value):
+  return {name: item for name, item in value.items() if name != "seconds"}
+
+
 def tables(folder):
-  """{run: its table, without what tells when and by whom it was made}."""
+  """{run: its table, without what tells when, how fast and by whom it was made}."""
   found = {}
   for path in folder.glob("runs/*/results/fgsm_pgd/table.json"):
-    table = json.loads(path.read_text())
+    table = json.loads(path.read_text(), object_hook=without_time)
     found[path.parts[-4]] = {name: table[name] for name in ("clean", "rows", "worst", "params")}
   return found
 
@@ -58,14 +62,14 @@ def test_two_workers_one_killed_give_what_one_gives(undisturbed, tmp_path, cache
   """The killed worker's cell runs on without it: nobody else trains or attacks beside it."""
   victim, other = (start(sweeping(tmp_path), cache) for _ in range(2))
 
-  def metrics():
+  def trains():
     owner = {path.stem: locks.owner(path) for path in (tmp_path / "cells").glob("*.lock")}
     mine = [name for name, held in owner.items() if held and held.pid == victim.pid]
     return [
       n for n in mine if (tmp_path / "runs" / n.rpartition("-")[0] / "training.lock").exists()
     ]
 
-  wait_for(metrics, victim)
+  wait_for(trains, victim)
   victim.kill()
   victim.communicate()
   again = start(sweeping(tmp_path), cache)
