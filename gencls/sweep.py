@@ -151,6 +151,20 @@ def command(cell: Cell, folder: Path, root: Path) -> list[str]:
   return [sys.executable, str(root / "launch" / cell.script), *cell.arguments, workdir]
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+  """What a file of a sweep says; None if it is not there.
+
+  Raises:
+    ValueError: if it is not JSON.
+  """
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    return None
+  except ValueError as error:
+    raise ValueError(f"{path} is not valid JSON ({error}): delete it and run again") from error
+
+
 def workdirs(given: str | Path, name: str) -> list[str | Path]:
   """The runs of a sweep that have an evaluation; what is no sweep's folder, as it is.
 
@@ -160,12 +174,13 @@ def workdirs(given: str | Path, name: str) -> list[str | Path]:
 
   Raises:
     FileNotFoundError: if no run of the sweep has it yet.
+    ValueError: if the sweep's list is damaged.
   """
   folder = Path(given)
-  if not (folder / LIST).is_file():
+  record = read_json(folder / LIST) if folder.is_dir() else None
+  if record is None:
     return [given]
-  listed = json.loads((folder / LIST).read_text())["cells"]
-  runs = dict.fromkeys(run_folder(folder, cell["run"]) for cell in listed)
+  runs = dict.fromkeys(run_folder(folder, cell["run"]) for cell in record["cells"])
   found: list[str | Path] = [
     run for run in runs if (run / "results" / name / "table.json").is_file()
   ]

@@ -1,12 +1,11 @@
 """How the cells of a sweep stand: what their files in <sweep>/cells/ say, whoever runs them."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gencls import locks, owners
-from gencls.sweep import Cell, run_folder
+from gencls.sweep import Cell, read_json, run_folder
 from gencls.workdir import atomic_write, to_json
 
 FINISHED, FAILED, BLOCKED = "finished", "failed", "blocked"  # these are over
@@ -21,7 +20,7 @@ class Sweep(NamedTuple):
   command: Callable[[Cell], list[str]]
   retries: int
   # How cells had ended before this worker started: what failed then is tried again.
-  before: Mapping[str, str]
+  before: Mapping[str, dict[str, Any] | None]
 
 
 def open_sweep(
@@ -37,7 +36,7 @@ def open_sweep(
   named = {cell.name: cell for cell in cells}
   if len(named) != len(cells):
     raise ValueError(f"every cell needs a name of its own, got {[cell.name for cell in cells]}")
-  before = {name: _text(_file(folder, cell, "json")) for name, cell in named.items()}
+  before = {name: read_json(_file(folder, cell, "json")) for name, cell in named.items()}
   return Sweep(folder, named, command, retries, before)
 
 
@@ -55,16 +54,16 @@ def ending(sweep: Sweep, cell: Cell) -> dict[str, Any] | None:
   """How a cell ended, if it did so under the arguments that it has now.
 
   A failure from before this worker started does not count, nor does success without its product.
+
+  Raises:
+    ValueError: if the note of it is damaged.
   """
-  text = _text(_file(sweep.folder, cell, "json"))
-  if not text:
-    return None
-  found = json.loads(text)
-  if found["arguments"] != list(cell.arguments):
+  found = read_json(_file(sweep.folder, cell, "json"))
+  if found is None or found["arguments"] != list(cell.arguments):
     return None
   if found["status"] == FINISHED:
     return found if product(sweep, cell).exists() else None
-  return None if text == sweep.before[cell.name] else found
+  return None if found == sweep.before[cell.name] else found
 
 
 def write_ending(sweep: Sweep, cell: Cell, status: str, **numbers: Any) -> None:
@@ -103,10 +102,3 @@ def over(sweep: Sweep, cell: Cell) -> bool:
 
 def _file(folder: Path, cell: Cell, suffix: str) -> Path:
   return folder / "cells" / f"{cell.name}.{suffix}"
-
-
-def _text(path: Path) -> str:
-  try:
-    return path.read_text()
-  except FileNotFoundError:
-    return ""

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def products(folder):
 
 
 def wait_for(condition):
-  deadline = time.monotonic() + 30
+  deadline = time.monotonic() + 60
   while not condition():
     assert time.monotonic() < deadline
     time.sleep(0.01)
@@ -115,7 +116,7 @@ def test_asked_to_stop_it_stops_the_cell_and_goes_on_later(undisturbed, tmp_path
   stopped = worker(tmp_path, 30)
   wait_for(lambda: lines(tmp_path))
   stopped.terminate()
-  said = stopped.communicate(timeout=20)[0]
+  said = stopped.communicate(timeout=60)[0]
   assert stopped.returncode == 143
   assert "asked to stop" in said
   assert not list((tmp_path / "cells").glob("*.lock"))
@@ -198,6 +199,15 @@ def test_the_display_redraws_on_a_terminal_only(undisturbed):
     assert stream.getvalue().count("hello") == 1
     height = len(sweep_table.table(opened(undisturbed)).split("\n"))
     assert stream.getvalue().count(f"\x1b[{height}A") == max(0, tables - 1)
+
+
+def test_a_damaged_note_is_named_and_loses_nothing(undisturbed, tmp_path):
+  shutil.copytree(undisturbed, tmp_path / "sweep")
+  note = tmp_path / "sweep" / "cells" / "run1-train.json"
+  note.write_text('{"status": "fin')
+  with pytest.raises(ValueError, match=r"run1-train\.json is not valid JSON .*: delete it"):
+    opened(tmp_path / "sweep")
+  assert products(tmp_path / "sweep") == products(undisturbed)
 
 
 def test_reports_take_the_runs_that_have_something(undisturbed, tmp_path):
