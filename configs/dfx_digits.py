@@ -2,7 +2,8 @@
 
   python launch/train.py --config=configs/dfx_digits.py --workdir=runs/dfx_digits
 
-full and cpu: test accuracy >= 97%, about half a minute on 2 cores. smoke: seconds, chance.
+full and cpu: test accuracy 97% (96.9% with seed 0), about half a minute on 2 cores. smoke: seconds,
+chance.
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,8 @@
   python launch/sweep.py --config=configs/sweeps/mnist_factorisations.py --workdir=runs/seven
   python launch/report.py --workdirs=runs/seven --name=deep_bayes --out=runs/seven/report
 
-46 cells. full: the papers' protocol, for accelerators and array jobs (launch/batch/); cpu: the
-first 100 or 200 images, about a day on 2 cores; smoke: minutes.
+47 cells. full: the papers' protocol, for accelerators and array jobs (launch/batch/); cpu: the
+first 100 or 200 images, for a day or more of a small machine; smoke: a few steps each.
 """
 
 from ml_collections import ConfigDict
