@@ -1,4 +1,7 @@
-"""The attack-and-grade loop: every attack × eps cell, graded by the evaluation rules, resumable."""
+"""The attack-and-grade loop: every attack × eps cell, graded by the evaluation rules, resumable.
+
+Several processes may evaluate into one folder at once: each cell is made under a lock, by one.
+"""
 
 import math
 import time
@@ -9,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
-from gencls import data
+from gencls import data, locks, owners, sharing
 from gencls.attack_cells import attack_cell, build_attack, check_target
 from gencls.attack_specs import AttackSpec, check_spec, evades, takes_eps
 from gencls.attack_specs import identity as attack_identity
@@ -156,6 +159,8 @@ def evaluate(
 ) -> list[Cell]:
   """Makes every cell that is not there yet and returns them all.
 
+  What another process is making is left to it and waited for.
+
   Args:
     subject: the model with its parameters.
     dataset: the images to be evaluated, all of them.
@@ -194,29 +199,65 @@ def evaluate(
   fitted_to = dataset if detection is None else detection.dataset
   images = {p.path: fitted_to if p.label == DETECTOR else dataset for p in plans}
   total = sum(len(images[p.path].labels) for p in plans if p.path not in cells)
-  untouched, accept = plans[1].path, None
   with tqdm(total=total, unit="image", disable=not progress or total == 0) as bar:
-    origin = _origin(record)
-    for plan in sorted(plans, key=lambda p: p.label != DETECTOR):
-      if plan.path not in cells:
-        partial = plan.path.with_suffix(".partial")
-        work = Work(subject, images[plan.path], protocol, bar, partial, origin, accept)
-        start = time.perf_counter() - seconds_before(work)
-        arrays, numbers = _compute(work, plan, detection, cells.get(untouched))
-        header = {
-          **{name: getattr(plan, name) for name in ("label", "norm", "eps", "settings")},
-          "num_images": len(work.dataset.labels),
-          "seconds": round(time.perf_counter() - start, 3),
-          **numbers,
-          "record": dict(record),
-        }
-        arrays = {"index": work.dataset.indices, "label": work.dataset.labels, **arrays}
-        cells[plan.path] = Cell(header, arrays)
-        write_cell(plan.path, cells[plan.path])
-        partial.unlink(missing_ok=True)
-      if plan.label == DETECTOR:
-        accept = accept_from(cells[plan.path])
+    origin, untouched = _origin(record), plans[1].path
+    fitted = next((plan for plan in plans if plan.label == DETECTOR), None)
+
+    def done(plan: Plan) -> bool:
+      if plan.path not in cells and plan.path.exists():
+        cells[plan.path] = read_cell(plan.path)  # made by another process meanwhile
+        bar.update(len(images[plan.path].labels))
+      return plan.path in cells
+
+    def ready(plan: Plan) -> bool:
+      needs = [plans[1]] if plan.norm else []
+      needs += [fitted] if fitted is not None and plan is not fitted else []
+      return all(done(other) for other in needs)
+
+    def make(plan: Plan, held: locks.Held) -> None:
+      del held  # who has lost it writes the same numbers
+      partial = plan.path.with_suffix(".partial")
+      accept = None
+      if fitted is not None and plan is not fitted:
+        accept = accept_from(cells[fitted.path])
+      work = Work(subject, images[plan.path], protocol, bar, partial, origin, accept)
+      cells[plan.path] = _make(work, plan, detection, cells.get(untouched), record)
+
+    def waiting(left: Sequence[Plan]) -> None:
+      who = owners.describe(locks.owner(_lock(left[0])))
+      bar.set_postfix_str(f"waiting for {who} ({left[0].label}, {len(left)} cell(s) left)")
+
+    in_order = sorted(plans, key=lambda plan: plan is not fitted)
+    sharing.share(in_order, make, lock_path=_lock, done=done, ready=ready, waiting=waiting)
   return [_on_grid(plan, cells[plan.path]) for plan in plans]
+
+
+def _lock(plan: Plan) -> Path:
+  return plan.path.with_suffix(".lock")
+
+
+def _make(
+  work: Work,
+  plan: Plan,
+  detection: Detection | None,
+  untouched: Cell | None,
+  record: Mapping[str, Any],
+) -> Cell:
+  """Makes a cell and writes it; continues where a killed run has left it."""
+  start = time.perf_counter() - seconds_before(work)
+  arrays, numbers = _compute(work, plan, detection, untouched)
+  dataset = work.dataset
+  header = {
+    **{name: getattr(plan, name) for name in ("label", "norm", "eps", "settings")},
+    "num_images": len(dataset.labels),
+    "seconds": round(time.perf_counter() - start, 3),
+    **numbers,
+    "record": dict(record),
+  }
+  cell = Cell(header, {"index": dataset.indices, "label": dataset.labels, **arrays})
+  write_cell(plan.path, cell)
+  plan.path.with_suffix(".partial").unlink(missing_ok=True)
+  return cell
 
 
 def check_detector(

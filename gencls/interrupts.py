@@ -1,7 +1,8 @@
-"""Asked to stop: SIGTERM and Ctrl-C become a question that the training loop asks each step."""
+"""Asked to stop: SIGTERM and Ctrl-C become a question that a loop asks when it can save."""
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -9,6 +10,12 @@ import jax
 from jax.experimental import multihost_utils
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+INTERRUPTED = 143  # 128 + SIGTERM, what a shell reports for a process that the signal ended
+
+
+def exit_on_sigterm() -> None:
+  """Lets SIGTERM end the process as an error would, so that it gives its locks back."""
+  signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(INTERRUPTED))
 
 
 @contextlib.contextmanager
@@ -24,10 +31,21 @@ def stop_requests() -> Iterator[Callable[[int], bool]]:
   if jax.process_count() > 1:
     yield multihost_utils.reached_preemption_sync_point
     return
-  if threading.current_thread() is not threading.main_thread():
-    yield lambda step: False  # only the main thread receives signals
-    return
+  with caught_signals() as requested:
+    yield lambda step: bool(requested)
+
+
+@contextlib.contextmanager
+def caught_signals() -> Iterator[list[int]]:
+  """The same for a process that does not compute itself: touches no device.
+
+  Yields:
+    The signal that has come, or nothing yet.
+  """
   requested: list[int] = []
+  if threading.current_thread() is not threading.main_thread():
+    yield requested  # only the main thread receives signals
+    return
   usual = {number: signal.getsignal(number) for number in SIGNALS}
 
   def restore() -> None:
@@ -41,6 +59,6 @@ def stop_requests() -> Iterator[Callable[[int], bool]]:
   for number in SIGNALS:
     signal.signal(number, on_signal)
   try:
-    yield lambda step: bool(requested)
+    yield requested
   finally:
     restore()

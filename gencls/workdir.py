@@ -4,19 +4,27 @@ config.json     the config, the data split, versions, git revision, devices, com
 metrics.jsonl   tensorboard/   checkpoints/   results/   figures/
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
+
+from gencls import locks, owners
+
+_LOG = logging.getLogger(__name__)
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gencls")
 # Where the data lies is a matter of the machine, not of the run.
@@ -117,6 +125,24 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
         found += differences(old.get(name, missing), new.get(name, missing), f"{field}.")
     return found
   return [] if old == new else [f"{prefix.rstrip('.')}: {old!r} -> {new!r}"]
+
+
+@contextlib.contextmanager
+def one_job(workdir: str | os.PathLike[str]) -> Iterator[None]:
+  """Waits until no other job trains in a folder, and keeps others waiting while the block runs.
+
+  All processes of a job come here; the first has the lock.
+  """
+
+  def waiting(owner: owners.Owner | None) -> None:
+    _LOG.warning("%s trains in %s: waiting for it to end", owners.describe(owner), workdir)
+
+  with contextlib.ExitStack() as stack:
+    if jax.process_index() == 0:
+      stack.enter_context(locks.hold(Path(workdir) / "training.lock", waiting))
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("training.lock")
+    yield
 
 
 def _data(record: dict[str, Any]) -> dict[str, Any]:

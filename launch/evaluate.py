@@ -4,9 +4,9 @@
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.num_steps=100
   python launch/evaluate.py --workdir=... --config=... --config.attacks.pgd.max_seconds=600.0
 
-Killed, it goes on behind the last batch it finished. Leaves workdir/results/<name>/ (plan.json,
-images.npz, cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png, and prints the
-table.
+Killed, it goes on behind the last batch it finished. Started several times at once, on one host or
+on many, the processes share the cells. Leaves workdir/results/<name>/ (plan.json, images.npz,
+cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png, and prints the table.
 """
 
 import sys
@@ -20,7 +20,7 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gencls import data, runs, runtime, stored, targets, workdir
+from gencls import data, interrupts, runs, runtime, stored, targets, workdir
 from gencls.attack_specs import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
@@ -186,6 +186,7 @@ def main(argv: list[str]) -> None:
     lambda line: line.module != "checkpoint_manager" or "read" not in line.getMessage()
   )
   runtime.start(deterministic=False)
+  interrupts.exit_on_sigterm()
   if jax.default_backend() != "cpu":
     # Attacks find the rounding of TF32 and bfloat16; what they find there is no robustness.
     jax.config.update("jax_default_matmul_precision", "highest")

@@ -8,6 +8,7 @@ Leaves <out>/report.html, which opens from disk without a network, and for each 
 <out>/<name>.md, .json, _worst_case.png and _success_rate.png; without --name for all evaluations of
 the runs. The models must have been evaluated on the same images by the same protocol. Two
 evaluations of one run stand side by side as --workdirs=runs/cvae:nearest,runs/cvae:log_mean_exp.
+The folder of a sweep, finished or not, stands for all its runs that have something to report.
 
 --compare prints the differences of two runs with paired intervals, and with --out leaves
 <name>_difference.md, .json and .html.
@@ -20,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from absl import app, flags
 
-from gencls import stored
+from gencls import stored, sweep
 from gencls.report import compare, difference, html, views
 from gencls.report.reading import Entry
 from gencls.workdir import atomic_write, provenance
 
 WORKDIRS = flags.DEFINE_list(
-  "workdirs", None, "Folders of evaluated runs, or folder:evaluation, comma between."
+  "workdirs", None, "Folders of evaluated runs or of sweeps, or folder:evaluation, comma between."
 )
 COMPARE = flags.DEFINE_list("compare", None, "Two folders of evaluated runs.")
 NAME = flags.DEFINE_string("name", None, "Name of the evaluation; every one if unset.")
@@ -78,7 +79,8 @@ def main(argv: list[str]) -> None:
     made_by = views.record(provenance())
     print(difference.write([*COMPARE.value, *argv[1:]], NAME.value, out, made_by))
     return
-  workdirs = [*(WORKDIRS.value or []), *argv[1:]]
+  given = [*(WORKDIRS.value or []), *argv[1:]]
+  workdirs = [each for text in given for each in sweep.workdirs(text, NAME.value)]
   if not workdirs or out is None:
     raise app.UsageError("set --workdirs (folders of evaluated runs) and --out")
   write(workdirs, NAME.value, out, ATTACK.value)

@@ -16,7 +16,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from gencls import adversarial, data, models, runtime, train, workdir
+from gencls import adversarial, data, interrupts, models, runtime, train, workdir
 from gencls.logs import show_log
 
 _LOG = logging.getLogger("gencls.launch")
@@ -29,8 +29,6 @@ OVERRIDE = flags.DEFINE_bool(
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0; several processes.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the job.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
-
-INTERRUPTED = 143  # 128 + SIGTERM, what a shell reports for a process that the signal ended
 
 
 def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
@@ -100,9 +98,11 @@ def main(argv: list[str]) -> None:
   show_log()
   _LOG.info("%d %s device(s)", jax.device_count(), jax.default_backend())
   config, folder = CONFIG.value.to_dict(), str(WORKDIR.value)
-  if run(config, folder, override=OVERRIDE.value) == train.INTERRUPTED:
+  with workdir.one_job(folder):
+    reason = run(config, folder, override=OVERRIDE.value)
+  if reason == train.INTERRUPTED:
     print(f"Stopped on request; run the same command to continue {folder}.", file=sys.stderr)
-    sys.exit(INTERRUPTED)
+    sys.exit(interrupts.INTERRUPTED)
 
 
 if __name__ == "__main__":

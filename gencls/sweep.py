@@ -1,0 +1,193 @@
+"""A sweep as a flat list of cells: which commands there are, what each needs, who runs which.
+
+A sweep's folder holds sweep.json (the list), runs/<run>/ (a work directory each, with the results
+of its evaluations inside) and cells/<cell>.{json,log,lock}: how a cell ended, what it printed, and
+who runs it.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TRAIN = "train"  # the column of the cells that train
+LIST = "sweep.json"
+INDEX_VARIABLES = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
+
+
+class Cell(NamedTuple):
+  """One command of a sweep."""
+
+  name: str  # names its files
+  run: str  # the run that it trains or evaluates
+  column: str  # TRAIN, or the evaluation's name
+  script: str  # in launch/
+  arguments: tuple[str, ...]  # all but --workdir
+  needs: tuple[str, ...]  # names of cells that must be finished before
+  product: str  # in the run's folder, there when the cell is finished
+
+
+def cells(config: Mapping[str, Any]) -> list[Cell]:
+  """The cells of a sweep: each run's training, and behind it its evaluations.
+
+  Args:
+    config: plain, see configs/sweeps/base.py.
+
+  Raises:
+    ValueError: if two runs would share a folder, or a name or override cannot be used.
+  """
+  seeds, found = list(config["seeds"]), []
+  if not seeds or len(set(seeds)) != len(seeds):
+    raise ValueError(f"seeds must be one or more different numbers, got {seeds}")
+  for label in (*config["models"], *config["attacks"]):
+    if not re.fullmatch(r"\w+", label) or label == TRAIN:
+      raise ValueError(
+        f"a label names folders: letters, digits and _ only, and not {TRAIN!r}; got {label!r}"
+      )
+  for label, attack in config["attacks"].items():
+    unknown = sorted(set(attack["models"]) - set(config["models"]))
+    if unknown:
+      raise ValueError(f"attack {label!r} is for models that the sweep does not have: {unknown}")
+  for label, model in config["models"].items():
+    for seed in seeds:
+      run = f"{label}-seed{seed}"
+      trained = f"{run}-{TRAIN}"
+      arguments = (*_arguments(model), f"--config.seed={seed}")
+      found.append(Cell(trained, run, TRAIN, "train.py", arguments, (), "config.json"))
+      for name, attack in config["attacks"].items():
+        if label in (attack["models"] or (label,)):
+          arguments = (*_arguments(attack), f"--config.name={name}")
+          product = f"results/{name}/table.json"
+          cell = f"{run}-{name}"
+          found.append(Cell(cell, run, name, "evaluate.py", arguments, (trained,), product))
+  return found
+
+
+def _arguments(part: Mapping[str, Any]) -> list[str]:
+  """The config file with its variant, and the fields that are set besides."""
+  variant = f":{part['variant']}" if part["variant"] else ""
+  for field in part["overrides"]:
+    if not re.match(r"[\w.]+=", field):
+      raise ValueError(f"an override is written field=value, got {field!r}")
+  return [f"--config={part['config']}{variant}", *(f"--config.{f}" for f in part["overrides"])]
+
+
+def share(every: Sequence[Cell], index: int, count: int) -> list[Cell]:
+  """The cells that one of several tasks runs: whole runs, so that nobody waits for another's.
+
+  With more tasks than runs, the evaluations of a run are dealt among its tasks; the first of them
+  that starts trains it.
+
+  Args:
+    every: all cells of the sweep.
+    index: of this task, from 0.
+    count: of tasks.
+
+  Returns:
+    A part of `every`, in its order. Every cell is in a part, every evaluation in exactly one.
+
+  Raises:
+    ValueError: if there is no such task.
+  """
+  if not 0 <= index < count:
+    raise ValueError(
+      f"the task's index must be between 0 and {count - 1} (of {count} tasks), got {index}: number "
+      f"the tasks from 0 (SLURM: --array=0-{count - 1}), or say how many there are by --num_tasks"
+    )
+  runs = list(dict.fromkeys(cell.run for cell in every))
+  mine: list[Cell] = []
+  for number, run in enumerate(runs):
+    own = [cell for cell in every if cell.run == run]
+    if count <= len(runs):
+      mine += own if number % count == index else []
+    elif index % len(runs) == number:
+      team = range(number, count, len(runs))
+      training, others = own[:1], own[1:]
+      dealt = others[team.index(index) :: len(team)]
+      mine += training + dealt if dealt or team.index(index) == 0 else []
+  return mine
+
+
+def task_of(
+  environment: Mapping[str, str], index: int | None, count: int | None
+) -> tuple[int, int]:
+  """(index, count) of this task: what flags say, or else SLURM or Kubernetes; (0, 1) if nothing.
+
+  Raises:
+    ValueError: if only one of the two is known.
+  """
+  if index is None:
+    told = [environment[name] for name in INDEX_VARIABLES if name in environment]
+    index = int(told[0]) if told else None
+    if count is None and "SLURM_ARRAY_TASK_COUNT" in environment:
+      count = int(environment["SLURM_ARRAY_TASK_COUNT"])
+  if index is None and count is None:
+    return 0, 1
+  if index is None or count is None:
+    raise ValueError(
+      f"a share of the sweep needs --task_index and --num_tasks, got {index} and {count}; the "
+      "index is also read from SLURM_ARRAY_TASK_ID and JOB_COMPLETION_INDEX, the number from "
+      "SLURM_ARRAY_TASK_COUNT"
+    )
+  return index, count
+
+
+def run_folder(folder: Path, run: str) -> Path:
+  """The work directory of a run."""
+  return folder / "runs" / run
+
+
+def command(cell: Cell, folder: Path, root: Path) -> list[str]:
+  """The command line of a cell.
+
+  Args:
+    cell: the cell.
+    folder: of the sweep.
+    root: where launch/ lies; "" where commands are started from.
+  """
+  workdir = f"--workdir={run_folder(folder, cell.run)}"
+  return [sys.executable, str(root / "launch" / cell.script), *cell.arguments, workdir]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+  """What a file of a sweep says; None if it is not there.
+
+  Raises:
+    ValueError: if it is not JSON.
+  """
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    return None
+  except ValueError as error:
+    raise ValueError(f"{path} is not valid JSON ({error}): delete it and run again") from error
+
+
+def workdirs(given: str, name: str | None) -> list[str]:
+  """The runs of a sweep that have an evaluation; what is no sweep's folder, as it is.
+
+  Args:
+    given: folder of a sweep, finished or not, or whatever else stands for a run.
+    name: of the evaluation; None: any.
+
+  Raises:
+    FileNotFoundError: if no run of the sweep has it yet.
+    ValueError: if the sweep's list is damaged.
+  """
+  from gencls import stored  # noqa: PLC0415  # a report needs it, a sweep has no use for JAX
+
+  folder = Path(given)
+  record = read_json(folder / LIST) if folder.is_dir() else None
+  if record is None:
+    return [given]
+  runs = dict.fromkeys(run_folder(folder, cell["run"]) for cell in record["cells"])
+  there = {str(run): stored.names(run) for run in runs}
+  found = [run for run, names in there.items() if name in names or (name is None and names)]
+  if not found:
+    every = sorted({name for names in there.values() for name in names})
+    others = f"there are {', '.join(every)}" if every else "none is begun yet"
+    asked = "an evaluation" if name is None else f"the evaluation {name!r}"
+    raise FileNotFoundError(f"no run of the sweep {folder} has {asked}: {others}")
+  return found

@@ -1,0 +1,155 @@
+"""Sweeps as lists: cells, their dependencies, and the shares of tasks."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from processes import ROOT
+
+from gencls import sweep
+
+SWEEPS = sorted(
+  path.stem for path in (ROOT / "configs" / "sweeps").glob("*.py") if path.stem != "base"
+)
+VARIANTS = ("", "full", "cpu", "smoke")
+
+
+def part(config, variant="", overrides=(), **more):
+  return {"config": config, "variant": variant, "overrides": overrides, **more}
+
+
+def config(**changes):
+  plain = {
+    "models": {"gfz": part("configs/gfz.py", "cpu", ("train.num_epochs=3",)), "cnn": part("c.py")},
+    "attacks": {
+      "pgd": part("configs/attacks/pgd.py", models=()),
+      "latent": part("l.py", models=("gfz",)),
+    },
+    "seeds": (0, 7),
+    "retries": 1,
+  }
+  return plain | changes
+
+
+def test_cells_are_the_product_in_an_order_that_can_be_run():
+  found = sweep.cells(config())
+  assert [cell.name for cell in found] == [
+    *("gfz-seed0-train", "gfz-seed0-pgd", "gfz-seed0-latent"),
+    *("gfz-seed7-train", "gfz-seed7-pgd", "gfz-seed7-latent"),
+    *("cnn-seed0-train", "cnn-seed0-pgd", "cnn-seed7-train", "cnn-seed7-pgd"),
+  ]
+  before = set()
+  for cell in found:
+    assert set(cell.needs) <= before
+    assert cell.needs == (() if cell.column == "train" else (f"{cell.run}-train",))
+    before.add(cell.name)
+
+
+def test_commands_are_those_of_train_and_evaluate():
+  train, attack, *_ = sweep.cells(config())
+  folder = Path("runs/s")
+  assert sweep.command(train, folder, Path(""))[1:] == [
+    "launch/train.py",
+    "--config=configs/gfz.py:cpu",
+    "--config.train.num_epochs=3",
+    "--config.seed=0",
+    "--workdir=runs/s/runs/gfz-seed0",
+  ]
+  assert sweep.command(attack, folder, Path("/gencls"))[1:] == [
+    "/gencls/launch/evaluate.py",
+    "--config=configs/attacks/pgd.py",
+    "--config.name=pgd",
+    "--workdir=runs/s/runs/gfz-seed0",
+  ]
+  assert attack.product == "results/pgd/table.json"
+
+
+@pytest.mark.parametrize(
+  ("changes", "match"),
+  [
+    ({"seeds": (1, 1)}, r"seeds must be one or more different numbers, got \[1, 1\]"),
+    ({"seeds": ()}, r"got \[\]"),
+    ({"models": {"a/b": part("c.py")}, "attacks": {}}, "letters, digits and _ only.* got 'a/b'"),
+    ({"attacks": {"train": part("c.py", models=())}}, "not 'train'"),
+    ({"attacks": {"pgd": part("c.py", models=("gfy",))}}, r"does not have: \['gfy'\]"),
+    ({"models": {"a": part("c.py", overrides=("x",))}, "attacks": {}}, "field=value, got 'x'"),
+  ],
+)
+def test_what_cannot_be_a_sweep_says_why(changes, match):
+  with pytest.raises(ValueError, match=match):
+    sweep.cells(config(**changes))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 4), st.integers(0, 5), st.integers(1, 30))
+def test_shares_cover_all_and_nobody_waits_for_another_task(runs, evaluations, count):
+  attacks = {f"a{i}": part("a.py", models=()) for i in range(evaluations)}
+  cells = sweep.cells(config(models={"m": part("m.py")}, attacks=attacks, seeds=range(runs)))
+  shares = [sweep.share(cells, index, count) for index in range(count)]
+  names = [cell.name for own in shares for cell in own]
+  assert set(names) == {cell.name for cell in cells}
+  dealt = [cell.name for own in shares for cell in own if cell.column != "train"]
+  assert len(dealt) == len(set(dealt))
+  for own in shares:
+    mine = {cell.name for cell in own}
+    assert all(set(cell.needs) <= mine for cell in own)
+    assert own == [cell for cell in cells if cell.name in mine]  # in their order
+  if count <= runs:
+    assert len(names) == len(cells)  # no training in two shares
+    sizes = [len(own) for own in shares]
+    assert max(sizes) - min(sizes) <= 1 + evaluations
+
+
+def test_a_task_that_does_not_exist_is_told_how_to_number():
+  with pytest.raises(ValueError, match=r"between 0 and 7 .of 8 tasks., got 8: .*--array=0-7"):
+    sweep.share(sweep.cells(config()), 8, 8)
+
+
+@pytest.mark.parametrize(
+  ("environment", "flags", "expected"),
+  [
+    ({}, (None, None), (0, 1)),
+    ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}, (None, None), (3, 8)),
+    ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "2"}, (None, 8), (3, 8)),
+    ({"JOB_COMPLETION_INDEX": "0"}, (None, 4), (0, 4)),
+    ({"JOB_COMPLETION_INDEX": "0"}, (2, 4), (2, 4)),
+  ],
+)
+def test_the_task_is_read_from_flags_or_the_scheduler(environment, flags, expected):
+  assert sweep.task_of(environment, *flags) == expected
+
+
+def test_half_a_task_is_refused():
+  for environment, flags in (({"JOB_COMPLETION_INDEX": "1"}, (None, None)), ({}, (None, 4))):
+    with pytest.raises(ValueError, match="needs --task_index and --num_tasks"):
+      sweep.task_of(environment, *flags)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_sweep_configs_name_configs_that_have_these_variants_and_fields(name, monkeypatch):
+  monkeypatch.syspath_prepend(str(ROOT))
+  module = importlib.import_module(f"configs.sweeps.{name}")
+  for arg in VARIANTS:
+    found = module.get_config(arg)
+    plain = found.to_dict()
+    assert sweep.cells(plain)
+    for each in (*plain["models"].values(), *plain["attacks"].values()):
+      target = importlib.import_module(each["config"].removesuffix(".py").replace("/", "."))
+      target.get_config(each["variant"])
+  with pytest.raises(ValueError, match="did you mean 'smoke'"):
+    module.get_config("smoek")
+  with pytest.raises((AttributeError, KeyError)):
+    found.seedz = 1
+  assert re.search(rf"launch/sweep\.py --config=configs/sweeps/{name}\.py", module.__doc__)
+
+
+def test_the_factorisations_are_seven_and_latent_attacks_go_where_there_is_a_decoder(monkeypatch):
+  monkeypatch.syspath_prepend(str(ROOT))
+  module = importlib.import_module("configs.sweeps.mnist_factorisations")
+  cells = sweep.cells(module.get_config().to_dict())
+  assert len({cell.run for cell in cells}) == 7
+  assert sum(cell.column == "generative" for cell in cells) == 5
+  assert len(cells) == 7 * (1 + len(module.SUITE)) + 5 == 47
