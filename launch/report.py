@@ -10,6 +10,8 @@ the runs. The models must have been evaluated on the same images by the same pro
 evaluations of one run stand side by side as --workdirs=runs/cvae:nearest,runs/cvae:log_mean_exp.
 The folder of a sweep, finished or not, stands for all its runs that have something to report.
 
+--published=docs/published/deep_bayes_mnist.json puts the paper's table beside ours.
+
 --compare prints the differences of two runs with paired intervals, and with --out leaves
 <name>_difference.md, .json and .html.
 """
@@ -22,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from absl import app, flags
 
 from gencls import stored, sweep
-from gencls.report import compare, difference, html, views
+from gencls.report import compare, difference, html, published, views
 from gencls.report.reading import Entry
 from gencls.workdir import atomic_write, provenance
 
@@ -32,6 +34,9 @@ WORKDIRS = flags.DEFINE_list(
 COMPARE = flags.DEFINE_list("compare", None, "Two folders of evaluated runs.")
 NAME = flags.DEFINE_string("name", None, "Name of the evaluation; every one if unset.")
 OUT = flags.DEFINE_string("out", None, "Folder to write to.")
+PUBLISHED = flags.DEFINE_string(
+  "published", None, "File of a paper's numbers to put beside ours, as docs/published/*.json."
+)
 ATTACK = flags.DEFINE_string(
   "attack", None, "Attack of the success-rate figure; the first if unset."
 )
@@ -57,11 +62,14 @@ def gather(workdirs: list[str], name: str | None) -> dict[str, list[Entry]]:
   return {n: compare.gather([w for w in workdirs if n in there[w]], n) for n in names}
 
 
-def write(workdirs: list[str], name: str | None, out: Path, attack: str | None) -> None:
+def write(
+  workdirs: list[str], name: str | None, out: Path, attack: str | None, paper: str | None
+) -> None:
   """Writes everything and prints the tables."""
+  numbers = None if paper is None else published.read(paper)
   evaluations = gather(workdirs, name)
   for each, entries in evaluations.items():
-    summaries = compare.write(entries, each, out, attack)
+    summaries = compare.write(entries, each, out, attack, numbers)
     print(f"{each}\n\n{compare.headline(summaries)}\n\n{compare.not_run(summaries)}", end="")
   page = html.page(evaluations, views.record(provenance()))
   atomic_write(out / "report.html", page)
@@ -81,9 +89,11 @@ def main(argv: list[str]) -> None:
     return
   given = [*(WORKDIRS.value or []), *argv[1:]]
   workdirs = [each for text in given for each in sweep.workdirs(text, NAME.value)]
+  if PUBLISHED.value is not None and NAME.value is None:
+    raise app.UsageError("--published belongs to one evaluation: set --name")
   if not workdirs or out is None:
     raise app.UsageError("set --workdirs (folders of evaluated runs) and --out")
-  write(workdirs, NAME.value, out, ATTACK.value)
+  write(workdirs, NAME.value, out, ATTACK.value, PUBLISHED.value)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from gencls.names import unknown_name
 from gencls.report import figures, reading, table
 from gencls.report.detection_table import sentence, worst_table
 from gencls.report.pages import note
+from gencls.report.published import section as beside_ours
 from gencls.workdir import atomic_write, to_json
 
 # Models are compared only where these agree: everything else makes a different experiment.
@@ -213,7 +214,11 @@ def gather(workdirs: Sequence[str | Path], name: str) -> list[reading.Entry]:
 
 
 def write(
-  entries: Sequence[reading.Entry], name: str, out: Path, attack: str | None = None
+  entries: Sequence[reading.Entry],
+  name: str,
+  out: Path,
+  attack: str | None = None,
+  published: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Writes the comparison of several models as Markdown, JSON and figures.
 
@@ -222,22 +227,24 @@ def write(
     name: of the files.
     out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png.
     attack: whose success rate is drawn; None: the first one that was run.
+    published: numbers of a paper to put beside ours, from `published.read`.
 
   Returns:
     Title -> summary, what <name>.json holds.
 
   Raises:
-    ValueError: if the attack is unknown.
+    ValueError: if the attack is unknown, or the published numbers are of other data or models.
   """
   summaries = {each.title: each.summary for each in entries}
   first = entries[0].summary
+  beside = beside_ours(published, summaries) if published else ""
   text = (
     f"# {name} on {first['data']['name']}\n\n"
     f"The first {first['num_images']} {first['data']['split']} images. "
     f"{table.threat_sentence(first['protocol'], first['attacks'])} Clean accuracy is the mean over "
     f"{first['protocol']['clean_draws']} draws where keys matter. Under attack: per-example worst "
     "case over all attacks and the grey image, with 95% intervals over images.\n\n"
-    f"{headline(summaries)}\n\n{not_run(summaries)}{minimum(summaries)}{targeted(summaries)}"
+    f"{headline(summaries)}\n\n{not_run(summaries)}{beside}{minimum(summaries)}{targeted(summaries)}"
     f"{detection(summaries)}"
   )
   labels = [r["label"] for s in summaries.values() for r in s["rows"] if "attack" in r]

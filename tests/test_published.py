@@ -1,0 +1,98 @@
+"""Published numbers beside ours."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gencls.report import published
+
+FILES = Path(__file__).parent.parent / "docs" / "published"
+
+
+def interval(mean):
+  return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+
+
+def summary(rows, detector=None):
+  found = [{"label": a, "norm": "linf", "eps": e, "accuracy": interval(m)} for a, e, m in rows]
+  own = {"data": {"name": "mnist"}, "num_images": 100, "rows": found, "detection": None}
+  if detector:
+    detected = [
+      {"label": "pgd", "norm": "linf", "eps": 0.2, "against": "classifier", "detected": interval(s)}
+      for s in (0.4,)
+    ]
+    aware = {**detected[0], "against": "detector", "detected": interval(0.9)}
+    own["detection"] = {"detector": {"name": detector}, "rows": [*detected, aware]}
+  return own
+
+
+@pytest.fixture
+def paper(tmp_path):
+  numbers = {
+    "source": "A 2020",
+    "data": "mnist",
+    "images": "10 test images",
+    "norm": "linf",
+    "eps": [0.1, 0.2],
+    "accuracy": {"GFZ": {"fgsm": [90.0, 80.0], "pgd": [70.0, None]}},
+    "detected": {"joint": {"GFZ": {"pgd": [None, 33.0]}}},
+  }
+  path = tmp_path / "paper.json"
+
+  def write(**changed):
+    path.write_text(json.dumps({**numbers, **changed}))
+    return path
+
+  return write
+
+
+def cells(text, first):
+  (line,) = (line for line in text.splitlines() if line.startswith(f"| {first} "))
+  return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_each_number_stands_under_its_attack_and_eps(paper):
+  ours = summary([("pgd", 0.1, 0.5), ("fgsm", 0.2, 0.6), ("other", 0.1, 0.9), ("pgd", 0.3, 0.8)])
+  text = published.section(published.read(paper()), {"GFZ (again)": ours, "CNN": ours})
+  assert cells(text, "GFZ (again), paper") == ["90.0", "80.0", "70.0", "-"]
+  wanted = ["-", "60.0 [50.0, 70.0]", "50.0 [40.0, 60.0]", "-"]
+  assert cells(text, "GFZ (again), ours") == wanted
+  assert "CNN" not in text and "detected" not in text and "n = 100" in text and "A 2020" in text
+
+
+def test_only_the_papers_detector_and_attacks_that_do_not_see_it(paper):
+  found = published.read(paper())
+  text = published.section(found, {"GFZ": summary([], "joint")}).split("detected by joint")[1]
+  assert cells(text, "GFZ, paper") == ["-", "-", "-", "33.0"]
+  assert cells(text, "GFZ, ours") == ["-", "-", "-", "40.0 [30.0, 50.0]"]
+  assert "detected by" not in published.section(found, {"GFZ": summary([], "kl")})
+
+
+def test_what_cannot_be_put_side_by_side_is_refused(paper):
+  with pytest.raises(ValueError, match="published numbers are of mnist, the evaluations of digits"):
+    other = {**summary([]), "data": {"name": "digits"}}
+    published.section(published.read(paper()), {"GFZ": other})
+  with pytest.raises(ValueError, match="none of CNN, GFZ2 is in A 2020: GFZ"):
+    published.section(published.read(paper()), {"CNN": summary([]), "GFZ2": summary([])})
+  with pytest.raises(
+    ValueError, match=r"GFZ, fgsm has 1 numbers; one for each eps of \[0.1, 0.2\]"
+  ):
+    published.read(paper(accuracy={"GFZ": {"fgsm": [1.0]}}))
+  broken = paper()
+  broken.write_text("{")
+  with pytest.raises(ValueError, match="are a JSON file"):
+    published.read(broken)
+  broken.write_text("{}")
+  with pytest.raises(ValueError, match="source is missing"):
+    published.read(broken)
+
+
+@pytest.mark.parametrize("path", sorted(FILES.glob("*.json")), ids=lambda path: path.stem)
+def test_files_of_published_numbers_are_whole(path):
+  found = published.read(path)
+  for model, attacks in found["accuracy"].items():
+    for attack, row in attacks.items():
+      values = [value for value in row if value is not None]
+      assert all(0 <= value <= 100 for value in values), (model, attack)
+      assert values == sorted(values, reverse=True), (model, attack)
