@@ -1,8 +1,7 @@
 """The table of Li et al. 2019 (arXiv:1802.06552): FGSM, PGD and MIM, and what their detector finds.
 
-  python launch/evaluate.py --workdir=runs/gfz_mnist \\
-    --config=configs/attacks/deep_bayes_table.py:cpu
-  python launch/report.py --workdirs=runs/gfz_mnist,… --name=deep_bayes_table \\
+  python launch/evaluate.py --config=configs/attacks/deep_bayes_table.py:cpu --workdir=runs/gfz
+  python launch/report.py --workdirs=runs/gfz,… --name=deep_bayes_table \\
     --published=docs/published/deep_bayes_mnist.json --out=docs/results/mnist
 
 As published: cross-entropy of the K-merged logits, fresh noise at every step, 40 steps of 0.01,
