@@ -9,6 +9,7 @@ from jax.tree_util import keystr, tree_flatten_with_path, tree_structure
 
 from gencls.attacks.losses import TARGETED_MIN_CLASSES
 from gencls.attacks.objective import is_fresh
+from gencls.attacks.shapes import shapes_of
 from gencls.types import Array, Attack, Goal, Info, Keys
 
 
@@ -102,7 +103,7 @@ def _check_classes(attack: Attack, keys: Keys, x: Array, label: Any, aim: Any) -
     return
   # One example: the answer does not depend on the batch, and the trace is kept.
   one = [jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for a in (keys, x)]
-  shape = _logits.eval_shape(parts["logits_fn"], *one).shape
+  shape = shapes_of(parts["logits_fn"], *one).shape
   if len(shape) not in (2, 3) or shape[0] != 1:
     raise ValueError(
       f"logits_fn must return [B, C], or log weights [B, C, K], got {shape} for one example"
@@ -120,11 +121,6 @@ def _check_classes(attack: Attack, keys: Keys, x: Array, label: Any, aim: Any) -
       f"a targeted {getattr(loss, '__name__', loss)} needs at least {least} classes, got "
       f"{shape[1]}; use loss='margin'"
     )
-
-
-@jax.jit
-def _logits(logits_fn: Any, keys: Keys, x: Array) -> Array:
-  return logits_fn(keys, x)
 
 
 def batch_axis(state: Any, num: int) -> None:

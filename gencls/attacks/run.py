@@ -21,6 +21,7 @@ from gencls.attacks import cascade as cascades
 from gencls.attacks import checks, programs
 from gencls.attacks.cascade import Cascade
 from gencls.attacks.programs import Tally, no_tally
+from gencls.attacks.shapes import shapes_of
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Keys
 
@@ -128,7 +129,7 @@ def run(
   if isinstance(attack, Cascade):
     return _run_cascade(attack, job, keys, x, goal, batch_size, num_workers, progress)
   _run_rows(job, keys, x, goal, np.arange(num), batch_size, num_workers)
-  return jax.device_put(AttackResult(job.x, job.tally, job.history))
+  return programs.to_device(AttackResult(job.x, job.tally, job.history))
 
 
 class _Job(NamedTuple):
@@ -306,7 +307,7 @@ def _reporter(
 
 def _auto_batch(attack: Attack, keys: Keys, x: Array, goal: Goal, num_workers: int) -> int:
   """The largest batches whose state fits the budget, of one size, as many for every worker."""
-  state, _ = programs.start.eval_shape(attack.init, keys, x, goal, no_tally(len(x)))
+  state = shapes_of(attack.init, keys, x, goal)
   num_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
   budget = STATE_BUDGET.get(jax.default_backend(), ACCELERATOR_STATE_BUDGET)
   num_batches = math.ceil(math.ceil(num_bytes / budget) / num_workers) * num_workers
