@@ -55,8 +55,16 @@ def files(workdir):
   return {p.name: p.stat().st_mtime_ns for p in (workdir / running.FOLDER).glob("*.npz")}
 
 
+def small(figure, path):
+  """Draws a figure with few pixels."""
+  content = BytesIO()
+  figure.savefig(content, format="png", dpi=25)
+  atomic_write(path, content.getvalue())
+
+
 def test_everything_is_written_and_nothing_is_computed_twice(tmp_path, monkeypatch):
   toy(monkeypatch)
+  monkeypatch.setattr(running.figures, "save", small)
   page = analyse(tmp_path)
   for name in REGISTRY:
     found = json.loads((tmp_path / running.FOLDER / f"{name}.json").read_text())

@@ -31,7 +31,7 @@ from gencls.analyses.inputs import (
   statistic,
   unit,
 )
-from gencls.analyses.interpolation import between, draw_pairs
+from gencls.analyses.paths import between, draw_pairs
 from gencls.calibration import log_softmax
 from gencls.grading import keys_for
 from gencls.intervals import share_interval

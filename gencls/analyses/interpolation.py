@@ -6,7 +6,8 @@ lies between two classes unlikely, so that some point of the path is rejected; w
 rejected, an attack that walks along it is not noticed.
 
 The whole path is seen under the key of x₀: one deterministic classifier. At α = 0 the logits are
-those of the image x₀ itself.
+those of the image x₀ itself; at α = 1 those of x₁ under another key than its own, so that a pair
+counts only if x₁ is right and accepted under this one too.
 
 References:
   Fetaya et al. 2020, arXiv:1906.01171, section 4.4 and figures 1, 4 and 6.
@@ -18,100 +19,24 @@ from typing import Any
 import numpy as np
 
 from gencls.analyses.inputs import (
-  PURPOSE,
   Arrays,
   Caption,
-  Examined,
   Inputs,
   Numbers,
   classes,
   floats,
   has_density,
   judged,
-  log_lik,
-  logits_of,
   unit,
 )
-from gencls.calibration import log_softmax
-from gencls.grading import keys_for, predict
+from gencls.analyses.paths import along, between, draw_pairs, profile
+from gencls.grading import predict
 from gencls.intervals import share_interval
 from gencls.report import analysis_figures
 from gencls.report.grid import grid, percent
 from gencls.results import Cell
 
-_STREAM = 11  # of the random numbers that choose pairs
 SHOWN_PATHS, SHOWN_STEPS = 6, 9  # of the figure of images
-
-
-def draw_pairs(labels: np.ndarray, eligible: np.ndarray, count: int, seed: int) -> np.ndarray:
-  """[P, 2] positions of two images of different classes, uniformly among the eligible ones.
-
-  Args:
-    labels: [N].
-    eligible: [N] bool.
-    count: P.
-    seed: of the draws.
-
-  Raises:
-    ValueError: if the eligible images are not of two classes at least.
-  """
-  positions = np.flatnonzero(eligible)
-  positions = positions[np.argsort(labels[positions], kind="stable")]
-  found, starts, sizes = np.unique(labels[positions], return_index=True, return_counts=True)
-  if len(found) < 2:
-    raise ValueError(
-      "paths need images of at least two classes that are classified right and accepted, got "
-      f"{len(positions)} such images of {len(found)} class(es) among {len(labels)}"
-    )
-  rng = np.random.default_rng([seed, _STREAM])
-  first = rng.integers(0, len(positions), count)
-  own = np.searchsorted(found, labels[positions[first]])
-  second = rng.integers(0, len(positions) - sizes[own])
-  second += np.where(second >= starts[own], sizes[own], 0)  # over the images of its own class
-  return np.stack([positions[first], positions[second]], axis=1)
-
-
-def between(first: np.ndarray, second: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-  """[B, H, W, D] (1 − α) first + α second, the images themselves at 0 and 1; alpha is [B]."""
-  share = np.asarray(alpha, np.float32).reshape(-1, *[1] * (first.ndim - 1))
-  return (np.float32(1) - share) * first + share * second
-
-
-def along(examined: Examined, pairs: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-  """[P, A, C] logits on the paths between pairs [P, 2] of positions, at every alpha [A]."""
-  pair, step = np.divmod(np.arange(len(pairs) * len(alphas)), len(alphas))
-  keys = keys_for(examined.seed, examined.dataset.indices[pairs[:, 0]], PURPOSE)[pair]
-
-  def images(rows: np.ndarray) -> np.ndarray:
-    first, second = (floats(examined.dataset, pairs[pair[rows], end]) for end in (0, 1))
-    return between(first, second, alphas[step[rows]])
-
-  flat = logits_of(examined, keys, images, "interpolation")
-  return flat.reshape(len(pairs), len(alphas), -1)
-
-
-def profile(logits: np.ndarray, labels: np.ndarray, class_prior: np.ndarray) -> Arrays:
-  """What logits say along the paths.
-
-  Args:
-    logits: [P, A, C].
-    labels: [P, 2] the classes of both ends.
-    class_prior: [C] p(y).
-
-  Returns:
-    name -> [P, A] float64: `log_lik_first` and `_second` (log p(x | y) of the ends' classes),
-    `log_marginal`, `posterior_first` and `_second`. The first three are likelihoods only where the
-    logits tell them.
-  """
-  shape, flat = logits.shape[:2], logits.reshape(-1, logits.shape[2])
-  log_posterior = log_softmax(flat)
-  rows = np.arange(len(flat))
-  found = {"log_marginal": (flat - log_posterior)[:, 0]}
-  for name, end in (("first", 0), ("second", 1)):
-    own = np.repeat(labels[:, end], shape[1])
-    found[f"log_lik_{name}"] = log_lik(flat, own, class_prior)
-    found[f"posterior_{name}"] = np.exp(log_posterior[rows, own])
-  return {name: values.reshape(shape) for name, values in found.items()}
 
 
 def summarise(logits: np.ndarray, labels: np.ndarray, accepts: np.ndarray | None) -> dict[str, Any]:
@@ -146,7 +71,8 @@ def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Number
 
   Args:
     inputs: the classifier and its logits of the images.
-    settings: `num_pairs` P and `num_steps` A >= 3, both ends included.
+    settings: `num_pairs`, how many are drawn, and `num_steps` A >= 3, both ends included. Pairs
+      whose ends are not right and accepted under the path's key too are left out.
   """
   examined, steps = inputs.examined, settings["num_steps"]
   if steps < 3 or settings["num_pairs"] < 1:
@@ -157,23 +83,47 @@ def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Number
   eligible = predict(inputs.logits) == labels
   if name is not None:
     eligible &= judged(inputs, name, inputs.logits)[1]
+  if len(np.unique(labels[eligible])) < 2:
+    return {}, {"reason": "the images that are classified right and accepted are of one class"}
   pairs = draw_pairs(labels, eligible, settings["num_pairs"], examined.seed)
   alphas = np.linspace(0, 1, steps).astype(np.float32)
-  logits, ends = along(examined, pairs, alphas), labels[pairs]
-  arrays = {"pair": pairs, "index": examined.dataset.indices[pairs], "label": ends}
-  arrays |= {"alpha": alphas, "logits": logits}
-  flat, accepts, limit = logits.reshape(-1, logits.shape[2]), None, None
+  arrays = {"pair": pairs, "index": examined.dataset.indices[pairs], "label": labels[pairs]}
+  arrays["logits"] = logits = along(examined, pairs, alphas)
+  sound = np.all(classes(logits[:, [0, -1]]) == labels[pairs], axis=1)
   if name is not None:
-    found, accepts = (each.reshape(logits.shape[:2]) for each in judged(inputs, name, flat))
-    arrays |= {"accepted": accepts, "statistic": found}
-    limit = float(np.asarray(inputs.fitted[name].threshold)[0])
-  shown = pairs[:SHOWN_PATHS]
-  arrays["x_first"], arrays["x_second"] = (floats(examined.dataset, shown[:, e]) for e in (0, 1))
-  numbers: Numbers = {"num_pairs": len(pairs), "num_eligible": int(np.sum(eligible))}
-  numbers |= {"detector": name, "threshold": limit, "score": examined.score}
-  numbers["class_prior"] = examined.class_prior.tolist()
-  values = profile(logits, ends, examined.class_prior)
-  return arrays, numbers | summarise(logits, ends, accepts) | middle(values, examined.score)
+    found = judged(inputs, name, logits.reshape(-1, logits.shape[2]))
+    arrays["statistic"], arrays["accepted"] = (e.reshape(logits.shape[:2]) for e in found)
+    sound &= np.all(arrays["accepted"][:, [0, -1]], axis=1)
+  if not np.any(sound):
+    return {}, {"reason": f"none of {len(pairs)} pairs is right and accepted under one key"}
+  arrays = {key: values[sound] for key, values in arrays.items()}
+  numbers: Numbers = {"reason": None, "detector": name, "num_eligible": int(np.sum(eligible))}
+  if name is not None:
+    numbers["threshold"] = float(np.asarray(inputs.fitted[name].threshold)[0])
+  return {**arrays, "alpha": alphas, **_shown(inputs, arrays["pair"])}, {
+    **numbers,
+    "num_drawn": len(pairs),
+    **describe(arrays, examined.class_prior, examined.score),
+  }
+
+
+def describe(arrays: Arrays, class_prior: np.ndarray, score: str) -> Numbers:
+  """The numbers of paths, from their `logits`, `label` and, with a detector, `accepted`."""
+  logits, labels = arrays["logits"], arrays["label"]
+  values = profile(logits, labels, class_prior)
+  return {
+    "num_pairs": len(labels),
+    "score": score,
+    "class_prior": class_prior.tolist(),
+    **summarise(logits, labels, arrays.get("accepted")),
+    **middle(values, score),
+  }
+
+
+def _shown(inputs: Inputs, pairs: np.ndarray) -> Arrays:
+  """Both ends of the first paths."""
+  ends = (floats(inputs.examined.dataset, pairs[:SHOWN_PATHS, end]) for end in (0, 1))
+  return dict(zip(("x_first", "x_second"), ends, strict=True))
 
 
 def middle(values: Arrays, score: str) -> Numbers:
@@ -203,6 +153,8 @@ def middle(values: Arrays, score: str) -> Numbers:
 def figures(cell: Cell, caption: Caption) -> dict[str, Any]:
   """Means along the paths, and the first paths as images."""
   numbers, arrays = cell.header["numbers"], cell.arrays
+  if numbers["reason"]:
+    return {}
   alphas = arrays["alpha"]
   values = profile(arrays["logits"], arrays["label"], np.array(numbers["class_prior"]))
   panels: dict[str, dict[str, np.ndarray]] = {}
@@ -244,6 +196,8 @@ def _first_paths(arrays: Arrays, caption: Caption) -> Any:
 def markdown(cell: Cell) -> str:
   """The shares, and how far the likelihood falls."""
   numbers = cell.header["numbers"]
+  if numbers["reason"]:
+    return f"Not for this model: {numbers['reason']}."
   names = {
     "never_rejected": "never rejected, although the class changes",
     "flip_accepted": "accepted on both sides of the first change of class",
@@ -254,7 +208,8 @@ def markdown(cell: Cell) -> str:
   table = grid([f"of {numbers['num_pairs']} paths", "%"], rows)
   text = (
     f"Straight lines between pairs of test images of different classes, both classified right and "
-    f"accepted ({numbers['num_eligible']} images are). Detector: {numbers['detector'] or 'none'}. "
+    f"accepted ({numbers['num_eligible']} images are; {numbers['num_drawn']} pairs were drawn). "
+    f"Detector: {numbers['detector'] or 'none'}. "
     f"Probability of the likelier end's class: {numbers['posterior_end']:.3f} at the "
     f"start, {numbers['posterior_middle']:.3f} in the middle."
   )

@@ -107,7 +107,8 @@ def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Number
     logits = logits_of_set(examined, dataset, other, other)
     found: Numbers = {"num_images": len(dataset.labels), "source": _source(dataset, other)}
     found["nonfinite"] = int(np.sum(~np.all(np.isfinite(logits), axis=1)))
-    arrays[f"x_{other}"] = floats(dataset, np.arange(min(_SHOWN, len(dataset.labels))))
+    evenly = np.linspace(0, len(dataset.labels) - 1, _SHOWN).astype(int)
+    arrays[f"x_{other}"] = floats(dataset, evenly)
     for name, values in own.items():
       theirs = statistic(inputs, name, logits)
       arrays[f"{other}_{name}"] = theirs
@@ -125,7 +126,7 @@ def _source(dataset: data.Dataset, name: str) -> str:
 
 
 def figures(cell: Cell, caption: Caption) -> dict[str, Any]:
-  """Histograms of the first statistics, and the first images of every set."""
+  """Histograms of the first statistics, and some images of every set, evenly spaced."""
   numbers, arrays = cell.header["numbers"], cell.arrays
   if not numbers["sets"]:
     return {}

@@ -7,7 +7,7 @@ import numpy as np
 
 from gencls.report.figures import BAD, COLOURS, GOOD, INK, QUIET, bare, new, show, styled
 
-_BINS = 60
+_BINS = 60  # at most; fewer for few images
 _SHOWN = 0.995  # the share of the values that the axis of a histogram has room for
 Word = tuple[str, bool | None]  # what stands above an image, and whether it is accepted
 
@@ -54,7 +54,8 @@ def _edges(values: Sequence[np.ndarray]) -> np.ndarray:
   finite = [each[np.isfinite(each)] for each in values]
   ends = [np.quantile(each, (out, 1 - out)) for each in finite if len(each)] or [np.zeros(2)]
   low, high = np.min(ends), np.max(ends)
-  return np.linspace(low, high if high > low else low + 1, _BINS + 1)
+  bins = int(np.clip(2 * np.sqrt(min(map(len, values))), 10, _BINS))
+  return np.linspace(low, high if high > low else low + 1, bins + 1)
 
 
 @styled
