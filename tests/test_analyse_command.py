@@ -108,7 +108,7 @@ def test_what_is_missing_is_made_and_other_settings_are_another_result(tmp_path,
 def test_a_model_without_densities_has_a_page(tmp_path, monkeypatch):
   toy(monkeypatch, toy_subject(score="posterior"))
   page = analyse(tmp_path)
-  assert "it has no p(x | y)" in page and "No detector marginal" in page
+  assert "it has no p(x | y)" in page and page.count("No detector marginal") == 1
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -191,4 +191,4 @@ def test_a_trained_run_from_the_command_line(tmp_path):
   assert "## Class gap" in output and "Traceback" not in output
   shutil.rmtree(workdir / "figures")
   assert finish(start(script, tmp_path / "cache")).count("##") == output.count("##")
-  assert len(list((workdir / "figures").glob("analyses_*.png"))) >= 6
+  assert len(list((workdir / "figures").glob("analyses_*.png"))) >= 5

@@ -195,11 +195,11 @@ def test_shares_of_paths_by_hand():
 
 
 def test_true_and_best_wrong_likelihoods(inputs):
-  logits = np.log(np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]]))
+  logits = np.log(np.array([[0.2, 0.5, 0.3], [0.6, 0.15, 0.25]]))
   prior = np.array([0.5, 0.25, 0.25])
   true, wrong = class_gap.true_and_wrong(logits, np.array([0, 0]), prior)
   np.testing.assert_allclose(np.exp(true), [0.4, 1.2])
-  np.testing.assert_allclose(np.exp(wrong), [2.0, 1.2])
+  np.testing.assert_allclose(np.exp(wrong), [2.0, 1.0])
   arrays, numbers = class_gap.analyse(inputs, {})
   labels = inputs.examined.dataset.labels
   density = gaussian(floats(inputs.examined.dataset, np.arange(30)))

@@ -204,19 +204,17 @@ def write(
     for path, figure in zip(names, made.values(), strict=True):
       figures.save(figure, workdir / "figures" / path)
     sections.append(section(name, cell, names))
-  page = "\n\n".join([f"# {caption.title}: analyses", caption.note, *sections]) + "\n"
+  left_out = {k: v for each in cells.values() for k, v in each.header["left_out_detectors"].items()}
+  without = [f"No detector {detector}: {why}." for detector, why in left_out.items()]
+  page = "\n\n".join([f"# {caption.title}: analyses", caption.note, *without, *sections]) + "\n"
   atomic_write(workdir / FOLDER / "page.md", page)
   return page
 
 
 def section(name: str, cell: Cell, figure_names: Sequence[str]) -> str:
   """What the page says of one analysis."""
-  header = cell.header
   shown = "\n\n".join(f"![{name}](../../figures/{path})" for path in figure_names)
-  left_out = "".join(
-    f"\n\nNo detector {detector}: {why}." for detector, why in header["left_out_detectors"].items()
-  )
-  text = f"## {title(name)}\n\n{REGISTRY[name].markdown(cell)}{left_out}"
+  text = f"## {title(name)}\n\n{REGISTRY[name].markdown(cell)}"
   return f"{text}\n\n{shown}" if shown else text
 
 
