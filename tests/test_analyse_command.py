@@ -3,11 +3,13 @@
 import importlib
 import json
 import shutil
+import sys
 from io import BytesIO
 
 import numpy as np
 import pytest
 import toy_analyses
+from absl import flags
 from PIL import Image
 from processes import ROOT, command, finish, start
 from test_report_html import Tags
@@ -32,9 +34,22 @@ def config_of(arg="smoke", **changes):
   return config.to_dict()
 
 
+def command_module():
+  """launch.analyse; its flags have the names of launch.evaluate's, which other tests import."""
+
+  def forget():
+    for name in {"config", "workdir", "progress"} & set(flags.FLAGS):
+      delattr(flags.FLAGS, name)
+
+  if "launch.analyse" not in sys.modules:
+    forget()
+    importlib.import_module("launch.analyse")
+    forget()
+  return sys.modules["launch.analyse"]
+
+
 def analyse(workdir, **changes):
-  run = importlib.import_module("launch.analyse").run
-  return run(config_of(**changes), str(workdir), progress=False)
+  return command_module().run(config_of(**changes), str(workdir), progress=False)
 
 
 def toy(monkeypatch, subject=None):
