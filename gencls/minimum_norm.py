@@ -171,7 +171,11 @@ def statistics(cell: Cell) -> dict[str, Any]:
   natural errors count 0 and one failure makes it infinite.
   """
   mine = asked(cell)
-  found, relative = (distances(cell, relative=each)[mine] for each in (False, True))
+  return distance_statistics(*(distances(cell, relative=each)[mine] for each in (False, True)))
+
+
+def distance_statistics(found: np.ndarray, relative: np.ndarray) -> dict[str, Any]:
+  """The same of distances [N] and relative ones [N], infinite where there is no success."""
   success = np.isfinite(found)
   return {
     "median_norm": _finite(np.median(found[success])) if np.any(success) else None,

@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 
 import jax
+from absl import logging
+
+from gencls import interrupts
 
 # glibc's malloc.h: what it asks the system for, when it gives memory back, from how many pools.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -75,3 +78,17 @@ def cache_dir() -> Path:
   """The user's folder for compiled programs."""
   base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
   return Path(base) / "gencls" / "xla"
+
+
+def start_reading() -> None:
+  """`start` for a command that only reads a trained run: quiet, and at full float32 precision."""
+  logging.set_verbosity(logging.WARNING)
+  # Orbax warns whenever checkpoints are only read, which is all that happens here.
+  logging.get_absl_logger().addFilter(
+    lambda line: line.module != "checkpoint_manager" or "read" not in line.getMessage()
+  )
+  start(deterministic=False)
+  interrupts.exit_on_sigterm()
+  if jax.default_backend() != "cpu":
+    # Attacks find the rounding of TF32 and bfloat16; what they find there is no robustness.
+    jax.config.update("jax_default_matmul_precision", "highest")

@@ -15,12 +15,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from gencls import data, interrupts, runs, runtime, stored, targets, workdir
+from gencls import data, runs, runtime, stored, targets, workdir
 from gencls.attack_specs import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
@@ -37,6 +36,7 @@ from gencls.results import (
   params_digest,
   portable_command,
 )
+from gencls.statements import given, title, training
 from gencls.thresholds import Rule
 from gencls.types import Classifier
 
@@ -76,37 +76,11 @@ def detection(settings: dict[str, Any], graded: runs.Run) -> Detection | None:
   )
 
 
-def given(overrides: dict[str, Any]) -> dict[str, Any]:
-  """The overrides that are not None."""
-  return {name: value for name, value in overrides.items() if value is not None}
-
-
 def _without_dropout(graded: runs.Run) -> Classifier:
   """The classifier whose loss is reported: as trained, with every unit."""
   if not graded.config["model"].get("dropout_rate"):
     return graded.classifier
   return runs.build_model(graded.record, **(graded.config["model"] | {"dropout_rate": 0.0}))
-
-
-def _title(model: str, overrides: dict[str, Any]) -> str:
-  """For example "GFZ", "GFZ K=100" or "CVAE nearest"."""
-  names = {"num_samples": "K={}"}
-  return " ".join([model.upper(), *(names.get(n, "{}").format(v) for n, v in overrides.items())])
-
-
-def _training(graded: runs.Run) -> dict[str, Any]:
-  """How the model was trained, without this machine's folders."""
-  record = graded.record
-  names = ("config", "command", "versions", "git", "devices", "data")
-  found = {**{name: record[name] for name in names}, "step": graded.step}
-  settings = record["config"]["data"]
-  folder = None if settings["dir"] is None else Path(settings["dir"]).name
-  found["config"] = record["config"] | {"data": settings | {"dir": folder}}
-  found["command"] = portable_command(record["command"])
-  source = str(record["data"]["source"]).split()
-  portable = [Path(word).name if Path(word).is_absolute() else word for word in source]
-  found["data"] = record["data"] | {"source": " ".join(portable)}
-  return found
 
 
 def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[str, Any]:
@@ -149,13 +123,13 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
   record = {**record, "command": portable_command(record["command"])}
   statement = {
     "name": config["name"],
-    "title": _title(graded.config["model"]["name"], overrides),
+    "title": title(graded.config["model"]["name"], overrides),
     **identity,
     "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
     "attacks": config["attacks"],
     "config": config,
     "record": record,
-    "training": _training(graded),
+    "training": training(graded),
   }
   images = np.asarray(data.to_float(dataset.images[: protocol.keep_images], dataset.num_levels))
   cells = evaluate(
@@ -180,16 +154,7 @@ def main(argv: list[str]) -> None:
   """Reads the flags, evaluates, and prints the table."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-  logging.set_verbosity(logging.WARNING)
-  # Orbax warns whenever checkpoints are only read, which is all that happens here.
-  logging.get_absl_logger().addFilter(
-    lambda line: line.module != "checkpoint_manager" or "read" not in line.getMessage()
-  )
-  runtime.start(deterministic=False)
-  interrupts.exit_on_sigterm()
-  if jax.default_backend() != "cpu":
-    # Attacks find the rounding of TF32 and bfloat16; what they find there is no robustness.
-    jax.config.update("jax_default_matmul_precision", "highest")
+  runtime.start_reading()
   summary = run(CONFIG.value.to_dict(), WORKDIR.value, progress=PROGRESS.value)
   print(markdown(summary))
   print(f"Written to {WORKDIR.value}/results/{summary['name']} and {WORKDIR.value}/figures.")

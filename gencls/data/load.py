@@ -4,12 +4,14 @@ import difflib
 import os
 from pathlib import Path
 
-from gencls.data import idx, splits, tfds_source
+from gencls.data import bg_mnist, cifar10_jpeg, idx, splits, tfds_source
 from gencls.data.dataset import Dataset, Raw
 from gencls.data.digits import read_digits
 from gencls.names import unknown_name
 
-BUILT_IN = ("digits", *idx.SETS)
+# Digits on photographs: name -> blur of the photographs in pixels.
+BACKGROUNDS = {bg_mnist.name(bandwidth): bandwidth for bandwidth in bg_mnist.BANDWIDTHS}
+BUILT_IN = ("digits", *idx.SETS, cifar10_jpeg.NAME, *BACKGROUNDS)
 
 
 def load(
@@ -28,13 +30,17 @@ def load(
   without the prefix "tfds:", comes from TFDS; "tfds:mnist" is MNIST by TFDS, whatever IDX files
   there are (they serve for the preparation).
 
+  `cifar10_jpeg` are train.npz and test.npz (see `gencls.data.cifar10_jpeg`), looked for like the
+  IDX files. `bg_mnist_0`, `_1` and `_5` are made of MNIST and of these, or of "cifar10" by TFDS
+  where they are not there; `source` says of which.
+
   Args:
-    name: "digits", "mnist", "fashion_mnist", or a TFDS name such as "cifar10" or "emnist/letters".
+    name: one of `BUILT_IN`, or a TFDS name such as "cifar10" or "emnist/letters".
     split: "train", "validation" or "test".
     data_dir: folder of raw files, or None.
     validation_size: how many training examples are held out; None is 144 for digits (stratified),
-      the last 5,000 for MNIST and Fashion-MNIST, the last tenth for other sets. 0 leaves them all
-      in "train".
+      the last 5,000 for MNIST, Fashion-MNIST and BG-MNIST, the last tenth for other sets. 0 leaves
+      them all in "train".
 
   Returns:
     The split. The same call gives the same arrays from every source.
@@ -75,6 +81,13 @@ def on_disk(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | 
   """
   if name == "digits":
     return "embedded"
+  if name == cifar10_jpeg.NAME:
+    folder = cifar10_jpeg.find_folder(idx.candidate_folders(name, data_dir))
+    return None if folder is None else str(folder)
+  if name in BACKGROUNDS:
+    photos = on_disk(cifar10_jpeg.NAME, data_dir) or on_disk("cifar10", data_dir)
+    digits = on_disk("mnist", data_dir)
+    return f"{digits}, {photos}" if digits and photos else None
   bare = name.removeprefix(splits.TFDS_PREFIX)
   if bare in idx.SETS and name == bare:
     folder = idx.find_folder(idx.candidate_folders(bare, data_dir))
@@ -86,12 +99,18 @@ def on_disk(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | 
 def _default_size(bare: str, num_training: int) -> int:
   if bare == "digits":
     return splits.DIGITS_VALIDATION_SIZE
-  return splits.IDX_VALIDATION_SIZE if bare in idx.SETS else num_training // 10
+  as_mnist = bare in (*idx.SETS, *BACKGROUNDS)
+  return splits.IDX_VALIDATION_SIZE if as_mnist else num_training // 10
 
 
 def _read(name: str, part: str, data_dir: str | os.PathLike[str] | None) -> Raw:
   if name == "digits":
     return read_digits(part)
+  if name == cifar10_jpeg.NAME:
+    return _read_jpeg(part, data_dir)
+  if name in BACKGROUNDS:
+    digits = _read("mnist", part, data_dir)
+    return bg_mnist.read(part, BACKGROUNDS[name], digits, _photos(name, part, data_dir))
   bare = name.removeprefix(splits.TFDS_PREFIX)
   folder = idx.configured_folder(data_dir)
   if bare not in idx.SETS:
@@ -106,6 +125,31 @@ def _read(name: str, part: str, data_dir: str | os.PathLike[str] | None) -> Raw:
     raise FileNotFoundError(_missing(bare, candidates, error)) from error
 
 
+def _read_jpeg(part: str, data_dir: str | os.PathLike[str] | None) -> Raw:
+  folders = idx.candidate_folders(cifar10_jpeg.NAME, data_dir)
+  folder = cifar10_jpeg.find_folder(folders)
+  if folder is None:
+    raise FileNotFoundError(
+      f"no data for {cifar10_jpeg.NAME!r}: train.npz and test.npz were looked for in\n"
+      f"{_looked(folders)}\nName their folder, or the one that it lies in, by data_dir or {idx.ENV}"
+    )
+  return cifar10_jpeg.load_jpeg(part, folder)
+
+
+def _photos(name: str, part: str, data_dir: str | os.PathLike[str] | None) -> Raw:
+  """CIFAR-10 from where there is one; the original pixels are not preferred to a named folder."""
+  if on_disk(cifar10_jpeg.NAME, data_dir) is not None:
+    return _read_jpeg(part, data_dir)
+  try:
+    return _read("cifar10", part, data_dir)
+  except FileNotFoundError as error:
+    looked = _looked(idx.candidate_folders(cifar10_jpeg.NAME, data_dir))
+    raise FileNotFoundError(
+      f"{name!r} has its backgrounds from CIFAR-10, which is not there: train.npz and test.npz of "
+      f"{cifar10_jpeg.NAME} were looked for in\n{looked}\nand by TFDS: {error}"
+    ) from error
+
+
 def _check_tfds_name(name: str, bare: str, folder: Path | None) -> None:
   known = tfds_source.known_names(folder)
   if bare.split("/")[0].split(":")[0] not in known:
@@ -114,8 +158,12 @@ def _check_tfds_name(name: str, bare: str, folder: Path | None) -> None:
     raise ValueError(f"{message}, and every other image-classification set of TFDS")
 
 
+def _looked(folders: list[Path]) -> str:
+  return "\n".join(f"  {folder}" for folder in folders) or "  nowhere: no folder is configured"
+
+
 def _missing(name: str, candidates: list[Path], error: FileNotFoundError) -> str:
-  looked = "\n".join(f"  {folder}" for folder in candidates) or "  nowhere: no folder is configured"
+  looked = _looked(candidates)
   idx_lines = f"IDX files (train-images-idx3-ubyte.gz and so on) were looked for in\n{looked}\n"
   idx_way = f"  - put the four IDX files into a folder and name it by data_dir or {idx.ENV}\n"
   return (

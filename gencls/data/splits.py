@@ -91,11 +91,15 @@ def describe_split(name: str, validation_size: int | None = None) -> dict[str, A
     train = "the examples of the 1797 that are in neither of the others"
     validation = f"{validation_size} of those not in test, stratified, evenly spaced in each class"
     test = f"{DIGITS_TEST_SIZE} of the 1797, stratified, evenly spaced in each class"
-  elif bare in ("mnist", "fashion_mnist"):
+  elif bare in ("mnist", "fashion_mnist") or bare.startswith("bg_mnist_"):
     validation_size = IDX_VALIDATION_SIZE if validation_size is None else validation_size
     train = f"the training file without its last {validation_size} examples"
     validation = f"the last {validation_size} examples of the training file"
     test = "the test file"
+  elif bare == "cifar10_jpeg":
+    held_out = "tenth" if validation_size is None else f"{validation_size} examples"
+    train, test = f"train.npz without its last {held_out}", "test.npz"
+    validation = f"the last {held_out} of train.npz"
   else:
     held_out = "tenth (rounded down)" if validation_size is None else f"{validation_size} examples"
     train = f"the TFDS split 'train' without its last {held_out}"

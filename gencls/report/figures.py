@@ -10,9 +10,9 @@ import numpy as np
 
 from gencls.workdir import atomic_write
 
-_INK, _QUIET, _GOOD, _BAD = "#222222", "#8a8a8a", "#1a7f37", "#c0392b"
+INK, QUIET, GOOD, BAD = "#222222", "#8a8a8a", "#1a7f37", "#c0392b"
 # Okabe and Ito's colours: told apart by colour-blind readers too.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")
 _MARKERS = "osD^vPX*"
 _WIDE = 100.0  # radii that differ by more are drawn on a logarithmic axis, linear below the first
 _STYLE: Any = {
@@ -22,7 +22,7 @@ _STYLE: Any = {
   "axes.titlelocation": "left",
   "axes.spines.top": False,
   "axes.spines.right": False,
-  "axes.edgecolor": _QUIET,
+  "axes.edgecolor": QUIET,
   "axes.grid": True,
   "grid.color": "#e6e6e6",
   "legend.frameon": False,
@@ -42,7 +42,7 @@ class Line(NamedTuple):
   quiet: bool = False  # context: thin and dashed
 
 
-def _styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
   """Draws under the house style: matplotlib reads some settings only when a thing is made."""
 
   @functools.wraps(draw)
@@ -55,7 +55,7 @@ def _styled(draw: Callable[..., Any]) -> Callable[..., Any]:
   return styled
 
 
-def _new(columns: int, rows: int, size: tuple[float, float], **options: Any):
+def new(columns: int, rows: int, size: tuple[float, float], **options: Any):
   """A figure and its axes [rows, columns] that no window belongs to."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
   from matplotlib.figure import Figure  # noqa: PLC0415
@@ -65,7 +65,7 @@ def _new(columns: int, rows: int, size: tuple[float, float], **options: Any):
   return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-@_styled
+@styled
 def save(figure: Any, path: Path) -> None:
   """Writes a figure as PNG, whole or not at all."""
   content = io.BytesIO()
@@ -91,7 +91,7 @@ def line(label: str, rows: Sequence[Mapping[str, Any]], field: str, start: Mappi
   return Line(label, [eps for eps, _ in points], mean, low, high, **style)
 
 
-@_styled
+@styled
 def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: str,
            chance: float | None = None) -> Any:  # fmt: skip
   """Curves over eps, one panel for each norm.
@@ -106,13 +106,13 @@ def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: 
   Returns:
     A matplotlib figure.
   """
-  figure, axes = _new(len(panels), 1, (1.2 + 5.6 * len(panels), 4.4), sharey=True)
+  figure, axes = new(len(panels), 1, (1.2 + 5.6 * len(panels), 4.4), sharey=True)
   for axis, (norm, lines) in zip(axes[0], panels.items(), strict=True):
     if chance is not None:
-      axis.axhline(100 * chance, color=_QUIET, lw=1, ls=(0, (1, 2)), label="largest class")
+      axis.axhline(100 * chance, color=QUIET, lw=1, ls=(0, (1, 2)), label="largest class")
     plain = 0
     for each in lines:
-      colour = _INK if each.strong else _QUIET if each.quiet else _COLOURS[plain % len(_COLOURS)]
+      colour = INK if each.strong else QUIET if each.quiet else COLOURS[plain % len(COLOURS)]
       marker = "" if each.quiet else "o" if each.strong else _MARKERS[plain % len(_MARKERS)]
       plain += not (each.strong or each.quiet)
       _draw(axis, each, colour, marker)
@@ -126,7 +126,7 @@ def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: 
     axis.legend(loc="best")
   axes[0][0].set_ylabel(ylabel)
   axes[0][0].set_title(title)
-  figure.supxlabel(note, fontsize=8, color=_QUIET, x=0.02, ha="left")
+  figure.supxlabel(note, fontsize=8, color=QUIET, x=0.02, ha="left")
   return figure
 
 
@@ -151,7 +151,7 @@ def _draw(axis: Any, each: Line, colour: str, marker: str) -> None:
     axis.vlines(each.eps, low, high, color=colour, lw=1, alpha=0.6)
 
 
-@_styled
+@styled
 def roc(
   panels: Mapping[str, Sequence[tuple[str, np.ndarray, np.ndarray]]],
   operating: float,
@@ -169,23 +169,23 @@ def roc(
   Returns:
     A matplotlib figure.
   """
-  figure, axes = _new(len(panels), 1, (1.2 + 4.6 * len(panels), 4.6), sharey=True)
+  figure, axes = new(len(panels), 1, (1.2 + 4.6 * len(panels), 4.6), sharey=True)
   for axis, (name, lines) in zip(axes[0], panels.items(), strict=True):
-    axis.plot([0, 100], [0, 100], color=_QUIET, lw=1, ls=(0, (1, 2)))
-    axis.axvline(100 * operating, color=_QUIET, lw=1, ls="--", label="threshold used")
+    axis.plot([0, 100], [0, 100], color=QUIET, lw=1, ls=(0, (1, 2)))
+    axis.axvline(100 * operating, color=QUIET, lw=1, ls="--", label="threshold used")
     for i, (label, rejected, detected) in enumerate(lines):
-      colour, style = _COLOURS[i % len(_COLOURS)], "-" if i < len(_COLOURS) else ":"
+      colour, style = COLOURS[i % len(COLOURS)], "-" if i < len(COLOURS) else ":"
       axis.plot(100 * rejected, 100 * detected, color=colour, ls=style, lw=1.7, label=label)
     axis.set_xlabel(f"clean test images rejected, % ({name})")
     axis.set(xlim=(-2, 102), ylim=(-2, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
     axis.legend(loc="best", fontsize=8)
   axes[0][0].set_ylabel("successful attacks rejected, %")
   axes[0][0].set_title(title)
-  figure.supxlabel(note, fontsize=8, color=_QUIET, x=0.02, ha="left")
+  figure.supxlabel(note, fontsize=8, color=QUIET, x=0.02, ha="left")
   return figure
 
 
-@_styled
+@styled
 def image_grid(
   clean: np.ndarray,
   adversarial: np.ndarray,
@@ -208,18 +208,16 @@ def image_grid(
     A matplotlib figure.
   """
   n = len(clean)
-  figure, axes = _new(n, 3, (1.15 * n + 1.1, 4.5))
+  figure, axes = new(n, 3, (1.15 * n + 1.1, 4.5))
   delta = np.mean(adversarial - clean, axis=-1)
   scale = max(float(np.max(np.abs(delta))), 1e-6)
   for i in range(n):
-    _image(axes[0, i], clean[i], f"{before[i]}", before[i] == labels[i])
+    show(axes[0, i], clean[i], f"{before[i]}", GOOD if before[i] == labels[i] else BAD)
     text = "none" if after[i] < 0 else f"{after[i]}"
-    _image(axes[1, i], adversarial[i], text, after[i] == labels[i])
+    show(axes[1, i], adversarial[i], text, GOOD if after[i] == labels[i] else BAD)
     axes[2, i].imshow(delta[i], cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
   for axis in axes.flat:
-    axis.set(xticks=[], yticks=[])
-    axis.grid(visible=False)
-    axis.spines[:].set_visible(False)
+    bare(axis)
   for axis, name in zip(axes[:, 0], ("clean", "adversarial", "perturbation"), strict=True):
     axis.set_ylabel(name, fontsize=10)
   figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=12)
@@ -227,12 +225,19 @@ def image_grid(
     "Numbers are predictions: green right, red wrong.\n"
     f"Perturbation: red brighter, blue darker, up to ±{scale:.2g}."
   )
-  figure.supxlabel(note, fontsize=8, color=_QUIET, x=0.02, ha="left")
+  figure.supxlabel(note, fontsize=8, color=QUIET, x=0.02, ha="left")
   return figure
 
 
-def _image(axis: Any, image: np.ndarray, caption: str, right: bool) -> None:
+def bare(axis: Any) -> None:
+  """Takes ticks, grid and frame away."""
+  axis.set(xticks=[], yticks=[])
+  axis.grid(visible=False)
+  axis.spines[:].set_visible(False)
+
+
+def show(axis: Any, image: np.ndarray, caption: str, colour: str) -> None:
+  """Draws an image [H, W, D] in [0, 1] under a caption."""
   shown = image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)
   axis.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-  colour = _GOOD if right else _BAD
   axis.set_title(caption, color=colour, loc="center", fontsize=12, fontweight="bold")

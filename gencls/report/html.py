@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gencls.evaluate import GREY
-from gencls.report import figures, plots, rocs, table, tiles, views
+from gencls.report import analysed, figures, plots, rocs, table, tiles, views
 from gencls.report.checks import WORST
 from gencls.report.reading import Entry
 
@@ -81,13 +81,19 @@ def group(index: int, name: str, entries: Sequence[Entry]) -> dict[str, Any]:
   }
 
 
-def render(groups: Sequence[Mapping[str, Any]], galleries: Mapping[int, Any], made_by: Any) -> str:
+def render(
+  groups: Sequence[Mapping[str, Any]],
+  galleries: Mapping[int, Any],
+  made_by: Any,
+  analyses: Sequence[Mapping[str, Any]] = (),
+) -> str:
   """The page.
 
   Args:
     groups: from `group`.
     galleries: index of the group -> its images, from `tiles.galleries`.
     made_by: command, revision, versions and device of the report itself.
+    analyses: from `analysed.sections`.
   """
   drawn = {target: plot for each in groups for target, plot in each["plots"].items()}
   return (
@@ -99,6 +105,7 @@ def render(groups: Sequence[Mapping[str, Any]], galleries: Mapping[int, Any], ma
       plots=plots.embed(drawn),
       bokeh=plots.script() if drawn else "",
       made_by=made_by,
+      analysed=analyses,
     )
   )
 
@@ -132,7 +139,8 @@ def page(evaluations: Mapping[str, Sequence[Entry]], made_by: Any) -> str:
   groups = [group(i, *each) for i, each in enumerate(evaluations.items())]
   share = tiles.BYTES // len(groups)
   galleries = {i: tiles.galleries(e, share) for i, e in enumerate(evaluations.values())}
-  return render(groups, galleries, made_by)
+  runs = [entry.workdir for entries in evaluations.values() for entry in entries]
+  return render(groups, galleries, made_by, analysed.sections(runs))
 
 
 def difference_page(

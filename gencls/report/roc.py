@@ -13,12 +13,17 @@ def auc(clean: np.ndarray, attacked: np.ndarray) -> float | None:
   Returns:
     A float in [0, 1], 1 where every attack is told; None where either has none.
   """
-  clean, attacked = _ordered(clean), np.sort(_ordered(attacked))
   if not (len(clean) and len(attacked)):
     return None
+  return float(np.mean(placements(clean, attacked)))
+
+
+def placements(clean: np.ndarray, attacked: np.ndarray) -> np.ndarray:
+  """[N] P(clean_i > attacked) + ½ P(equal) over the attacked scores, M >= 1; see `auc`."""
+  clean, attacked = _ordered(clean), np.sort(_ordered(attacked))
   below = np.searchsorted(attacked, clean, side="left")
   up_to = np.searchsorted(attacked, clean, side="right")
-  return float(np.sum(below + up_to) / (2 * len(clean) * len(attacked)))
+  return (below + up_to) / (2 * len(attacked))
 
 
 def curve(clean: np.ndarray, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

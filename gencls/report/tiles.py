@@ -57,6 +57,11 @@ def address(image: np.ndarray, palette: np.ndarray | None = None) -> str:
   picture = Image.fromarray(np.ascontiguousarray(flat))
   if palette is not None:
     picture.putpalette(palette.astype(np.uint8).tobytes())
+  return encoded(picture)
+
+
+def encoded(picture: Any) -> str:
+  """A Pillow image as PNG data address."""
   content = io.BytesIO()
   picture.save(content, format="PNG", optimize=True)
   return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -1,0 +1,176 @@
+"""Minimal eps and average robustness, from the per-example results of finished evaluations.
+
+For each image and attack the nearest wrong image that an evaluation holds: 0 for natural errors,
+infinity where the attack never succeeded. Of a fixed budget that is the smallest eps of the grid at
+which it did, or less where the graded image lies nearer; of a minimum-norm attack its distance. The
+share of images within eps is the attack's success curve, natural errors included, as a function of
+every eps and not of a grid alone.
+
+The average robustness ρ = mean ‖η‖ / ‖x‖ is infinite with the first failure; therefore its median
+and the mean over the successes stand beside it (`minimum_norm.distance_statistics`).
+
+References:
+  Moosavi-Dezfooli et al. 2016, arXiv:1511.04599 (ρ); Li et al. 2019, arXiv:1802.06552 (minimal eps
+  over a grid).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gencls import minimum_norm, stored
+from gencls.analyses.inputs import Arrays, Caption, Examined, Inputs, Numbers, floats
+from gencls.evaluate import GREY, UNTOUCHED
+from gencls.intervals import share_interval
+from gencls.report import analysis_figures
+from gencls.report.checks import WORST
+from gencls.report.detection import own_view
+from gencls.report.grid import grid, percent
+from gencls.report.targeted import aim
+from gencls.results import Cell, data_digest
+
+
+def nearest(cells: Sequence[Cell], untouched: Cell) -> np.ndarray:
+  """[N] float64, how far the nearest wrong image of an attack is; infinite where there is none.
+
+  Args:
+    cells: of one attack and norm: one cell for each eps, or a minimum-norm attack's only one.
+    untouched: of the clean images.
+  """
+  natural = minimum_norm.failing(own_view(untouched, cells[0]).arrays["select_correct"])
+  found = np.where(natural, 0.0, np.inf)
+  for cell in cells:
+    found = np.minimum(found, minimum_norm.distances(own_view(cell)))
+  return found
+
+
+def curve(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """(every finite distance in order, the share of all images that are no farther)."""
+  at = np.unique(distances[np.isfinite(distances)])
+  return at, np.searchsorted(np.sort(distances), at, side="right") / len(distances)
+
+
+def evaluations(workdir: Any, names: Sequence[str]) -> dict[str, stored.Stored]:
+  """The evaluations of a run by name: those asked for, or all; finished or not."""
+  return {name: stored.read(workdir, name) for name in names or stored.names(workdir)}
+
+
+def attacks(evaluation: stored.Stored) -> dict[tuple[str, str], list[Cell]]:
+  """(label, norm) -> the cells of each untargeted attack."""
+  found: dict[tuple[str, str], list[Cell]] = {}
+  for cell in evaluation.cells:
+    header = cell.header
+    if header["norm"] and header["label"] != GREY and aim(cell) is None:
+      found.setdefault((header["label"], header["norm"]), []).append(cell)
+  return found
+
+
+def depends(examined: Examined, settings: Mapping[str, Any]) -> Any:
+  """The cells that there are: with more of them the analysis is another."""
+  found = evaluations(examined.workdir, settings["evaluations"])
+  return {name: sorted(each.files()) for name, each in found.items()}
+
+
+def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Numbers]:
+  """The distances of every attack of every evaluation, and the nearest over all of them.
+
+  Args:
+    inputs: the classifier; its images are those of the evaluations, or start like them.
+    settings: `evaluations`, the names of those that are read; () for all.
+  """
+  arrays: Arrays = {}
+  numbers: Numbers = {"rows": [], "left_out": {}}
+  for name, each in evaluations(inputs.examined.workdir, settings["evaluations"]).items():
+    untouched = next((c for c in each.cells if c.header["label"] == UNTOUCHED), None)
+    groups = attacks(each)
+    x = _images(inputs.examined, each.statement["data"])
+    if untouched is None or x is None or not groups:
+      reason = "no untargeted attack is graded yet" if x is not None else "it is of other images"
+      numbers["left_out"][name] = reason
+      continue
+    for norm in dict.fromkeys(norm for _, norm in groups):
+      own = {label: nearest(c, untouched) for (label, n), c in groups.items() if n == norm}
+      seeing = {label for (label, n), c in groups.items() if n == norm and _evading(c)}
+      blind = [own[label] for label in own if label not in seeing]
+      if len(blind) > 1:
+        own[WORST] = np.min(blind, axis=0)
+      for label, distances in own.items():
+        numbers["rows"].append(_row(name, label, norm, distances, x, len(arrays)))
+        arrays[f"distance_{len(arrays)}"] = distances
+  return arrays, numbers
+
+
+def _evading(cells: Sequence[Cell]) -> bool:
+  return cells[0].header["settings"]["attack"].get("against") == "detector"
+
+
+def _images(examined: Examined, source: Mapping[str, Any]) -> np.ndarray | None:
+  """[N, H, W, D] what was evaluated; None where that is other data than the analysis has."""
+  whole, n = examined.whole, source["num_images"]
+  if (source["name"], source["split"]) != (whole.name, whole.split) or n > len(whole.labels):
+    return None
+  if data_digest(whole.images[:n], whole.labels[:n]) != source["digest"]:
+    return None
+  return floats(whole, np.arange(n))
+
+
+def _row(
+  evaluation: str, label: str, norm: str, distances: np.ndarray, x: np.ndarray, number: int
+) -> Numbers:
+  found = np.isfinite(distances)
+  relative = minimum_norm.relative_norm(np.where(found, distances, 0.0), x, norm)
+  statistics = minimum_norm.distance_statistics(distances, np.where(found, relative, np.inf))
+  return {
+    "evaluation": evaluation,
+    "label": label,
+    "norm": norm,
+    "array": f"distance_{number}",
+    "broken": share_interval(found)._asdict(),
+    **statistics,
+  }
+
+
+def figures(cell: Cell, caption: Caption) -> dict[str, Any]:
+  """Success curves by norm, one figure for each evaluation."""
+  found = {}
+  rows = cell.header["numbers"]["rows"]
+  for name in dict.fromkeys(row["evaluation"] for row in rows):
+    panels: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    own = [row for row in rows if row["evaluation"] == name]
+    for row in own:
+      points = curve(cell.arrays[row["array"]])
+      panels.setdefault(f"eps ({row['norm']}, images in [0, 1])", {})[row["label"]] = points
+    title = f"{caption.title}: images broken within eps, {name}"
+    note = (
+      f"n = {own[0]['broken']['n']}; natural errors count as broken at 0. Nearest wrong image that "
+      "the evaluation has."
+    )
+    found[f"_{name}"] = analysis_figures.steps(panels, title, note, strong=WORST)
+  return found
+
+
+def markdown(cell: Cell) -> str:
+  """One row for each attack."""
+  numbers = cell.header["numbers"]
+  fields = ("median_norm_all", "median_norm", "mean_relative_norm", "median_relative_norm_all",
+            "mean_relative_norm_of_successes")  # fmt: skip
+  rows = [
+    [
+      row["evaluation"],
+      row["label"],
+      row["norm"],
+      percent(row["broken"]),
+      *["∞" if row[field] is None else f"{row[field]:.4g}" for field in fields],
+    ]
+    for row in numbers["rows"]
+  ]
+  header = ["evaluation", "attack", "norm", "broken, %", "median eps", "of successes", "rho",
+            "median of ‖η‖/‖x‖", "rho of successes"]  # fmt: skip
+  left_out = "".join(f"\n\nWithout {name}: {why}." for name, why in numbers["left_out"].items())
+  text = (
+    "The nearest wrong image of every attack, natural errors at 0, failures infinitely far; rho = "
+    "mean ‖η‖ / ‖x‖ in the attack's norm. Of a fixed budget, eps and rho are upper bounds that its "
+    "grid of eps sets. The worst case is over the attacks on the classifier."
+  )
+  return f"{text}\n\n{grid(header, rows)}{left_out}" if rows else f"No attack.{left_out}"

@@ -1,0 +1,223 @@
+"""Runs analyses into a work directory, each once: a finished one is never computed again.
+
+  results/analyses/<analysis>-<identity>.npz   arrays, and everything else as its header
+  results/analyses/logits_….npz                what several analyses start from
+  results/analyses/<analysis>.json, page.md    the numbers of the last run, with what made them
+  figures/analyses_….png
+
+Several processes may work on one folder: each analysis is made under a lock, by one.
+"""
+
+import functools
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gencls import data, locks, sharing
+from gencls.analyses import REGISTRY
+from gencls.analyses.inputs import (
+  FITTING_PURPOSE,
+  PURPOSE,
+  Caption,
+  Examined,
+  Inputs,
+  logits_of_set,
+  make_inputs,
+)
+from gencls.names import unknown_name
+from gencls.report import figures
+from gencls.results import Cell, cell_path, data_digest, read_cell, write_cell
+from gencls.workdir import atomic_write, to_json
+
+# Raised by hand whenever the same settings give other numbers or other arrays than before.
+VERSION = 1
+FOLDER = Path("results") / "analyses"
+PREFIX = "analyses_"  # of the figures
+OWN, FITTING = "logits_own", "logits_fitting"
+
+
+class Plan(NamedTuple):
+  """One file to be made; `settings` is everything that decides its numbers."""
+
+  name: str
+  settings: dict[str, Any]
+  path: Path
+
+
+def check_names(names: Iterable[str]) -> None:
+  """Raises ValueError, with the nearest names, for an analysis that does not exist."""
+  for name in names:
+    if name not in REGISTRY:
+      raise ValueError(unknown_name("analysis", name, REGISTRY))
+
+
+def make_plans(
+  examined: Examined, chosen: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]
+) -> list[Plan]:
+  """The files of the chosen analyses, and before them the logits that they need.
+
+  Args:
+    examined: the classifier.
+    chosen: name of an analysis -> its settings.
+    identity: JSON-able; what the model is (parameters, checkpoint, hyperparameters, backend).
+
+  Raises:
+    ValueError: if there is no such analysis.
+  """
+  check_names(chosen)
+  base = {"version": VERSION, **identity, "seed": examined.seed}
+  own, fitting = (describe(each) for each in (examined.dataset, examined.fitting))
+  detectors = {
+    "names": list(examined.detectors),
+    "false_positive_rate": examined.false_positive_rate,
+    "data": fitting,
+  }
+
+  def plan(name: str, **settings: Any) -> Plan:
+    settings = {**base, "analysis": name, **settings}
+    return Plan(name, settings, cell_path(examined.workdir / FOLDER, name, settings))
+
+  needed = any(REGISTRY[name].needs_logits for name in chosen)
+  logits = [plan(OWN, data=own), plan(FITTING, data=fitting)] if needed else []
+  analyses = [
+    plan(
+      name,
+      data=own,
+      settings=dict(settings),
+      depends=REGISTRY[name].depends(examined, settings),
+      **({"detectors": detectors} if REGISTRY[name].needs_logits else {}),
+    )
+    for name, settings in chosen.items()
+  ]
+  return [*logits, *analyses]
+
+
+def describe(dataset: data.Dataset) -> dict[str, Any]:
+  """Which images, JSON-able."""
+  return {
+    "name": dataset.name,
+    "split": dataset.split,
+    "num_images": len(dataset.labels),
+    "digest": data_digest(dataset.images, dataset.labels),
+  }
+
+
+def run(
+  examined: Examined,
+  chosen: Mapping[str, Mapping[str, Any]],
+  *,
+  identity: Mapping[str, Any],
+  record: Mapping[str, Any],
+) -> dict[str, Cell]:
+  """Makes what is not there yet.
+
+  Args:
+    examined: the classifier.
+    chosen: name of an analysis -> its settings.
+    identity: JSON-able, see `make_plans`.
+    record: JSON-able; written into new files (config, versions, device, command).
+
+  Returns:
+    name -> the `Cell` of each chosen analysis: "numbers" in its header, and arrays.
+
+  Raises:
+    ValueError: for an analysis or setting that does not exist or fit, or a damaged file.
+  """
+  plans = make_plans(examined, chosen, identity)
+  found: dict[str, Cell] = {}
+
+  @functools.cache
+  def inputs() -> Inputs:
+    return _inputs(examined, found)
+
+  def done(plan: Plan) -> bool:
+    if plan.name not in found and plan.path.exists():
+      found[plan.name] = read_cell(plan.path)
+    return plan.name in found
+
+  def ready(plan: Plan) -> bool:
+    return plan.name in (OWN, FITTING) or all(p.name in found for p in plans[: -len(chosen)])
+
+  def make(plan: Plan, held: locks.Held) -> None:
+    del held  # who has lost it writes the same numbers
+    start = time.perf_counter()
+    if plan.name in (OWN, FITTING):
+      arrays, header = _logits(examined, plan.name), {}
+    else:
+      arrays, numbers = REGISTRY[plan.name].analyse(inputs(), plan.settings["settings"])
+      header = {"numbers": numbers, "left_out_detectors": inputs().left_out}
+    header |= {
+      "analysis": plan.name,
+      "settings": plan.settings,
+      "num_images": plan.settings["data"]["num_images"],
+      "seconds": round(time.perf_counter() - start, 3),
+      "record": dict(record),
+    }
+    found[plan.name] = Cell(header, arrays)
+    write_cell(plan.path, found[plan.name])
+
+  sharing.share(plans, make, lock_path=_lock, done=done, ready=ready)
+  return {name: found[name] for name in chosen}
+
+
+def _lock(plan: Plan) -> Path:
+  return plan.path.with_suffix(".lock")
+
+
+def _logits(examined: Examined, name: str) -> dict[str, np.ndarray]:
+  dataset, purpose = examined.dataset, PURPOSE
+  if name == FITTING:
+    dataset, purpose = examined.fitting, FITTING_PURPOSE
+  logits = logits_of_set(examined, dataset, name.replace("_", " "), purpose=purpose)
+  return {"index": dataset.indices, "label": dataset.labels, "logits": logits}
+
+
+def _inputs(examined: Examined, found: Mapping[str, Cell]) -> Inputs:
+  """With the logits and detectors, or without where no chosen analysis needs them."""
+  if OWN not in found:
+    return Inputs(examined, np.zeros((0, len(examined.class_prior))), {}, {})
+  return make_inputs(examined, *(found[name].arrays["logits"] for name in (OWN, FITTING)))
+
+
+def write(
+  cells: Mapping[str, Cell], statement: Mapping[str, Any], workdir: Path, caption: Caption
+) -> str:
+  """Writes numbers, figures and the page; returns the page.
+
+  Args:
+    cells: from `run`.
+    statement: JSON-able; what the page is about (title, data, model, config).
+    workdir: of the run.
+    caption: of the figures.
+  """
+  sections = []
+  for name, cell in cells.items():
+    header, settings = cell.header, cell.header["settings"]
+    file = cell_path(Path(), name, settings).name
+    numbers = {**statement, **header, "file": file}
+    atomic_write(workdir / FOLDER / f"{name}.json", to_json(numbers))
+    made = REGISTRY[name].figures(cell, caption)
+    names = [f"{PREFIX}{name}{ending}.png" for ending in made]
+    for path, figure in zip(names, made.values(), strict=True):
+      figures.save(figure, workdir / "figures" / path)
+    sections.append(section(name, cell, names))
+  left_out = {k: v for each in cells.values() for k, v in each.header["left_out_detectors"].items()}
+  without = [f"No detector {detector}: {why}." for detector, why in left_out.items()]
+  page = "\n\n".join([f"# {caption.title}: analyses", caption.note, *without, *sections]) + "\n"
+  atomic_write(workdir / FOLDER / "page.md", page)
+  return page
+
+
+def section(name: str, cell: Cell, figure_names: Sequence[str]) -> str:
+  """What the page says of one analysis."""
+  shown = "\n\n".join(f"![{name}](../../figures/{path})" for path in figure_names)
+  text = f"## {title(name)}\n\n{REGISTRY[name].markdown(cell)}"
+  return f"{text}\n\n{shown}" if shown else text
+
+
+def title(name: str) -> str:
+  """Of an analysis, in words."""
+  return name.replace("_", " ").capitalize()

@@ -1,0 +1,37 @@
+"""What the commands write about a run beside its numbers: its title, how it was trained."""
+
+from pathlib import Path
+from typing import Any
+
+from gencls.results import portable_command
+from gencls.runs import Run
+
+
+def given(overrides: dict[str, Any]) -> dict[str, Any]:
+  """The overrides that are not None."""
+  return {name: value for name, value in overrides.items() if value is not None}
+
+
+def title(model: str, overrides: dict[str, Any]) -> str:
+  """For example "GFZ", "GFZ K=100" or "CVAE nearest"."""
+  names = {"num_samples": "K={}"}
+  return " ".join([model.upper(), *(names.get(n, "{}").format(v) for n, v in overrides.items())])
+
+
+def training(run: Run) -> dict[str, Any]:
+  """How the model was trained, without this machine's folders."""
+  record = run.record
+  names = ("config", "command", "versions", "git", "devices", "data")
+  found = {**{name: record[name] for name in names}, "step": run.step}
+  settings = record["config"]["data"]
+  folder = None if settings["dir"] is None else Path(settings["dir"]).name
+  found["config"] = record["config"] | {"data": settings | {"dir": folder}}
+  found["command"] = portable_command(record["command"])
+  found["data"] = record["data"] | {"source": portable_source(record["data"]["source"])}
+  return found
+
+
+def portable_source(source: Any) -> str:
+  """Where data came from, without the folders above its own."""
+  words = str(source).split()
+  return " ".join(Path(word).name if Path(word).is_absolute() else word for word in words)

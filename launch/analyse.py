@@ -1,0 +1,108 @@
+"""Runs analyses of a trained classifier; finished ones are never computed again.
+
+  python launch/analyse.py --workdir=runs/gfz_mnist --config=configs/analyses/all.py:cpu
+  python launch/analyse.py --workdir=... --config=... --config.run="('interpolation',)"
+
+Leaves workdir/results/analyses/ (<analysis>.json with the numbers and what made them, *.npz with
+the arrays, page.md) and workdir/figures/analyses_*.png, and prints the page. Started several times
+at once, the processes share the analyses.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+
+from gencls import data, runs, runtime, workdir
+from gencls.analyses import run as running
+from gencls.analyses.inputs import Caption, Examined
+from gencls.cells import first_images
+from gencls.names import unknown_name
+from gencls.results import params_digest, portable_command
+from gencls.statements import given, portable_source, title, training
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "configs/analyses/<name>.py[:variant]")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
+PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
+
+
+def examined(
+  config: dict[str, Any], found: runs.Run, folder: str, *, progress: bool = True
+) -> Examined:
+  """What is examined, of a plain config and a run that was read back."""
+  if config["fitted_on"] not in ("validation", "train"):
+    raise ValueError(unknown_name("fitted_on", config["fitted_on"], ("validation", "train")))
+  fitting, most = found.split(config["fitted_on"]), config["num_fitting_images"]
+  fitting = fitting if most is None else first_images(fitting, min(most, len(fitting.labels)))
+  whole = found.split(config["split"])
+  settings = found.config["data"]
+
+  def there(name: str) -> bool:  # nothing is downloaded for an analysis
+    return data.on_disk(name, settings["dir"]) is not None
+
+  def load(name: str) -> data.Dataset:
+    return data.load(name, split=config["split"], data_dir=settings["dir"])
+
+  return Examined(
+    logits_fn=found.logits_fn,
+    score=found.classifier.score,
+    class_prior=np.asarray(found.record["class_prior"], np.float64),
+    dataset=first_images(whole, config["num_images"]),
+    whole=whole,
+    fitting=fitting,
+    there=there,
+    load=load,
+    workdir=Path(folder),
+    progress=progress,
+    **{n: config[n] for n in ("detectors", "false_positive_rate", "seed", "batch_size")},
+  )
+
+
+def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> str:
+  """Analyses a work directory as a plain config says; returns the page."""
+  overrides = given(config["model"])
+  found = runs.load(folder, config["step"], **overrides)
+  subject = examined(config, found, folder, progress=progress)
+  identity = {
+    "model": found.config["model"],
+    "params": params_digest(found.params),
+    "step": found.step,
+    "backend": jax.default_backend(),
+  }
+  record = workdir.provenance()
+  record = {"config": config, **record, "command": portable_command(record["command"])}
+  running.check_names(config["run"])
+  chosen = {name: config[name] for name in config["run"]}
+  cells = running.run(subject, chosen, identity=identity, record=record)
+  name = title(found.config["model"]["name"], overrides)
+  dataset = subject.dataset
+  caption = Caption(
+    f"{name} on {dataset.name}",
+    f"First {len(dataset.labels)} {dataset.split} images, known seed {subject.seed}.",
+  )
+  statement = {
+    "title": caption.title,
+    "data": {**running.describe(dataset), "source": portable_source(dataset.source)},
+    "training": training(found),
+  }
+  return running.write(cells, statement, Path(folder), caption)
+
+
+def main(argv: list[str]) -> None:
+  """Reads the flags, analyses, and prints the page."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  runtime.start_reading()
+  print(run(CONFIG.value.to_dict(), WORKDIR.value, progress=PROGRESS.value))
+  print(f"Written to {WORKDIR.value}/results/analyses and {WORKDIR.value}/figures.")
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("config")
+  app.run(main)
