@@ -141,6 +141,8 @@ def _compared(config: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, An
   found = {**config, "attacks": attacks, "batch_size": None}
   if (config.get("detector") or {"name": None})["name"] is None:
     found.pop("detector", None)  # as in older configs, which have no such block
+  for name in ("probe_gradient", "surface", "regrade_samples", "transfer_from"):
+    found.pop(name, None)  # they add cells and change none
   return found
 
 

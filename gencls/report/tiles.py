@@ -59,7 +59,12 @@ def address(image: np.ndarray, palette: np.ndarray | None = None) -> str:
     picture.putpalette(palette.astype(np.uint8).tobytes())
   content = io.BytesIO()
   picture.save(content, format="PNG", optimize=True)
-  return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+  return png_address(content.getvalue())
+
+
+def png_address(content: bytes) -> str:
+  """The data address of a PNG."""
+  return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def levels(x: np.ndarray) -> np.ndarray:
