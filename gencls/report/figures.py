@@ -204,7 +204,7 @@ def surfaces(values: np.ndarray, names: Sequence[str], eps: float, title: str, n
   Returns:
     A matplotlib figure.
   """
-  size = (1.4 + 2.5 * len(values), 3.9)
+  size = (1.4 + 2.7 * len(values), 3.7)
   figure, axes = _new(len(values), 1, size, sharey=True, sharex=True)
   finite = np.abs(values[np.isfinite(values)])
   scale = max(float(np.max(finite, initial=0.0)), 1e-6)
@@ -225,10 +225,10 @@ def surfaces(values: np.ndarray, names: Sequence[str], eps: float, title: str, n
     axis.plot(0, 0, "o", color=_INK, ms=4)
     axis.set_title(name, loc="center", fontsize=10, fontweight="normal")
     axis.set(xticks=(-eps, 0, eps), yticks=(-eps, 0, eps))
+    axis.set_xlabel("along the gradient's signs", fontsize=9)
     axis.grid(visible=False)
-  axes[0][0].set_ylabel("along a random direction")
-  axes[0][len(values) // 2].set_xlabel("along the signs of the gradient, linf")
-  figure.colorbar(axes[0][0].images[0], ax=axes[0].tolist(), shrink=0.8, label="margin, nats")
+  axes[0][0].set_ylabel("along a random direction", fontsize=9)
+  figure.colorbar(axes[0][0].images[0], ax=axes[0].tolist(), shrink=0.9, label="margin, nats")
   figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=12)
   figure.supxlabel(note, fontsize=8, color=_QUIET, x=0.02, ha="left")
   return figure

@@ -122,7 +122,8 @@ def _surface_note(summary: Mapping[str, Any]) -> str:
   settings = summary["protocol"]
   return (
     "largest other less own logit, nats: red misclassified, blue right, black line the boundary, "
-    f"dot the image; pixels clipped to [0, 1]; one key for each image, seed {settings['seed']}"
+    "dot the image; eps in linf, pixels clipped to [0, 1]; one key for each image, "
+    f"seed {settings['seed']}"
   )
 
 
