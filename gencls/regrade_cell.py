@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gencls.attack_grades import padded
-from gencls.batch_loop import Arrays, Turn, Work, over_batches
+from gencls.batch_loop import Arrays, Turn, Work, over_batches, size_of_batches
 from gencls.cells import GREY, UNTOUCHED
 from gencls.data import to_float
 from gencls.grading import grey, reclip, share_right
@@ -34,7 +34,7 @@ class Estimate(NamedTuple):
 
   logits_fn: LogitsFn
   anew: LogitsFn | None = None  # with `prepare` drawn anew; None where it draws nothing
-  own: bool = False  # whether it is the evaluation's own number
+  growth: float = 1.0  # K over the evaluation's own
 
 
 class Regrade(NamedTuple):
@@ -105,11 +105,14 @@ def regraded_cell(
     if known:  # no other draw of this purpose is ever reported
       fn = estimate.anew or estimate.logits_fn
       arrays["unseen"] = right(fn, threat="fresh_seed", purpose="regrade")
-    if known and not estimate.own:
+    if known and estimate.growth != 1:
       return {**arrays, "correct": arrays["unseen"]}
     return {**arrays, "correct": right(estimate.logits_fn, threat=protocol.threat, purpose="grade")}
 
-  return over_batches(work, title, make), {}
+  # As many samples at once as in the evaluation, so that memory does not grow with K.
+  size = size_of_batches(work.dataset, protocol.batch_size) / max(1.0, estimate.growth)
+  smaller = work._replace(protocol=protocol._replace(batch_size=max(1, int(size))))
+  return over_batches(smaller, title, make), {}
 
 
 def worst_images(group: Group, untouched: Cell, cells: Sequence[Cell], x: np.ndarray) -> np.ndarray:

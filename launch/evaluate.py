@@ -92,7 +92,7 @@ def probes(config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.
       overrides = {**given(config["model"]), "num_samples": num_samples}
       run = runs.load(folder, config["step"], **overrides)
     anew = None if run.classifier.prepare is None else run.redraw(1)
-    return Estimate(run.logits_fn, anew, num_samples == own)
+    return Estimate(run.logits_fn, anew, num_samples / own)
 
   counts = tuple(config["regrade_samples"])
   check_regrade(counts, config["keep_images"])

@@ -40,7 +40,7 @@ def estimator(noise):
 
   def of(num_samples):
     params = {**toy_subject().params, "noise": jnp.float32(noise / math.sqrt(num_samples))}
-    return Estimate(jax.tree_util.Partial(noisy, params), None, num_samples == 1)
+    return Estimate(jax.tree_util.Partial(noisy, params), None, float(num_samples))
 
   return of
 
@@ -50,7 +50,9 @@ def noisy(params, keys, x):
   return log_joint(params, x) + params["noise"] * drawn
 
 
-def evaluated(folder, noise, the_specs, threat="known_seed", keep=N, counts=(1, MANY)):
+def evaluated(
+  folder, noise, the_specs, threat="known_seed", keep=N, counts=(1, MANY), regrade=None
+):
   of, plain = estimator(noise), toy_subject()
   fn = of(1).logits_fn
   classifier = plain.classifier._replace(logits=noisy)
@@ -64,7 +66,7 @@ def evaluated(folder, noise, the_specs, threat="known_seed", keep=N, counts=(1, 
     identity={**IDENTITY, "params": f"noise {noise}", **SAMPLES},
     record=record(),
     progress=False,
-    probes=Probes(regrade=Regrade(counts, of)),
+    probes=Probes(regrade=regrade or Regrade(counts, of)),
   )
 
 
@@ -185,7 +187,7 @@ def test_prepared_draws_are_drawn_anew(tmp_path):
     identity={**IDENTITY, **SAMPLES},
     record=record(),
     progress=False,
-    probes=Probes(regrade=Regrade((1,), lambda k: Estimate(plain.logits_fn, anew, k == 1))),
+    probes=Probes(regrade=Regrade((1,), lambda k: Estimate(plain.logits_fn, anew, k))),
   )
   arrays = again(cells, 1, "linf", 0.0).arrays
   assert np.mean(arrays["correct"]) > 0.9
@@ -224,3 +226,20 @@ def test_bad_numbers_fail_before_any_work(tmp_path):
   with pytest.raises(ValueError, match="got keep_images=0"):
     evaluated(tmp_path, 1.0, specs(), keep=0)
   assert not list(tmp_path.glob("*.npz"))
+
+
+def test_more_samples_are_graded_in_smaller_batches(tmp_path):
+  """B · K, and with it the memory, is that of the evaluation."""
+  rows = []
+
+  def of(num_samples):
+    def counted(params, keys, x):
+      rows.append(num_samples * len(x))  # while tracing
+      return noisy(params, keys, x)
+
+    fn = estimator(0.1)(num_samples).logits_fn
+    return Estimate(jax.tree_util.Partial(counted, *fn.args), None, float(num_samples))
+
+  regrade = Regrade((1, 7, 1000), of)
+  evaluated(tmp_path, 0.1, specs((0.1,))[:1], regrade=regrade)
+  assert set(rows) == {N, 7 * (N // 7), 1000}  # one image of K = 1000 is the least
