@@ -109,7 +109,7 @@ def _words(change: Difference, few: int, many: int, off: bool) -> str:
   text = f"K = {many} against K = {few}: {_points(change)}"
   if not off:
     return text
-  better = "the estimator, not the model, was broken"
+  better = "the estimator, not the model, was broken; attack with more for the model's own number"
   worse = "the fewer samples flatter the model"
   return f"{text}, {better if change.mean > 0 else worse}"
 
