@@ -83,7 +83,7 @@ def _grade_valid(
   work: Work, x_adv: np.ndarray, batch: Batch, target: np.ndarray | None = None
 ) -> Arrays:
   """Grades in the batch's one shape, and drops the padding."""
-  graded = graded_arrays(grade_batch(work, _padded(x_adv, batch), batch))
+  graded = graded_arrays(grade_batch(work, padded(x_adv, batch), batch))
   arrays = {name: value[: batch.valid] for name, value in graded.items()}
   if target is None:
     return arrays
@@ -91,7 +91,8 @@ def _grade_valid(
   return {**arrays, "target": target, "in_target": in_target}
 
 
-def _padded(values: np.ndarray, batch: Batch) -> np.ndarray:
+def padded(values: np.ndarray, batch: Batch) -> np.ndarray:
+  """Rows of a batch without its padding, padded to its one shape by copies of the last."""
   padding = [(0, len(batch.labels) - batch.valid)] + [(0, 0)] * (values.ndim - 1)
   return np.pad(values, padding, mode="edge")
 
@@ -106,7 +107,7 @@ def _standing(work: Work, spec: AttackSpec, batch: Batch, target: np.ndarray | N
 
 
 def _select_in_target(work: Work, batch: Batch, target: np.ndarray) -> Share:
-  share = _select_share(work, batch, _padded(target, batch))
+  share = _select_share(work, batch, padded(target, batch))
   # Non-finite logits have no prediction: that is no hit where there is no target.
   return lambda x_adv: np.where(target == LEFT_OUT, np.float32(0), share(x_adv))
 
@@ -120,7 +121,7 @@ def _select_share(
   def share(x_adv: np.ndarray) -> np.ndarray:
     found = select_share(
       work.subject.logits_fn,
-      _padded(x_adv, batch),
+      padded(x_adv, batch),
       classes,
       batch.indices,
       threat=protocol.threat,

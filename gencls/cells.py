@@ -10,6 +10,9 @@ from gencls.batch_loop import Arrays, Batch, Turn, Work, batches, over_batches
 from gencls.clean import clean_batch, summarise
 from gencls.grading import Graded, draw_keys, grade, grey, perturbation_norm
 
+# The labels of what is no attack.
+CLEAN, UNTOUCHED, GREY = "clean", "untouched", "grey"
+
 
 def first_images(dataset: data.Dataset, num_images: int | None) -> data.Dataset:
   """The first n images of a split; None: all.

@@ -84,7 +84,9 @@ def columns(evaluation: stored.Stored) -> Results:
 
 
 def _key(cell: Cell) -> tuple[str, str]:
-  return cell.header["label"].removesuffix(" (distance)"), cell.header["norm"] + _at(cell)
+  return cell.header["label"].removesuffix(minimum_norm.AS_DISTANCE), cell.header["norm"] + _at(
+    cell
+  )
 
 
 def _at(cell: Cell) -> str:

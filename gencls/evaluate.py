@@ -3,6 +3,7 @@
 Several processes may evaluate into one folder at once: each cell is made under a lock, by one.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,15 @@ from gencls.attack_cells import attack_cell, build_attack, check_target
 from gencls.attack_specs import AttackSpec, check_spec, evades, takes_eps
 from gencls.attack_specs import identity as attack_identity
 from gencls.batch_loop import Arrays, Protocol, Work, seconds_before
-from gencls.cells import clean_cell, grey_cell, untouched_cell
+from gencls.cells import (
+  CLEAN,
+  GREY,
+  UNTOUCHED,
+  clean_cell,
+  first_images,
+  grey_cell,
+  untouched_cell,
+)
 from gencls.clean import Subject, check_metrics
 from gencls.detector_cell import (
   Detection,
@@ -26,16 +35,33 @@ from gencls.detector_cell import (
   detector_cell,
   settings_of,
 )
+from gencls.gradient_cell import gradient_cell
 from gencls.grading import check_draws
+from gencls.probes import (
+  GRADIENT,
+  NO_PROBES,
+  SURFACE,
+  Probes,
+  check_probes,
+  gradient_settings,
+  surface_settings,
+)
+from gencls.regrade_cell import label as regraded_label
+from gencls.regrade_cell import regraded_cell
 from gencls.results import Cell, canonical_json, cell_path, read_cell, write_cell
 from gencls.results import identity as digest
+from gencls.surface_cell import surface_cell
+from gencls.transfer_cell import at as transferred_at
+from gencls.transfer_cell import identity as transfer_identity
+from gencls.transfer_cell import transfer_cell
 from gencls.workdir import differences, source_digest
 
 # Raised by hand whenever the same settings give other numbers or other arrays than before.
 EVALUATION_VERSION = 2
 
-# The cells that are no attack.
-CLEAN, UNTOUCHED, GREY, DETECTOR = "clean", "untouched", "grey", "detector"
+DETECTOR = "detector"
+TAKEN = (CLEAN, UNTOUCHED, GREY, DETECTOR, GRADIENT, SURFACE)  # the cells that are no attack
+_OF_WORK = {CLEAN: clean_cell, UNTOUCHED: untouched_cell, GRADIENT: gradient_cell}
 
 
 class Plan(NamedTuple):
@@ -47,6 +73,8 @@ class Plan(NamedTuple):
   spec: AttackSpec | None
   settings: dict[str, Any]
   path: Path
+  after: tuple[Path, ...] = ()  # the cells it is made from
+  num_images: int | None = None  # the first ones; None: all
 
 
 def check_specs(specs: Sequence[AttackSpec]) -> None:
@@ -56,7 +84,7 @@ def check_specs(specs: Sequence[AttackSpec]) -> None:
     raise ValueError(f"every attack needs its own label, got {labels}")
   for spec in specs:
     where = f"attack {spec.label!r}"
-    if spec.label in (CLEAN, UNTOUCHED, GREY, DETECTOR):
+    if spec.label in TAKEN:
       raise ValueError(f"{where}: the label is taken by a cell of its own; call it otherwise")
     try:
       check_spec(spec)
@@ -99,6 +127,7 @@ def make_plans(
   identity: Mapping[str, Any],
   dataset: data.Dataset,
   detection: Detection | None = None,
+  probes: Probes = NO_PROBES,
 ) -> list[Plan]:
   """The cells of an evaluation in the order they are made.
 
@@ -109,11 +138,13 @@ def make_plans(
     identity: JSON-able; what the model and the data are (parameters, checkpoint step, images).
     dataset: the images.
     detection: the detector, or None.
+    probes: what is looked at beside the attacks.
 
   Returns:
     The clean cell, the untouched images under the draws of grading, then for each norm and eps
-    the grey image and the attacks of that budget, then the minimum-norm attacks, and last the
-    detector (which is made first).
+    the grey image, the attacks of that budget and what is transferred from other models, then the
+    minimum-norm attacks, the gradient, the loss surface, the worst cases under other numbers of
+    samples, and last the detector (which is made first).
   """
   names = ("threat", "seed", "select_draws", "grade_draws")
   grading: dict[str, Any] = {name: getattr(protocol, name) for name in names}
@@ -123,7 +154,8 @@ def make_plans(
     settings = {**made_by, **identity, **settings, "label": label, "norm": norm, "eps": eps}
     at = "minimum" if eps is None else f"{eps:g}"
     name = f"{label}-{norm}-{at}" if norm else label
-    return Plan(label, norm, eps, spec, settings, cell_path(folder, name, settings))
+    after = (plans[1].path,) if norm else ()
+    return Plan(label, norm, eps, spec, settings, cell_path(folder, name, settings), after)
 
   fits = []
   if detection is not None:  # without one the settings are those of evaluations that know none
@@ -131,17 +163,43 @@ def make_plans(
     grading["detector"] = digest(fits[0].settings)
   clean = {"seed": protocol.seed, "draws": protocol.clean_draws, "metrics": list(protocol.clean)}
   plans = [plan(CLEAN, **clean), plan(UNTOUCHED, **grading)]
-  for norm, eps in sorted({(spec.norm, float(eps)) for spec in specs for eps in spec.eps}):
+  grid = sorted({(spec.norm, float(eps)) for spec in specs for eps in spec.eps})
+  for norm, eps in grid:
     plans.append(plan(GREY, norm, eps, **grading))
     for spec in specs:
       if spec.norm == norm and eps in spec.eps and takes_eps(spec):
         attack = attack_identity(spec, protocol, dataset)
         plans.append(plan(spec.label, norm, eps, spec, attack=attack, **grading))
+    for source in probes.sources:
+      if transferred_at(source, norm, eps):
+        attack = transfer_identity(source, norm, eps, protocol)
+        plans.append(plan(source.label, norm, eps, attack=attack, **grading))
   for spec in specs:
     if spec.eps and not takes_eps(spec):
       attack = attack_identity(spec, protocol, dataset)
       plans.append(plan(spec.label, spec.norm, None, spec, attack=attack, **grading))
+  if probes.gradient:
+    plans.append(plan(GRADIENT, **gradient_settings(protocol)))
+  n = len(dataset.labels)
+  if probes.surface is not None:
+    found = plan(SURFACE, **surface_settings(probes.surface, protocol))
+    plans.append(found._replace(num_images=min(probes.surface.num_images, n)))
+  if probes.regrade is not None:
+    for count, (norm, eps) in itertools.product(probes.regrade.num_samples, grid):
+      again, after = _regraded(plans, count, norm, eps)
+      found = plan(regraded_label(count, norm, eps), regraded=again, **grading)
+      plans.append(found._replace(after=after, num_images=min(protocol.keep_images, n)))
   return [*plans, *fits]
+
+
+def _regraded(
+  plans: Sequence[Plan], count: int, norm: str, eps: float
+) -> tuple[dict[str, Any], tuple[Path, ...]]:
+  """What is graded again, JSON-able, and the cells of the worst case that it is made from."""
+  within = [p for p in plans if p.norm == norm and (p.eps is None or p.eps <= eps)]
+  cells = [p.path.name for p in within]
+  again = {"num_samples": count, "norm": norm, "eps": eps, "cells": cells}
+  return again, (plans[1].path, *(p.path for p in within))
 
 
 def evaluate(
@@ -155,6 +213,7 @@ def evaluate(
   record: Mapping[str, Any],
   progress: bool = True,
   detection: Detection | None = None,
+  probes: Probes = NO_PROBES,
   announce: Callable[[list[Plan]], None] | None = None,
 ) -> list[Cell]:
   """Makes every cell that is not there yet and returns them all.
@@ -172,6 +231,7 @@ def evaluate(
     progress: whether to show a progress bar.
     detection: a detector that grading asks too, and attacks with against="detector" have to
       satisfy; None for none.
+    probes: what is looked at beside the attacks, for the sanity checks.
     announce: called with the plans once they are checked, before the first cell is made.
 
   Returns:
@@ -188,19 +248,22 @@ def evaluate(
   if len(dataset.labels) == 0:
     raise ValueError("an evaluation needs at least one image, got none")
   check_detector(subject, specs, detection)
+  check_probes(probes, protocol, [spec.label for spec in specs])
   for spec in specs:
     for eps in spec.eps if takes_eps(spec) else (None,):
       # A misspelt hyperparameter, or a target that cannot be, fails before any work.
       check_target(dataset, protocol, spec, build_attack(subject, protocol, spec, eps))
-  plans = make_plans(folder, protocol, specs, identity, dataset, detection)
+  plans = make_plans(folder, protocol, specs, identity, dataset, detection, probes)
   if announce is not None:
     announce(plans)
   cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
   fitted_to = dataset if detection is None else detection.dataset
-  images = {p.path: fitted_to if p.label == DETECTOR else dataset for p in plans}
+  images = {
+    p.path: fitted_to if p.label == DETECTOR else first_images(dataset, p.num_images) for p in plans
+  }
   total = sum(len(images[p.path].labels) for p in plans if p.path not in cells)
   with tqdm(total=total, unit="image", disable=not progress or total == 0) as bar:
-    origin, untouched = _origin(record), plans[1].path
+    origin, by_path = _origin(record), {plan.path: plan for plan in plans}
     fitted = next((plan for plan in plans if plan.label == DETECTOR), None)
 
     def done(plan: Plan) -> bool:
@@ -210,7 +273,7 @@ def evaluate(
       return plan.path in cells
 
     def ready(plan: Plan) -> bool:
-      needs = [plans[1]] if plan.norm else []
+      needs = [by_path[path] for path in plan.after]
       needs += [fitted] if fitted is not None and plan is not fitted else []
       return all(done(other) for other in needs)
 
@@ -221,7 +284,8 @@ def evaluate(
       if fitted is not None and plan is not fitted:
         accept = accept_from(cells[fitted.path])
       work = Work(subject, images[plan.path], protocol, bar, partial, origin, accept)
-      cells[plan.path] = _make(work, plan, detection, cells.get(untouched), record)
+      made_from = [_on_grid(by_path[path], cells[path]) for path in plan.after]
+      cells[plan.path] = _make(work, plan, detection, probes, made_from, record)
 
     def waiting(left: Sequence[Plan]) -> None:
       who = owners.describe(locks.owner(_lock(left[0])))
@@ -240,12 +304,13 @@ def _make(
   work: Work,
   plan: Plan,
   detection: Detection | None,
-  untouched: Cell | None,
+  probes: Probes,
+  made_from: Sequence[Cell],
   record: Mapping[str, Any],
 ) -> Cell:
   """Makes a cell and writes it; continues where a killed run has left it."""
   start = time.perf_counter() - seconds_before(work)
-  arrays, numbers = _compute(work, plan, detection, untouched)
+  arrays, numbers = _compute(work, plan, detection, probes, made_from)
   dataset = work.dataset
   header = {
     **{name: getattr(plan, name) for name in ("label", "norm", "eps", "settings")},
@@ -290,17 +355,35 @@ def _on_grid(plan: Plan, cell: Cell) -> Cell:
 
 
 def _compute(
-  work: Work, plan: Plan, detection: Detection | None, untouched: Cell | None
+  work: Work,
+  plan: Plan,
+  detection: Detection | None,
+  probes: Probes,
+  made_from: Sequence[Cell],
 ) -> tuple[Arrays, dict[str, Any]]:
+  if plan.spec is not None:
+    return attack_cell(work, plan.spec, plan.eps, made_from[0].arrays)
+  if plan.norm:
+    return _of_ball(work, plan, probes)
+  if plan.label in _OF_WORK:
+    return _OF_WORK[plan.label](work)
   if plan.label == DETECTOR:
     assert detection is not None
     return detector_cell(work, detection.spec, work.subject.classifier.score)
-  if plan.label == CLEAN:
-    return clean_cell(work)
-  if plan.label == UNTOUCHED:
-    return untouched_cell(work)
-  if plan.spec is None:
-    assert plan.eps is not None
+  if plan.label == SURFACE:
+    assert probes.surface is not None
+    return surface_cell(work, probes.surface)
+  assert probes.regrade is not None
+  again, (untouched, *others) = plan.settings["regraded"], made_from
+  estimate = probes.regrade.estimate(again["num_samples"])
+  where = again["norm"], again["eps"]
+  return regraded_cell(work, plan.label, estimate, where, untouched, others)
+
+
+def _of_ball(work: Work, plan: Plan, probes: Probes) -> tuple[Arrays, dict[str, Any]]:
+  """Images of a ball that no attack of this model made."""
+  assert plan.eps is not None
+  if plan.label == GREY:
     return grey_cell(work, plan.norm, plan.eps)
-  assert untouched is not None
-  return attack_cell(work, plan.spec, plan.eps, untouched.arrays)
+  source = next(each for each in probes.sources if each.label == plan.label)
+  return transfer_cell(work, source, plan.norm, plan.eps)

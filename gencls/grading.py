@@ -119,6 +119,22 @@ def _draws(
   return every, [np.asarray(z) for z in pending]
 
 
+def share_right(
+  logits_fn: LogitsFn,
+  x: np.ndarray,
+  labels: np.ndarray,
+  indices: np.ndarray,
+  *,
+  threat: str,
+  seed: int,
+  purpose: str,
+  draws: int,
+) -> np.ndarray:
+  """[B] float32, the share of the draws of one purpose that are right; else as `grade`."""
+  _, logits = _draws(logits_fn, x, indices, threat, seed, purpose, draws)
+  return _share(np.stack([predict(z) == labels for z in logits], axis=1), axis=1)
+
+
 def select_share(
   logits_fn: LogitsFn,
   x: np.ndarray,
@@ -134,10 +150,11 @@ def select_share(
 
   With a detector the share that are right or rejected.
   """
+  if accept is None:
+    common = {"threat": threat, "seed": seed, "purpose": "select", "draws": select_draws}
+    return share_right(logits_fn, x, labels, indices, **common)
   keys, logits = _draws(logits_fn, x, indices, threat, seed, "select", select_draws)
   right = np.stack([predict(z) == labels for z in logits], axis=1)
-  if accept is None:
-    return _share(right, axis=1)
   return acceptance.held(right, acceptance.scores(accept, keys, x, logits))
 
 

@@ -16,6 +16,7 @@ from gencls.types import Array, Key, Keys
 PURPOSES = (
   *("init", "train", "validate", "clean", "attack", "select", "grade", "sample", "prepare"),
   "detect",
+  "regrade",
 )
 
 

@@ -28,6 +28,7 @@ GRADE_AS = ("distance", "clip")
 STRETCHES = (1.0, 1.001, 1.02, 1.05, 1.1, 1.2, 1.5)
 # Under a fresh seed the attack may have kept one lucky draw far inside, and does not return x.
 FRESH_STRETCHES = (0.0, *STRETCHES, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
+AS_DISTANCE = " (distance)"  # behind the label of a clipped attack's honest curve
 AS_RETURNED = "correct_as_returned"  # graded before it was lengthened: what a publication counts
 SELECT_IN_TARGET = "select_in_target"  # the share of the select draws that predict the target
 PER_EXAMPLE = ("prediction", "correct", "select_correct", "select_margin", "nonfinite_grades")
@@ -104,7 +105,7 @@ def derive(cell: Cell, untouched: Cell, eps: float, grade_as: str) -> Cell:
   header = {name: cell.header[name] for name in ("settings", "num_images", "seconds", "record")}
   # Beside the published protocol stands the honest curve.
   both = attack["grade_as"] == "clip" and grade_as == "distance"
-  label = f"{cell.header['label']} (distance)" if both else cell.header["label"]
+  label = cell.header["label"] + AS_DISTANCE * both
   header |= {"label": label, "norm": norm, "eps": float(eps), "derived": grade_as}
   if grade_as == "clip":
     column = attack["eps"].index(eps)

@@ -141,17 +141,21 @@ def _compared(config: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, An
   found = {**config, "attacks": attacks, "batch_size": None}
   if (config.get("detector") or {"name": None})["name"] is None:
     found.pop("detector", None)  # as in older configs, which have no such block
+  for name in ("probe_gradient", "surface", "regrade_samples", "transfer_from"):
+    found.pop(name, None)  # they add cells and change none
   return found
 
 
 def portable_command(command: str) -> str:
   """A command line without this machine's folders: paths relative, or their last part."""
 
+  def short(path: str) -> str:
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else Path(path).name
+
   def portable(token: str) -> str:
     flag, equals, value = token.rpartition("=")
-    if not os.path.isabs(value):
-      return token
-    inside = Path(value).is_relative_to(Path.cwd())
-    return f"{flag}{equals}{os.path.relpath(value) if inside else Path(value).name}"
+    if not os.path.isabs(value):  # or a tuple of paths
+      return re.sub(r"(?<=['\"])/[^'\"]*", lambda found: short(found[0]), token)
+    return f"{flag}{equals}{short(value)}"
 
   return shlex.join(portable(token) for token in shlex.split(command))

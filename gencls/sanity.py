@@ -20,8 +20,10 @@ SINGLE_STEP = (
   *("fgsm", "fgm", "foolbox:FGSM", "foolbox:FGM", "foolbox:L1FastGradientAttack"),
   *("foolbox:L2FastGradientAttack", "foolbox:LinfFastGradientAttack"),
 )
+TRANSFER = "transfer"  # the name of what is no attack but images made on another model
 # Attacks that see no gradient of the model; all others are white-box. `auto_attack` is both.
 GRADIENT_FREE = (
+  TRANSFER,
   *("uniform_noise", "gaussian_noise", "salt_and_pepper", "pointwise", "gaussian_blur"),
   *("linear_search_contrast", "binary_search_contrast"),
   *("boundary", "hop_skip_jump", "square", "spsa"),
@@ -35,13 +37,20 @@ _FOOLBOX_GRADIENT_FREE = (
 )
 _ROUNDING = 1e-6  # far below one image
 _CONVERGED = 0.01  # what more steps may still find
+_FITS, _MISFITS = 2.0, 0.1  # factor between a predicted and a measured change; share beyond it
 _NOTHING_NEW = 0.002  # what a gradient-free attack may still find, as in AutoAttack
+_NAMED = 10  # images are named one by one, up to so many
 
 
 def gradient_free(name: str) -> bool:
   """Whether an attack, by its name, sees no gradient of the model."""
   foolbox = name.startswith("foolbox:") and any(part in name for part in _FOOLBOX_GRADIENT_FREE)
   return foolbox or name in GRADIENT_FREE
+
+
+def transferred(name: str) -> bool:
+  """Whether an attack, by its name, is images that were made on another model."""
+  return name == TRANSFER
 
 
 def climbs(name: str) -> bool:
@@ -135,7 +144,15 @@ def doubling(pairs: Sequence[tuple[Curve, Curve]], draws: int) -> Check:
     pairs: (few, many) of one attack whose settings differ in the steps alone.
     draws: number of grade draws.
   """
-  name = "doubling the steps changes nothing"
+  return _converged("doubling the steps changes nothing", "steps", pairs, draws)
+
+
+def restarting(pairs: Sequence[tuple[Curve, Curve]], draws: int) -> Check:
+  """At least five times the restarts leave no more than a point less right; see `doubling`."""
+  return _converged("five restarts change nothing", "restarts", pairs, draws)
+
+
+def _converged(name: str, number: str, pairs: Sequence[tuple[Curve, Curve]], draws: int) -> Check:
   lower, compared = [], 0
   for few, many in pairs:
     for eps, long in zip(many.eps, many.correct, strict=True):
@@ -147,7 +164,7 @@ def doubling(pairs: Sequence[tuple[Curve, Curve]], draws: int) -> Check:
       if gap > max(_CONVERGED, allowed(short, long, draws)):
         lower.append(f"{many.label} below {few.label} at {eps:g} by {100 * gap:.1f} points")
   if not compared:
-    return Check(name, "not run", "no two attacks that differ in the steps alone")
+    return Check(name, "not run", f"no two attacks that differ in the {number} alone")
   detail = "; ".join(lower) or f"at most a point lower, {compared} compared"
   return Check(name, "fail" if lower else "pass", detail)
 
@@ -200,6 +217,42 @@ def not_probabilities(logits: np.ndarray) -> Check:
   return Check(name, "pass", "rows do not sum to 1")
 
 
+def gradient_fits(probed: Mapping[str, np.ndarray] | None) -> Check:
+  """The change of the loss along its gradient is what the gradient says, for nearly every image.
+
+  Args:
+    probed: "gradient_norm", "predicted" and "measured", each [N], see `gradient_cell`; None where
+      the evaluation does not probe. Images of gradient 0 have a check of their own.
+  """
+  name = "the gradient is that of the loss"
+  if probed is None:
+    return Check(name, "not run", "set config.probe_gradient=True")
+  size, predicted, measured = (
+    np.asarray(probed[k], np.float64) for k in ("gradient_norm", "predicted", "measured")
+  )
+  usable = np.isfinite(size) & np.isfinite(measured) & (predicted > 0)
+  if not usable.any():
+    zero = f"zero for {np.sum(size == 0)}, not finite for {np.sum(~np.isfinite(size))}"
+    return Check(name, "fail", f"no usable gradient at any of {len(size)} images: {zero}")
+  ratio = measured[usable] / predicted[usable]
+  off = np.mean((ratio < 1 / _FITS) | (ratio > _FITS))
+  detail = (
+    f"measured over predicted change: median {np.median(ratio):.2f}, {100 * off:.0f}% beyond a "
+    f"factor of {_FITS:g}; {_norms(size)}"
+  )
+  return Check(name, "fail" if off > _MISFITS else "pass", detail)
+
+
+def _norms(size: np.ndarray) -> str:
+  """The histogram of gradient norms in words."""
+  finite = size[np.isfinite(size)]
+  low, middle, high = np.quantile(finite, (0.05, 0.5, 0.95))
+  return (
+    f"norm zero for {np.sum(size == 0)} of {len(size)}, not finite for {len(size) - len(finite)}, "
+    f"5% quantile {low:.3g}, median {middle:.3g}, 95% {high:.3g}"
+  )
+
+
 class Randomness(NamedTuple):
   """What two keys, and the same key twice, do to the logits."""
 
@@ -239,13 +292,21 @@ class Pair(NamedTuple):
   white: np.ndarray  # the worst case over all white-box attacks
   black: np.ndarray  # the gradient-free attack
   both: np.ndarray  # the worst case over all of them
+  name: str = ""  # of the gradient-free attack
+  places: np.ndarray | None = None  # [N] of the images in their data set; None: 0 to N − 1
 
 
-def white_beats_black(pairs: Sequence[Pair], draws: int) -> Check:
-  """White-box attacks together leave no more right than a gradient-free one, within one image."""
-  name = "white-box beats black-box"
+def white_beats_black(pairs: Sequence[Pair], draws: int, black: str = "black-box") -> Check:
+  """White-box attacks together leave no more right than a gradient-free one, within one image.
+
+  Args:
+    pairs: what is compared.
+    draws: number of grade draws.
+    black: what the gradient-free attacks are called.
+  """
+  name = f"white-box beats {black}"
   if not pairs:
-    return Check(name, "not run", "no black-box attack beside a white-box one")
+    return Check(name, "not run", f"no {black} attack beside a white-box one")
   worse = []
   for pair in pairs:
     gap = _mean(pair.white) - _mean(pair.black)
@@ -254,17 +315,33 @@ def white_beats_black(pairs: Sequence[Pair], draws: int) -> Check:
   return Check(name, "fail" if worse else "pass", "; ".join(worse) or f"{len(pairs)} compared")
 
 
-def nothing_new(pairs: Sequence[Pair], draws: int) -> Check:
-  """A gradient-free attack breaks at most 0.2 points (or one image) that white-box ones miss."""
-  name = "a gradient-free attack finds nothing new"
+def nothing_new(pairs: Sequence[Pair], draws: int, black: str = "a gradient-free attack") -> Check:
+  """A gradient-free attack breaks at most 0.2 points (or one image) that white-box ones miss.
+
+  The images are named, whatever their number. The arguments are those of `white_beats_black`.
+  """
+  name = f"{black} finds nothing new"
   if not pairs:
-    return Check(name, "not run", "no gradient-free attack beside a white-box one")
-  new = []
+    return Check(name, "not run", f"no {black.removeprefix('a ')} beside a white-box one")
+  many, few = [], []
   for pair in pairs:
     gap = _mean(pair.white) - _mean(pair.both)
     if gap > max(_NOTHING_NEW + _ROUNDING, allowed(pair.white, pair.both, draws)):
-      new.append(f"{pair.where} breaks {100 * gap:.1f} points more")
-  return Check(name, "fail" if new else "pass", "; ".join(new) or f"{len(pairs)} compared")
+      many.append(f"{pair.where} breaks {100 * gap:.1f} points more{_missed(pair)}")
+    elif _missed(pair):
+      few.append(f"{pair.where}{_missed(pair)}")
+  detail = "; ".join([*many, *few]) or f"{len(pairs)} compared"
+  return Check(name, "fail" if many else "pass", detail)
+
+
+def _missed(pair: Pair) -> str:
+  """The images that the gradient-free attack breaks and no white-box one, in words."""
+  found = np.flatnonzero((pair.white > 0.5) & (pair.both <= 0.5))  # known seed: right and wrong
+  if not len(found):
+    return ""
+  numbers = found if pair.places is None else pair.places[found]
+  shown = ", ".join(map(str, numbers[:_NAMED]))
+  return f" (image{'s' * (len(found) > 1)} {shown}{', …' * (len(found) > _NAMED)})"
 
 
 @functools.partial(jax.jit, static_argnames="loss")

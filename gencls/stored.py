@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gencls.evaluate import CLEAN, UNTOUCHED, Plan
+from gencls.minimum_norm import AS_DISTANCE
 from gencls.names import unknown_name
 from gencls.results import Cell, canonical_json, read_cell, write_cell
 from gencls.workdir import atomic_write, to_json
@@ -182,7 +183,7 @@ def _from_table(folder: Path, table: Mapping[str, Any]) -> list[Planned]:
 
 def _grid(rows: Sequence[Mapping[str, Any]], label: str, norm: str) -> list[float]:
   """The eps at which the rows of a minimum-norm attack were read off."""
-  own = (label, f"{label} (distance)")
+  own = (label, label + AS_DISTANCE)
   read_off = (r for r in rows if "derived" in r and r["norm"] == norm and r["label"] in own)
   return sorted({row["eps"] for row in read_off})
 

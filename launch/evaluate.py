@@ -9,6 +9,7 @@ on many, the processes share the cells. Leaves workdir/results/<name>/ (plan.jso
 cells/*.npz, table.json, table.md) and workdir/figures/<name>_*.png, and prints the table.
 """
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from gencls import data, runs, runtime, stored, targets, workdir
+from gencls import data, runs, runtime, stored, targets, transfer_source, workdir
 from gencls.attack_specs import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
@@ -27,7 +28,9 @@ from gencls.clean import Subject
 from gencls.detector_cell import Detection, DetectorSpec
 from gencls.evaluate import evaluate
 from gencls.names import unknown_name
-from gencls.report import pages
+from gencls.probes import Probes
+from gencls.regrade_cell import Estimate, Regrade, check_regrade
+from gencls.report import compare, pages
 from gencls.report.summary import summarise
 from gencls.report.table import markdown
 from gencls.results import (
@@ -37,6 +40,7 @@ from gencls.results import (
   portable_command,
 )
 from gencls.statements import given, title, training
+from gencls.surface_cell import Surface
 from gencls.thresholds import Rule
 from gencls.types import Classifier
 
@@ -73,6 +77,34 @@ def detection(settings: dict[str, Any], graded: runs.Run) -> Detection | None:
   most = settings["num_images"]
   return Detection(
     spec, images if most is None else first_images(images, min(most, len(images.labels)))
+  )
+
+
+def probes(config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.Dataset) -> Probes:
+  """What a plain config asks for beside the attacks."""
+  surface = Surface(**config["surface"])
+  own = graded.config["model"].get("num_samples")
+
+  @functools.cache  # one checkpoint and one program for each K
+  def estimate(num_samples: int) -> Estimate:
+    run = graded
+    if num_samples != own:
+      overrides = {**given(config["model"]), "num_samples": num_samples}
+      run = runs.load(folder, config["step"], **overrides)
+    anew = None if run.classifier.prepare is None else run.redraw(1)
+    return Estimate(run.logits_fn, anew, num_samples / own)
+
+  counts = tuple(config["regrade_samples"])
+  check_regrade(counts, config["keep_images"])
+  again = own is not None and counts
+  return Probes(
+    gradient=config["probe_gradient"],
+    surface=surface if surface.num_images else None,
+    sources=tuple(
+      transfer_source.read(*compare.entry(text, config["name"]), dataset)
+      for text in config["transfer_from"]
+    ),
+    regrade=Regrade(tuple(sorted({own, *counts})), estimate) if again else None,
   )
 
 
@@ -119,6 +151,8 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "params": params_digest(graded.params),
     "step": graded.step,
   }
+  looked_at = probes(config, folder, graded, dataset)
+  config = config | {"transfer_from": [portable_command(each) for each in config["transfer_from"]]}
   record = workdir.provenance()
   record = {**record, "command": portable_command(record["command"])}
   statement = {
@@ -142,6 +176,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     record={"config": config, **record},
     progress=progress,
     detection=detection(config["detector"], graded),
+    probes=looked_at,
     announce=lambda plans: stored.write_plan(results, statement, plans, images),
   )
   summary = {**statement, **summarise(cells)}

@@ -40,6 +40,45 @@ def check_rows(summary):
   assert len(summary["worst"]) == 2
 
 
+def sanity_config(**changes):
+  config = importlib.import_module("configs.attacks.sanity").get_config("smoke")
+  config.update({"clean": ("accuracy",), "keep_images": 16, **changes})
+  for label in ("pgd", "pgd_80_steps", "pgd_5_restarts", "square", "noise"):
+    config.attacks[label].eps = ()
+  return config.to_dict()
+
+
+def test_every_probe_is_asked_for_by_the_config(tmp_path, monkeypatch):
+  """Another number of samples is loaded anew; another run's images are read by its folder."""
+  asked = []
+
+  def load(folder, step, **overrides):
+    asked.append(overrides)
+    found = toy_run()
+    found.config["model"] |= {"num_samples": 2, **overrides}
+    return found
+
+  monkeypatch.setattr(runs, "load", load)
+  monkeypatch.setattr(runs.Run, "split", lambda *_: toy_evaluation.toy_images(16))
+  run = importlib.import_module("launch.evaluate").run
+  run(sanity_config(regrade_samples=()), str(tmp_path / "one"), progress=False)
+  assert asked == [{}]
+  other = f"{tmp_path / 'one'}:sanity"
+  again = sanity_config(regrade_samples=(3,), transfer_from=(other,))
+  summary = run(again, str(tmp_path / "two"), progress=False)
+  assert asked[1:] == [{}, {"num_samples": 3}]
+  assert {row["num_samples"] for row in summary["regraded"]} == {2, 3}
+  checks = {check["name"]: check["status"] for check in summary["checks"]}
+  for name in ("white-box beats transfer", "more importance samples change nothing",
+               "the gradient is that of the loss"):  # fmt: skip
+    assert checks[name] == "pass"
+  assert "transfer from one" in {row["label"] for row in summary["rows"]}
+  assert (tmp_path / "two" / "figures" / "sanity_surface.png").is_file()
+  table = (tmp_path / "two" / "results" / "sanity" / "table.json").read_text()
+  assert str(tmp_path) not in table
+  run(again | {"regrade_samples": ()}, str(tmp_path / "two"), progress=False)  # goes on
+
+
 def test_attacks_on_generative_models_get_the_attacked_model(tmp_path, monkeypatch):
   """Its importance samples and reconstructions, not its logits alone."""
   monkeypatch.setattr(runs, "load", lambda *_, **__: toy_run())

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -80,3 +81,10 @@ def test_commands_lose_the_folders_of_this_machine(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   command = f"{tmp_path}/launch/evaluate.py --workdir={tmp_path}/runs/gfz --data=/mnt/x/mnist --n=3"
   assert portable_command(command) == "launch/evaluate.py --workdir=runs/gfz --data=mnist --n=3"
+
+
+def test_folders_in_a_tuple_are_left_out_too(tmp_path):
+  folder = f"{tmp_path}/runs/gfz"
+  command = shlex.join(["a.py", f"--config.transfer_from=('{folder}:sanity', 'runs/cnn')"])
+  short = shlex.split(portable_command(command))
+  assert short == ["a.py", "--config.transfer_from=('gfz:sanity', 'runs/cnn')"]

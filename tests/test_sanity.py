@@ -9,7 +9,7 @@ from gencls.attacks.losses import LOSSES
 from gencls.grading import draw_keys
 from gencls.minimum_norm import PER_EXAMPLE
 from gencls.report.candidates import attacks_first, candidate, groups
-from gencls.report.checks import _pairs, _step_pairs
+from gencls.report.checks import STEP_SIZES, _pairs, _pairs_of_more
 from gencls.results import Cell
 
 
@@ -26,6 +26,40 @@ def test_monotone_allows_one_image_and_no_more():
   check = sanity.monotone(curve("a", (0.9, 0.5, 0.52)), 1)
   assert check.status == "fail"
   assert "0.1 → 0.2: +2.0" in check.detail
+
+
+def test_five_restarts_that_find_more_are_found():
+  one, five = curve("pgd", (0.9, 0.5, 0.3)), curve("pgd_5", (0.9, 0.5, 0.2))
+  assert sanity.restarting([(one, five)], 1).status == "fail"
+  assert sanity.restarting([(one, one._replace(label="pgd_5"))], 1).status == "pass"
+  assert sanity.restarting([], 1).status == "not run"
+
+
+def test_a_gradient_that_does_not_predict_the_loss_is_found():
+  def check(ratio, size=1.0):
+    predicted = np.full(20, 0.1)
+    return sanity.gradient_fits(
+      {"gradient_norm": np.full(20, size), "predicted": predicted, "measured": ratio * predicted}
+    )
+
+  good = np.ones(20)
+  assert check(good).status == "pass" and check(1.9 * good).status == "pass"
+  assert check(2.1 * good).status == "fail" and check(-good).status == "fail"
+  few, many = np.ones(20), np.ones(20)
+  few[:2], many[:3] = 0.0, 0.0
+  assert check(few).status == "pass" and check(many).status == "fail"
+  assert check(good, np.nan).status == "fail"
+  assert check(good, np.nan).detail.endswith("20 images: zero for 0, not finite for 20")
+  assert sanity.gradient_fits(None).status == "not run"
+
+
+def test_the_histogram_of_gradient_norms_is_told():
+  size = np.concatenate([[0.0, np.inf], np.linspace(1, 101, 101)])
+  one = np.ones(103)
+  detail = sanity.gradient_fits({"gradient_norm": size, "predicted": one, "measured": one}).detail
+  low, high = np.quantile(np.delete(size, 1), (0.05, 0.95))
+  assert "norm zero for 1 of 103, not finite for 1, " in detail
+  assert f"5% quantile {low:.3g}, median 50.5, 95% {high:.3g}" in detail
 
 
 def test_half_box():
@@ -62,7 +96,10 @@ def test_pairs_differ_in_the_steps_alone():
     cell("d", num_steps=60, rel_step_size=0.05, random_start=True),
   ]
   curves = [curve(c.header["label"], (0.9, 0.5, 0.3)) for c in cells]
-  found = [(few.label, many.label) for few, many in _step_pairs(curves, cells)]
+  found = [
+    (few.label, many.label)
+    for few, many in _pairs_of_more(curves, cells, "num_steps", 2, STEP_SIZES)
+  ]
   assert found == [("a", "b")]
 
 
@@ -126,14 +163,20 @@ def test_a_black_box_attack_that_beats_the_gradient_is_found():
   assert sanity.white_beats_black([], 1).status == "not run"
 
 
-def test_what_only_a_gradient_free_attack_breaks_is_found():
-  assert sanity.nothing_new([_pair(0.5, 0.9, 0.498)], 1).status == "pass"
+def test_what_only_a_gradient_free_attack_breaks_is_found_and_named():
+  few = sanity.nothing_new([_pair(0.5, 0.9, 0.498)], 1)
+  assert (few.status, few.detail) == ("pass", "square linf 0.1 (images 498, 499)")
+  pair = _pair(0.5, 0.9, 0.48)._replace(places=np.arange(1000) + 7)
+  many = sanity.nothing_new([pair], 1, "transfer")
+  assert (many.name, many.status) == ("transfer finds nothing new", "fail")
+  assert many.detail.endswith("points more (images 487, 488, 489, 490, 491, 492, 493, 494, 495, "
+                              "496, …)")  # fmt: skip
   assert sanity.nothing_new([_pair(0.5, 0.9, 0.497)], 1).status == "fail"
   assert sanity.nothing_new([], 1).status == "not run"
 
 
 def test_kinds_of_attacks():
-  free = ("square", "foolbox:BoundaryAttack", "foolbox:LinfAdditiveUniformNoiseAttack")
+  free = ("square", "transfer", "foolbox:BoundaryAttack", "foolbox:LinfAdditiveUniformNoiseAttack")
   gradient = ("pgd", "auto_attack", "foolbox:LinfPGD", "foolbox:L2CarliniWagnerAttack")
   assert all(sanity.gradient_free(name) for name in free)
   assert not any(sanity.gradient_free(name) for name in gradient)

@@ -62,7 +62,9 @@ def attack(
 
 
 def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool = False,
-               arg: str = "", detector: str | None = None) -> ConfigDict:  # fmt: skip
+               arg: str = "", detector: str | None = None, probe_gradient: bool = False,
+               surface_images: int = 0,
+               regrade_samples: Sequence[int] = ()) -> ConfigDict:  # fmt: skip
   """All keys of an evaluation config, locked.
 
   Args:
@@ -71,6 +73,10 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
     fresh: whether the threat model is a fresh seed, the mean over draws; else a known seed.
     arg: "" or "full": every image; "cpu": the first 200; "smoke": the first 16, few steps.
     detector: a name in `gencls.detect.STATISTICS`; None: no detector.
+    probe_gradient: whether the gradient is held against the loss, see `gencls/gradient_cell.py`.
+    surface_images: of how many images the loss surface is drawn, see `gencls/surface_cell.py`.
+    regrade_samples: numbers of importance samples under which the worst case is graded again, for
+      models that have such a number, see `gencls/regrade_cell.py`.
 
   Raises:
     ValueError: if the variant is unknown.
@@ -103,6 +109,14 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
       "model": {"num_samples": placeholder(int), "rule": placeholder(str)},
       "attack_model": {"num_samples": placeholder(int)},  # K of the attack; None: that of grading
       "detector": _detector(detector),
+      # What sanity checks look at beside the attacks; none of it changes an attack's numbers.
+      "probe_gradient": probe_gradient,  # hold the gradient against the loss, by differences
+      # The margin over a plane through the first images, within eps (linf), points x points.
+      "surface": {"num_images": surface_images, "eps": 0.3, "points": 21},
+      "regrade_samples": tuple(regrade_samples),  # K of the worst case again, of the kept images
+      # Finished evaluations of other models on the same images, "workdir:evaluation" each: their
+      # adversarial images are graded on this model too. They have to keep them all (keep_images).
+      "transfer_from": (),
       "attacks": {k: _short(v) if arg == "smoke" else v for k, v in attacks.items()},
     }
   )

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gencls import minimum_norm
-from gencls.evaluate import GREY
+from gencls.cells import GREY
 from gencls.grading import worst_case
 from gencls.results import Cell
 

@@ -15,8 +15,9 @@ from gencls.report.targeted import curve as targeted_curve
 from gencls.results import Cell
 
 WORST = "worst case"
+DEFAULTS = {"num_restarts": 1}  # where an attack's settings do not say
 HELD = "worst case with the detector"
-_STEPS = ("num_steps", "step_size", "rel_step_size")
+STEP_SIZES = ("step_size", "rel_step_size")
 
 
 def _curves(cells: Sequence[Cell], grouped: Sequence[Group], untouched: Cell) -> list[sanity.Curve]:
@@ -87,7 +88,8 @@ def _pairs(grouped: Sequence[Group], untouched: Cell) -> list[sanity.Pair]:
       if any(cell.header["eps"] == group.eps for cell in own):
         where = f"{label} {group.norm} {group.eps:g}"
         black, both = candidate([*own, untouched])[1], candidate([*white, *own])[1]
-        found.append(sanity.Pair(where, share, black, both))
+        index = untouched.arrays.get("index")
+        found.append(sanity.Pair(where, share, black, both, names[label], index))
   return found
 
 
@@ -110,6 +112,7 @@ def run(
   attacked: Sequence[Mapping[str, Any]],
   rows: Sequence[Mapping[str, Any]],
   made_by: Mapping[str, Sequence[str]],
+  gradient: Cell | None = None,
 ) -> list[sanity.Check]:
   """Every sanity check.
 
@@ -121,6 +124,7 @@ def run(
     attacked: a row for each attack that was run, with its counts.
     rows: a row for each of `cells`.
     made_by: revisions, versions and devices.
+    gradient: the cell of the gradient, or None.
   """
   labels, n = untouched.arrays["label"], untouched.header["num_images"]
   settings = untouched.header["settings"]
@@ -129,6 +133,8 @@ def run(
   with_detector = "held" in untouched.arrays
   if with_detector:
     pairs += _pairs(held_groups(grouped, "detector"), as_held(untouched))
+  queried = [pair for pair in pairs if not sanity.transferred(pair.name)]
+  moved = [pair for pair in pairs if sanity.transferred(pair.name)]
   own = {c.header["label"]: c.header for c in cells if c.header["label"] != GREY}
   names = {label: header["settings"]["attack"]["name"] for label, header in own.items()}
   clipped = {label for label, header in own.items() if header.get("derived") == "clip"}
@@ -143,9 +149,14 @@ def run(
   repeated = [c for c in curves if names.get(c.label) not in (None, *sanity.SINGLE_STEP)]
   boxes = [c for c in curves if c.label == WORST and c.norm == "linf"]
 
-  def past_it(curve: sanity.Curve) -> bool:
-    """A single step of size eps may rightly go past what the detector accepts."""
-    return curve.against == "detector" and names.get(curve.label) in sanity.SINGLE_STEP
+  def may_rise(curve: sanity.Curve) -> bool:
+    """A single step of size eps may rightly go past what the detector accepts.
+
+    And images that stop behind the boundary of their own model have no reason to cross another.
+    """
+    name = names.get(curve.label, "")
+    past_it = curve.against == "detector" and name in sanity.SINGLE_STEP
+    return past_it or sanity.transferred(name)
 
   def count(field: str) -> dict[str, int]:
     return {_where(row): row[field] for row in attacked if row[field] is not None}
@@ -156,12 +167,15 @@ def run(
   short = count("cut_short")
   randomness = sanity.Randomness(**untouched.header["randomness"])
   return [
-    *(sanity.monotone(c, draws) for c in curves if c.label not in clipped and not past_it(c)),
+    *(sanity.monotone(c, draws) for c in curves if c.label not in clipped and not may_rise(c)),
     sanity.half_box(boxes[0] if boxes else None, labels),
     sanity.iterated_beats_single(single, many, draws),
-    sanity.doubling(_step_pairs(repeated, cells), draws),
-    sanity.white_beats_black(pairs, draws),
-    sanity.nothing_new(pairs, draws),
+    sanity.doubling(_pairs_of_more(repeated, cells, "num_steps", 2, STEP_SIZES), draws),
+    sanity.restarting(_pairs_of_more(repeated, cells, "num_restarts", 5), draws),
+    sanity.white_beats_black(queried, draws),
+    sanity.nothing_new(queried, draws),
+    sanity.white_beats_black(moved, draws, "transfer"),
+    sanity.nothing_new(moved, draws, "transfer"),
     *([check_adaptive(grouped, untouched, draws)] if with_detector else []),
     sanity.counted(
       "no zero gradient of the loss by the logit it is about", count("zero_gradient"), n
@@ -174,30 +188,35 @@ def run(
     sanity.attack_agrees(_disagreements(attacked, threat), n),
     sanity.counted("attacks stay in ball and box", count("outside"), n),
     sanity.not_probabilities(untouched.arrays["logits"]),
+    sanity.gradient_fits(None if gradient is None else gradient.arrays),
     sanity.threat_fits(randomness, threat),
     sanity.one_origin(made_by),
   ]
 
 
-def _step_pairs(
-  curves: Sequence[sanity.Curve], cells: Sequence[Cell]
+def _pairs_of_more(
+  curves: Sequence[sanity.Curve],
+  cells: Sequence[Cell],
+  number: str,
+  times: int,
+  beside: Sequence[str] = (),
 ) -> list[tuple[sanity.Curve, sanity.Curve]]:
-  """(few, many): attacks alike but for twice the steps or more, and the size of a step."""
+  """(few, many): attacks alike but for at least `times` the number, and for what is `beside` it."""
   settings = {c.header["label"]: c.header["settings"].get("attack") for c in cells}
 
-  def steps(curve: sanity.Curve) -> int:
-    return settings[curve.label]["hyperparameters"].get("num_steps", 0)
+  def count(curve: sanity.Curve) -> int:
+    return settings[curve.label]["hyperparameters"].get(number, DEFAULTS.get(number, 0))
 
   def rest(curve: sanity.Curve) -> dict[str, Any]:
     hyperparameters = settings[curve.label]["hyperparameters"]
-    same = {name: v for name, v in hyperparameters.items() if name not in _STEPS}
+    same = {name: v for name, v in hyperparameters.items() if name not in (number, *beside)}
     return {**settings[curve.label], "label": None, "hyperparameters": same}
 
   return [
     (few, many)
     for few in curves
     for many in curves
-    if 0 < 2 * steps(few) <= steps(many) and rest(few) == rest(many)
+    if 0 < times * count(few) <= count(many) and rest(few) == rest(many)
   ]
 
 
@@ -206,7 +225,7 @@ def _disagreements(attacked: Sequence[Mapping[str, Any]], threat: str) -> dict[s
   return {
     _where(row): row["disagree"]
     for row in attacked
-    if threat == "known_seed" and _claims_its_result(row["attack"])
+    if threat == "known_seed" and row["disagree"] is not None and _claims_its_result(row["attack"])
   }
 
 

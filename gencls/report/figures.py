@@ -65,12 +65,17 @@ def new(columns: int, rows: int, size: tuple[float, float], **options: Any):
   return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-@styled
 def save(figure: Any, path: Path) -> None:
   """Writes a figure as PNG, whole or not at all."""
+  atomic_write(path, png(figure, 150))
+
+
+@styled
+def png(figure: Any, dots_per_inch: int) -> bytes:
+  """A figure as the bytes of a PNG."""
   content = io.BytesIO()
-  figure.savefig(content, format="png", dpi=150)
-  atomic_write(path, content.getvalue())
+  figure.savefig(content, format="png", dpi=dots_per_inch)
+  return content.getvalue()
 
 
 def line(label: str, rows: Sequence[Mapping[str, Any]], field: str, start: Mapping[str, Any] | None,
@@ -181,6 +186,50 @@ def roc(
     axis.legend(loc="best", fontsize=8)
   axes[0][0].set_ylabel("successful attacks rejected, %")
   axes[0][0].set_title(title)
+  figure.supxlabel(note, fontsize=8, color=QUIET, x=0.02, ha="left")
+  return figure
+
+
+@styled
+def surfaces(values: np.ndarray, names: Sequence[str], eps: float, title: str, note: str) -> Any:
+  """The margin over planes through images, one panel for each, all on one scale.
+
+  Args:
+    values: [M, P, P] nats, positive where misclassified; rows along the gradient's signs.
+    names: of the panels.
+    eps: how far the planes reach.
+    title: what is shown.
+    note: small print below the figure.
+
+  Returns:
+    A matplotlib figure.
+  """
+  size = (1.4 + 2.7 * len(values), 3.7)
+  figure, axes = new(len(values), 1, size, sharey=True, sharex=True)
+  finite = np.abs(values[np.isfinite(values)])
+  scale = max(float(np.max(finite, initial=0.0)), 1e-6)
+  at = np.linspace(-eps, eps, values.shape[1])
+  for axis, value, name in zip(axes[0], values, names, strict=True):
+    # Columns of the picture run along the gradient.
+    axis.imshow(
+      value.T,
+      origin="lower",
+      extent=(-eps, eps, -eps, eps),
+      cmap="RdBu_r",
+      vmin=-scale,
+      vmax=scale,
+      interpolation="nearest",
+    )
+    if np.any(value < 0) and np.any(value > 0):
+      axis.contour(at, at, value.T, levels=[0.0], colors=INK, linewidths=1.2)
+    axis.plot(0, 0, "o", color=INK, ms=4)
+    axis.set_title(name, loc="center", fontsize=10, fontweight="normal")
+    axis.set(xticks=(-eps, 0, eps), yticks=(-eps, 0, eps))
+    axis.set_xlabel("along the gradient's signs", fontsize=9)
+    axis.grid(visible=False)
+  axes[0][0].set_ylabel("along a random direction", fontsize=9)
+  figure.colorbar(axes[0][0].images[0], ax=axes[0].tolist(), shrink=0.9, label="margin, nats")
+  figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=12)
   figure.supxlabel(note, fontsize=8, color=QUIET, x=0.02, ha="left")
   return figure
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gencls.evaluate import GREY
-from gencls.report import analysed, figures, plots, rocs, table, tiles, views
+from gencls.report import analysed, figures, pages, plots, rocs, table, tiles, views
 from gencls.report.checks import WORST
 from gencls.report.reading import Entry
 
@@ -30,6 +30,16 @@ def curves(entries: Sequence[Entry], norm: str) -> list[plots.Curve]:
       strong = label == WORST
       found.append(plots.Curve(entry.title, label, line, summary["num_images"], strong))
   return sorted(found, key=lambda curve: curve.strong)
+
+
+def surfaces(entries: Sequence[Entry]) -> list[dict[str, str]]:
+  """A picture of the loss surface of each model that has one."""
+  drawn = [(entry.title, pages.surface_figure(entry.summary, entry.cells)) for entry in entries]
+  return [
+    {"model": title, "src": tiles.png_address(figures.png(figure, 80))}
+    for title, figure in drawn
+    if figure is not None
+  ]
 
 
 def group(index: int, name: str, entries: Sequence[Entry]) -> dict[str, Any]:
@@ -74,6 +84,8 @@ def group(index: int, name: str, entries: Sequence[Entry]) -> dict[str, Any]:
     ],
     "evading": views.evading(entries),
     "checks": views.checks(entries),
+    "regraded": views.regraded(entries),
+    "surfaces": surfaces(entries),
     "costs": views.costs(entries),
     "sources": views.sources(entries),
     "missing": [{"model": e.title, **m} for e in entries for m in e.summary["missing"]],

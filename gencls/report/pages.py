@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gencls import minimum_norm
-from gencls.evaluate import DETECTOR, GREY
+from gencls.evaluate import GREY, SURFACE
 from gencls.report import detection, figures, table
 from gencls.results import Cell
 from gencls.workdir import atomic_write, to_json
@@ -45,6 +45,10 @@ def write(
   if roc is not None:
     paths.append(figure_folder / f"{summary['name']}_roc.png")
     figures.save(roc, paths[-1])
+  surface = surface_figure(summary, cells)
+  if surface is not None:
+    paths.append(figure_folder / f"{summary['name']}_surface.png")
+    figures.save(surface, paths[-1])
   shown = strongest_shown(cells)
   if shown is not None and len(images):
     paths.append(figure_folder / f"{summary['name']}_images.png")
@@ -91,7 +95,7 @@ def roc_figure(summary: Mapping[str, Any], cells: Sequence[Cell]) -> Any:
   found = summary["detection"]
   if found is None:
     return None
-  attacked = [cell for cell in cells[2:] if cell.header["label"] != DETECTOR]
+  attacked = [cell for cell in cells if cell.header["norm"]]
   lines = detection.curves(cells[1], minimum_norm.expand(attacked, cells[1]))
   if not lines:
     return None
@@ -100,6 +104,27 @@ def roc_figure(summary: Mapping[str, Any], cells: Sequence[Cell]) -> Any:
   title = f"{summary['title']}: detection of attacks by {name}"
   text = f"{sample(summary)}; attacks on the detector aim at the threshold used, and no other"
   return figures.roc(panels, found["test_rejected"]["mean"], title, text)
+
+
+def surface_figure(summary: Mapping[str, Any], cells: Sequence[Cell]) -> Any:
+  """The margin over a plane through the first images; None where it was not looked at."""
+  cell = next((cell for cell in cells if cell.header["label"] == SURFACE), None)
+  if cell is None:
+    return None
+  title = f"{summary['title']}: margin around the first {cell.header['num_images']} images"
+  eps = cell.header["surface"]["eps"]
+  who = zip(cell.arrays["index"], cell.arrays["label"], strict=True)
+  names = [f"image {i}, class {y}" for i, y in who]
+  return figures.surfaces(cell.arrays["margin"], names, eps, title, _surface_note(summary))
+
+
+def _surface_note(summary: Mapping[str, Any]) -> str:
+  settings = summary["protocol"]
+  return (
+    "largest other less own logit, nats: red misclassified, blue right, black line the boundary, "
+    "dot the image; eps in linf, pixels clipped to [0, 1]; one key for each image, "
+    f"seed {settings['seed']}"
+  )
 
 
 def strongest_shown(cells: Sequence[Cell]) -> Cell | None:

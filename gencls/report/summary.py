@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from gencls import minimum_norm, sanity
-from gencls.evaluate import CLEAN, DETECTOR, GREY, UNTOUCHED
+from gencls.evaluate import CLEAN, DETECTOR, GRADIENT, GREY, UNTOUCHED
 from gencls.intervals import Interval, share_interval
-from gencls.report import checks, detection, targeted
+from gencls.report import checks, detection, regraded, targeted
 from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.report.checks import WORST
 from gencls.results import Cell
@@ -77,11 +77,14 @@ def _counts(cell: Cell) -> dict[str, Any]:
     return int(np.sum(arrays[name] > 0)) if name in arrays else None
 
   passes = [arrays[name] for name in ("forward", "backward") if name in arrays]
+  disagree = None  # of images that were made elsewhere
+  if "attack_success" in arrays:
+    disagree = int(np.sum(~targeted.agrees(detection.own_view(cell))))
   return {
     "attack": cell.header["settings"]["attack"],
     **{name: number(name) for name in ("zero_gradient", "zero_gradient_steps", "nonfinite_steps")},
     "outside": number("outside"),
-    "disagree": int(np.sum(~targeted.agrees(detection.own_view(cell)))),
+    "disagree": disagree,
     "cut_short": number("cut_short"),
     "mean_passes": float(np.mean(sum(passes), dtype=np.float64)) if passes else None,
   }
@@ -149,8 +152,8 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   Returns:
     `clean`, `untouched`, `rows` (attack × eps, those of minimum-norm attacks derived), `minimum`
     (distances of minimum-norm attacks), `worst` (per norm and eps), `detection` (see
-    `detection.numbers`; None without a detector) and `checks`. In every row the untouched image is
-    a candidate, so that clean errors count as errors.
+    `detection.numbers`; None without a detector), `regraded` (see `regraded.rows`) and `checks`. In
+    every row the untouched image is a candidate, so that clean errors count as errors.
 
   Raises:
     ValueError: if the first two cells are not the clean and the untouched one.
@@ -158,14 +161,18 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   if [cell.header["label"] for cell in cells[:2]] != [CLEAN, UNTOUCHED]:
     raise ValueError("the cells of an evaluation start with the clean and the untouched ones")
   clean, untouched = cells[:2]
-  attacked = [cell for cell in cells[2:] if cell.header["label"] != DETECTOR]
-  detectors = [cell for cell in cells[2:] if cell.header["label"] == DETECTOR]
+  attacked = [cell for cell in cells if cell.header["norm"]]
+  detectors = [cell for cell in cells if cell.header["label"] == DETECTOR]
+  gradient = next((cell for cell in cells if cell.header["label"] == GRADIENT), None)
+  again = [cell for cell in cells if regraded.is_regraded(cell)]
+  model = untouched.header["settings"].get("model", {})
   rest, grouped = minimum_norm.expand(attacked, untouched), groups(attacked, untouched)
   draws = untouched.header["settings"]["grade_draws"]
   rows = [_row(cell, untouched, draws) for cell in rest]
   minimum = [_minimum_row(c, untouched) for c in attacked if minimum_norm.is_minimum(c)]
   run = [row for row in rows if row["label"] != GREY and "derived" not in row]
   labels, made_by = untouched.arrays["label"], _made_by(cells)
+  found = checks.run(clean, untouched, rest, grouped, [*run, *minimum], rows, made_by, gradient)
   return {
     "num_images": untouched.header["num_images"],
     "largest_class_share": float(np.max(np.bincount(labels)) / len(labels)),
@@ -182,8 +189,6 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
     "minimum": minimum,
     "worst": [_worst_row(group, untouched, draws) for group in grouped],
     "detection": (detection.numbers(detectors[0], untouched, rest, grouped) if detectors else None),
-    "checks": [
-      check._asdict()
-      for check in checks.run(clean, untouched, rest, grouped, [*run, *minimum], rows, made_by)
-    ],
+    "regraded": regraded.rows(again),
+    "checks": [check._asdict() for check in [*found, regraded.check(again, model)]],
   }

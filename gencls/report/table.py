@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gencls import interop
-from gencls.report import detection_table
+from gencls.report import detection_table, regraded
 from gencls.report.grid import grid, percent
 
 _METRIC_TITLES = {
@@ -225,7 +225,7 @@ this eps or a smaller one, and from minimum-norm attacks at any distance up to i
 {attack_tables(summary)}
 
 {detection_table.section(summary)}{_minimum_section(summary)}{_targeted_section(summary)}\
-{_cut_short(summary)}{checks_table(summary)}
+{_cut_short(summary)}{regraded.section(summary)}{checks_table(summary)}
 
 Last written by `{summary["record"]["command"]}`. The cells: revision \
 {" / ".join(made_by["revision"])}; {" / ".join(made_by["versions"])}; \

@@ -64,7 +64,12 @@ def encoded(picture: Any) -> str:
   """A Pillow image as PNG data address."""
   content = io.BytesIO()
   picture.save(content, format="PNG", optimize=True)
-  return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+  return png_address(content.getvalue())
+
+
+def png_address(content: bytes) -> str:
+  """The data address of a PNG."""
+  return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def levels(x: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from gencls.evaluate import GREY
+from gencls.regrade_cell import label as regraded_label
+from gencls.report import regraded as regrading
 from gencls.report.checks import WORST
 from gencls.report.reading import Entry
 from gencls.results import Cell, portable_command
@@ -124,6 +126,20 @@ def checks(entries: Sequence[Entry]) -> list[dict[str, Any]]:
   rows = [{"name": name, "at": [own.get(name, absent) for own in by_model]} for name in names]
   order = {status: i for i, status in enumerate(STATUSES)}
   return sorted(rows, key=lambda row: min(order[c["status"]] for c in row["at"]))
+
+
+def regraded(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+  """A row for each model and number of importance samples: the worst case at every eps."""
+  rows = []
+  for i, entry in enumerate(entries):
+    for line in regrading.lines(entry.summary):
+      at = {
+        where: _number(value, anchor(i, regraded_label(line.num_samples, *where), "", 0.0))
+        for where, value in line.at.items()
+      }
+      n = next(iter(line.at.values()))["n"]
+      rows.append({"model": entry.title, "name": line.name, "n": n, "at": at})
+  return rows
 
 
 def costs(entries: Sequence[Entry]) -> list[dict[str, Any]]:

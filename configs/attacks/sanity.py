@@ -1,0 +1,44 @@
+"""Every sanity check with something to compare: Carlini et al. 2019, arXiv:1902.06705.
+
+  python launch/evaluate.py --config=configs/attacks/sanity.py:cpu --workdir=runs/cnn_mnist
+
+One step beside many, twice the steps, five restarts, an attack without gradients, random noise, the
+gradient held against the loss by differences, the loss surface around four images, and the worst
+case graded again under other numbers of importance samples. Known seed, linf. cpu: the first 200
+test images, 1,000 queries of Square and 100 draws of noise in place of 5,000 and 1,000, and no
+K = 1000. Images that were made on another model are graded too where it is named, after it has been
+evaluated in the same way:
+
+  --config.transfer_from="('runs/gfz_mnist:sanity',)"
+"""
+
+from ml_collections import ConfigDict
+
+from configs.attacks import base
+
+EPS = (0.1, 0.2, 0.3, 0.5)
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """`arg`: "" or "full", "cpu", "smoke"."""
+  num_queries, num_repeats = (1000, 100) if arg == "cpu" else (5000, 1000)
+  pgd = {"rel_step_size": 0.1, "random_start": True}
+  attacks = {
+    "fgsm": base.attack("fgsm", EPS),
+    "pgd": base.attack("pgd", EPS, num_steps=40, num_restarts=1, **pgd),
+    "pgd_80_steps": base.attack("pgd", EPS, num_steps=80, num_restarts=1, **pgd),
+    "pgd_5_restarts": base.attack("pgd", EPS, num_steps=40, num_restarts=5, **pgd),
+    "square": base.attack("square", EPS, num_steps=num_queries),
+    "noise": base.attack("uniform_noise", EPS, num_repeats=num_repeats),
+  }
+  config = base.get_config(
+    "sanity",
+    attacks,
+    arg=arg,
+    probe_gradient=True,
+    surface_images=4,
+    regrade_samples=(10, 100) if arg == "cpu" else (10, 100, 1000),
+  )
+  if arg != "smoke":
+    config.keep_images = 200  # these are graded again, and transferred
+  return config

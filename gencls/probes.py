@@ -1,0 +1,55 @@
+"""What an evaluation does for its sanity checks beside attacking: nothing, unless it is asked."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from gencls.batch_loop import Protocol
+from gencls.gradient_cell import STEP
+from gencls.regrade_cell import Regrade, check_regrade
+from gencls.surface_cell import Surface, check_surface
+from gencls.transfer_cell import Source
+
+GRADIENT, SURFACE = "gradient", "surface"
+
+
+class Probes(NamedTuple):
+  """None of them changes a number of an attack; transferred images are candidates of their own."""
+
+  gradient: bool = False  # the gradient held against the loss, see `gradient_cell`
+  surface: Surface | None = None  # the margin over a plane, see `surface_cell`
+  sources: tuple[Source, ...] = ()  # attacks on other models, see `transfer_cell`
+  regrade: Regrade | None = None  # other numbers of importance samples, see `regrade_cell`
+
+
+def check_probes(probes: Probes, protocol: Protocol, labels: Sequence[str]) -> None:
+  """Raises ValueError for settings that do not fit, or where two cells would have one name.
+
+  Args:
+    probes: what is asked.
+    protocol: how numbers are made.
+    labels: of the attacks.
+  """
+  if probes.surface is not None:
+    check_surface(probes.surface)
+  if probes.regrade is not None:
+    check_regrade(probes.regrade.num_samples, protocol.keep_images)
+  own = [*labels, *(source.label for source in probes.sources)]
+  twice = sorted({label for label in own if own.count(label) > 1})
+  if twice:
+    raise ValueError(
+      f"two attacks or sources are called {', '.join(map(repr, twice))}: sources are named by the "
+      "folder of their run, give runs folders of different names"
+    )
+
+
+def gradient_settings(protocol: Protocol) -> dict[str, Any]:
+  """What decides the cell of the gradient, JSON-able."""
+  return {"seed": protocol.seed, "threat": protocol.threat, "step": STEP}
+
+
+def surface_settings(surface: Surface, protocol: Protocol) -> dict[str, Any]:
+  """What decides the cell of the loss surface, JSON-able."""
+  return {"seed": protocol.seed, "threat": protocol.threat, "surface": surface._asdict()}
+
+
+NO_PROBES = Probes()

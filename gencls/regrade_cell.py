@@ -1,0 +1,152 @@
+"""The worst case of an evaluation, graded again under other numbers K of importance samples.
+
+The model is the same at every K; only its estimate of log p(x, y) changes. Where accuracy under
+attack rises with K, the attack has broken the estimate (an inference failure), not the model.
+
+The image that stands for an example stays what it was: chosen at the evaluation's own K. The draws
+follow the rule of the threat model. Where the attack has known the draws (a known seed, or draws
+that `prepare` makes once) every K is graded on draws that it has not known, "unseen": only these
+compare. What the evaluation's own K loses from its own draws to unseen ones rests on knowing them.
+
+References:
+  Li et al. 2019, arXiv:1802.06552 (K = 10 in attack and grading alike).
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gencls.attack_grades import padded
+from gencls.batch_loop import Arrays, Turn, Work, over_batches, size_of_batches
+from gencls.cells import GREY, UNTOUCHED
+from gencls.data import to_float
+from gencls.grading import grey, reclip, share_right
+from gencls.minimum_norm import AS_DISTANCE
+from gencls.report.candidates import Group, attacks_first, candidate, groups
+from gencls.results import Cell
+from gencls.types import LogitsFn
+
+
+class Estimate(NamedTuple):
+  """A model's logits with one number of samples."""
+
+  logits_fn: LogitsFn
+  anew: LogitsFn | None = None  # with `prepare` drawn anew; None where it draws nothing
+  growth: float = 1.0  # K over the evaluation's own
+
+
+class Regrade(NamedTuple):
+  """Which numbers of samples, and how the model looks with each."""
+
+  num_samples: tuple[int, ...]  # increasing, the evaluation's own among them
+  estimate: Callable[[int], Estimate]
+
+
+def label(num_samples: int, norm: str, eps: float) -> str:
+  """What a cell is called."""
+  return f"regraded K={num_samples} {norm} {eps:g}"
+
+
+def check_regrade(num_samples: Sequence[Any], keep_images: int) -> None:
+  """Raises ValueError for what is no number of samples, or where no images are kept."""
+  for each in num_samples:
+    if isinstance(each, bool) or not isinstance(each, int) or each < 1:
+      raise ValueError(f"regrade_samples must be whole numbers >= 1, got {each!r}")
+  if num_samples and keep_images < 1:
+    raise ValueError(
+      f"regrade_samples grades the adversarial images that cells keep, got keep_images="
+      f"{keep_images}: set it to the number of images that are to be graded again"
+    )
+
+
+def regraded_cell(
+  work: Work,
+  title: str,
+  estimate: Estimate,
+  where: tuple[str, float],
+  untouched: Cell,
+  cells: Sequence[Cell],
+) -> tuple[Arrays, dict[str, Any]]:
+  """Grades the worst case at one norm and eps under another number of samples.
+
+  Args:
+    work: the evaluation, its dataset the images whose adversarial images are kept.
+    title: what the progress bar says.
+    estimate: the model with the other number of samples.
+    where: (norm, eps).
+    untouched: the cell of the clean images.
+    cells: of every attack and grey image of the norm at this eps or a smaller one, and of every
+      minimum-norm attack.
+
+  Returns:
+    ({"correct": [M] share of the draws that are right}, and where the attack has known the draws
+    "unseen", that of as many others; away from the evaluation's own K "correct" is the same).
+  """
+  protocol = work.protocol
+  group = next(g for g in groups(cells, untouched) if (g.norm, g.eps) == where)
+  x = np.asarray(to_float(work.dataset.images, work.dataset.num_levels))
+  images = worst_images(group, untouched, cells, x)
+  known = protocol.threat == "known_seed" or estimate.anew is not None
+
+  def make(turn: Turn) -> Arrays:
+    batch = turn.batch
+    x_adv = padded(images[batch.at], batch)
+    right = functools.partial(
+      share_right,
+      x=x_adv,
+      labels=batch.labels,
+      indices=batch.indices,
+      seed=protocol.seed,
+      draws=protocol.grade_draws,
+    )
+    arrays = {}
+    if known:  # no other draw of this purpose is ever reported
+      fn = estimate.anew or estimate.logits_fn
+      arrays["unseen"] = right(fn, threat="fresh_seed", purpose="regrade")
+    if known and estimate.growth != 1:
+      return {**arrays, "correct": arrays["unseen"]}
+    return {**arrays, "correct": right(estimate.logits_fn, threat=protocol.threat, purpose="grade")}
+
+  # As many samples at once as in the evaluation, so that memory does not grow with K.
+  size = size_of_batches(work.dataset, protocol.batch_size) / max(1.0, estimate.growth)
+  smaller = work._replace(protocol=protocol._replace(batch_size=max(1, int(size))))
+  return over_batches(smaller, title, make), {}
+
+
+def worst_images(group: Group, untouched: Cell, cells: Sequence[Cell], x: np.ndarray) -> np.ndarray:
+  """The image that stands for each example in the worst case, [M, H, W, D].
+
+  Args:
+    group: the candidates at one norm and eps.
+    untouched: the cell of the clean images.
+    cells: as the attacks made them, with M adversarial images each.
+    x: [M, H, W, D] the clean images.
+  """
+  everything = attacks_first(group, untouched)
+  pick = candidate(everything)[0][: len(x)]
+  made = {(cell.header["label"], cell.header["norm"], cell.header["eps"]): cell for cell in cells}
+  images = x.copy()
+  for i in np.unique(pick):
+    own = pick == i
+    images[own] = _images(everything[i], made, x)[own]
+  return images
+
+
+def _images(
+  cell: Cell, made: Mapping[tuple[str, str, float | None], Cell], x: np.ndarray
+) -> np.ndarray:
+  """[M, H, W, D] the images that a candidate stands for."""
+  label, norm, eps = (cell.header[name] for name in ("label", "norm", "eps"))
+  if label == UNTOUCHED:
+    return x
+  if label == GREY:
+    return grey(x, norm, eps)
+  if "derived" not in cell.header:
+    return cell.arrays["x_adv"][: len(x)]
+  x_adv = made[label.removesuffix(AS_DISTANCE), norm, None].arrays["x_adv"][: len(x)]
+  if cell.header["derived"] == "clip":
+    return reclip(x_adv, x, norm, eps)[0]
+  moved = cell.arrays["norm"][: len(x)] > 0  # the others stand for x itself
+  return np.where(np.reshape(moved, (-1,) + (1,) * (x.ndim - 1)), x_adv, x)

@@ -1,0 +1,175 @@
+"""The worst case under other numbers of importance samples: is it the estimate that is broken?
+
+See `gencls.regrade_cell`. Two numbers of samples are compared on the same images, by draws that no
+attack has known.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gencls.intervals import share_interval
+from gencls.paired import Difference, paired_interval
+from gencls.report.grid import grid, percent
+from gencls.results import Cell
+from gencls.sanity import Check
+
+NAME = "more importance samples change nothing"
+_POINT = 0.01  # a difference that counts
+
+
+class Line(NamedTuple):
+  """One line of a table."""
+
+  num_samples: int
+  name: str
+  at: dict[tuple[str, float], Any]  # (norm, eps) -> interval
+
+
+def is_regraded(cell: Cell) -> bool:
+  """Whether a cell holds a worst case under another number of samples."""
+  return "regraded" in cell.header["settings"]
+
+
+def rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+  """Accuracy for each number of samples, norm and eps, JSON-able.
+
+  Args:
+    cells: those that are regraded.
+
+  Returns:
+    {num_samples, norm, eps, num_images, accuracy, unseen}: the latter on draws that the attack has
+    not known, None where it has known none.
+  """
+  found = []
+  for cell in cells:
+    settings, arrays = cell.header["settings"], cell.arrays
+    again, draws = settings["regraded"], settings["grade_draws"]
+    unseen = arrays.get("unseen")
+    found.append(
+      {
+        **{name: again[name] for name in ("num_samples", "norm", "eps")},
+        "num_images": cell.header["num_images"],
+        "accuracy": share_interval(arrays["correct"], draws)._asdict(),
+        "unseen": None if unseen is None else share_interval(unseen, draws)._asdict(),
+      }
+    )
+  return found
+
+
+def check(cells: Sequence[Cell], model: Mapping[str, Any]) -> Check:
+  """Accuracy under attack does not depend on the number of samples that grading uses.
+
+  Fails where the most samples and the fewest differ by more than a point, at any eps, and the 95%
+  interval of the paired difference (each by itself) does not have 0 in it.
+
+  Args:
+    cells: those that are regraded.
+    model: hyperparameters of the graded model.
+  """
+  if not cells:
+    has_samples = "num_samples" in model
+    why = "set config.regrade_samples" if has_samples else "the model draws no importance samples"
+    return Check(NAME, "not run", why)
+  wrong, fine = [], []
+  for (norm, eps), own in _by_radius(cells).items():
+    few, many = min(own), max(own)
+    if few == many:
+      continue
+    change = paired_interval(_unseen(own[many]), _unseen(own[few]))
+    off = abs(change.mean) > _POINT and not change.low <= 0 <= change.high
+    (wrong if off else fine).append(f"{norm} {eps:g}: {_words(change, few, many, off)}")
+  if not wrong and not fine:
+    return Check(NAME, "not run", "one number of samples: set config.regrade_samples")
+  known = _known(cells, model)
+  detail = "; ".join([*(wrong or fine), *([known] if known else [])])
+  return Check(NAME, "fail" if wrong else "pass", f"{detail}; n = {cells[0].header['num_images']}")
+
+
+def _by_radius(cells: Sequence[Cell]) -> dict[tuple[str, float], dict[int, Cell]]:
+  """(norm, eps) -> number of samples -> cell."""
+  found: dict[tuple[str, float], dict[int, Cell]] = {}
+  for cell in cells:
+    again = cell.header["settings"]["regraded"]
+    found.setdefault((again["norm"], again["eps"]), {})[again["num_samples"]] = cell
+  return found
+
+
+def _unseen(cell: Cell) -> np.ndarray:
+  return cell.arrays.get("unseen", cell.arrays["correct"])
+
+
+def _points(change: Difference) -> str:
+  mean, low, high = (100 * value for value in (change.mean, change.low, change.high))
+  return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] points"
+
+
+def _words(change: Difference, few: int, many: int, off: bool) -> str:
+  text = f"K = {many} against K = {few}: {_points(change)}"
+  if not off:
+    return text
+  better = "the estimator, not the model, was broken; attack with more for the model's own number"
+  worse = "the fewer samples flatter the model"
+  return f"{text}, {better if change.mean > 0 else worse}"
+
+
+def _known(cells: Sequence[Cell], model: Mapping[str, Any]) -> str:
+  """What rests on the attack knowing the draws, at the evaluation's own K, where most does."""
+  found = []
+  for (norm, eps), own in _by_radius(cells).items():
+    cell = own.get(model.get("num_samples", -1))
+    if cell is not None and "unseen" in cell.arrays:
+      change = paired_interval(cell.arrays["unseen"], cell.arrays["correct"])
+      found.append((change.mean, f"{norm} {eps:g}: {_points(change)}"))
+  return f"unseen draws against the attack's own at {max(found)[1]}" if found else ""
+
+
+def table(summary: Mapping[str, Any]) -> str:
+  """Accuracy against the number of samples and eps; empty where there is none."""
+  found = lines(summary)
+  radii = sorted({where for line in found for where in line.at})
+  texts = [[line.name, *[percent(line.at[w]) if w in line.at else "" for w in radii]]
+           for line in found]  # fmt: skip
+  return grid(["worst case", *[f"{norm} {eps:g}" for norm, eps in radii]], texts) if texts else ""
+
+
+def lines(summary: Mapping[str, Any]) -> list[Line]:
+  """What is shown, a line for each number of samples and kind of draws.
+
+  Where the attack has known the draws, those of another K are unseen anyway.
+  """
+  again = summary.get("regraded") or []  # older files have none
+  found: dict[str, Line] = {}
+
+  def put(count: int, kind: str, where: tuple[str, float], interval: Any) -> None:
+    name = f"K = {count}{kind}"
+    found.setdefault(name, Line(count, name, {})).at[where] = interval
+
+  for row in sorted(again, key=lambda row: row["num_samples"]):
+    count, where = row["num_samples"], (row["norm"], row["eps"])
+    if row["unseen"] is None:
+      put(count, "", where, row["accuracy"])
+      continue
+    if count == summary["model"].get("num_samples"):
+      put(count, ", as attacked", where, row["accuracy"])
+    put(count, ", unseen draws", where, row["unseen"])
+  return list(found.values())
+
+
+def section(summary: Mapping[str, Any]) -> str:
+  """The part of table.md; empty where nothing was graded again."""
+  found = table(summary)
+  if not found:
+    return ""
+  counts = [row["num_images"] for row in summary["regraded"]]
+  text = (
+    "The worst case, chosen as above, graded again under other numbers K of importance samples, % "
+    f"with 95% interval, n = {counts[0]}."
+  )
+  if any(row["unseen"] for row in summary["regraded"]):
+    text += (
+      " Unseen draws are those that no attack has known; at another K all are new, and only they "
+      "compare."
+    )
+  return f"{text}\n\n{found}\n\n"

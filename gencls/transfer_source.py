@@ -1,0 +1,81 @@
+"""Reads the adversarial images of another run's finished evaluation, for `transfer_cell`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from gencls import data, stored
+from gencls.cells import GREY
+from gencls.results import Cell
+from gencls.sanity import TRANSFER, transferred
+from gencls.transfer_cell import Source
+
+
+def read(workdir: str | Path, name: str, dataset: data.Dataset) -> Source:
+  """The attacks of an evaluation whose images can be graded on another model.
+
+  Args:
+    workdir: of the other run.
+    name: of its evaluation.
+    dataset: the images that are to be graded: the first of those that were attacked, or all.
+
+  Returns:
+    A `Source`; images that were transferred to the other model themselves are left out.
+
+  Raises:
+    FileNotFoundError: if there is no such evaluation; names those that are there.
+    ValueError: if it is not finished, attacked other images, or does not keep the images.
+  """
+  found = stored.read(workdir, name)
+  where = f"transfer_from {workdir}:{name}"
+  open_ = [each.label for each in found.planned if each.norm and each.state != stored.FINISHED]
+  if open_:
+    raise ValueError(
+      f"{where} is not finished, {', '.join(dict.fromkeys(open_))} is missing: run "
+      f"launch/evaluate.py --workdir={workdir} with its config again"
+    )
+  pairs = zip(found.cells, found.files(), strict=True)
+  pairs = [(cell, file) for cell, file in pairs if _attack(cell)]
+  if not pairs:
+    raise ValueError(f"{where} has no attack whose images could be transferred: take another one")
+  for cell, _ in pairs:
+    _check_cell(cell, dataset, where)
+  _check_clean(found, dataset, where)
+  cells, files = zip(*pairs, strict=True)
+  return Source(f"{TRANSFER} from {Path(workdir).resolve().name}", cells, files)
+
+
+def _attack(cell: Cell) -> bool:
+  """Whether a cell is of an attack on its own model."""
+  if not cell.header["norm"] or cell.header["label"] == GREY:
+    return False
+  return not transferred(cell.header["settings"]["attack"]["name"])
+
+
+def _check_cell(cell: Cell, dataset: data.Dataset, where: str) -> None:
+  n = len(dataset.labels)
+  for name, wanted in (("index", dataset.indices), ("label", dataset.labels)):
+    if not np.array_equal(cell.arrays[name][:n], wanted):
+      raise ValueError(
+        f"{where} has not attacked the {n} images that are evaluated here (their {name} differs): "
+        "take the same data and split, and no more images than it has"
+      )
+  kept = len(cell.arrays["x_adv"])
+  if kept < n:
+    raise ValueError(
+      f"{where} keeps {kept} adversarial images of {cell.header['label']!r}, and {n} are evaluated "
+      f"here: evaluate it with --config.keep_images={n} (and a --config.name of its own), or this "
+      f"run with --config.num_images={kept}"
+    )
+
+
+def _check_clean(found: stored.Stored, dataset: data.Dataset, where: str) -> None:
+  """Raises ValueError where the clean images are others, whatever their labels."""
+  n = len(dataset.labels)
+  clean = stored.clean_images(found.folder, found.statement["data"])
+  own = np.asarray(data.to_float(dataset.images, dataset.num_levels))
+  if clean is not None and not np.array_equal(clean[:n], own[: len(clean)]):
+    raise ValueError(
+      f"{where} has attacked other images than those that are evaluated here: take a run of the "
+      "same data and split"
+    )
