@@ -17,7 +17,6 @@ class Case(NamedTuple):
   words: tuple[str, ...]  # all of them are in the message: the rule's name and the value
   error: type[Exception] = ValueError  # or UserWarning: warned of, and done without
   damage: Callable[[Scene], Any] | None = None  # what happens to the files before
-  slow: bool = False
 
   @property
   def title(self) -> str:
