@@ -1,5 +1,6 @@
 """What an evaluation asks of one attack, what does not fit, and what makes it another one."""
 
+import math
 from typing import Any, NamedTuple
 
 from gencls import attacks, interop, minimum_norm, targets
@@ -75,8 +76,8 @@ def check_spec(spec: AttackSpec) -> None:
   _check_against(spec)
   for name in ("max_seconds", "max_queries"):
     value = getattr(spec, name)
-    if value is not None and not value > 0:
-      raise ValueError(f"{name} must be > 0 or None, got {value}")
+    if value is not None and not (math.isfinite(value) and value > 0):
+      raise ValueError(f"{name} must be > 0 and finite, or None, got {value}")
     if value is not None and interop.is_foolbox(spec.name):
       raise ValueError(f"Foolbox's attacks cannot be cut short: leave {name}=None")
   if interop.is_foolbox(spec.name):

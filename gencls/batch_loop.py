@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gencls import data
 from gencls.clean import Subject
-from gencls.results import Cell, read_cell, write_cell
+from gencls.results import Cell, need, read_cell, write_cell
 from gencls.types import Accept
 
 Arrays = dict[str, np.ndarray]
@@ -160,6 +160,7 @@ def _read(work: Work) -> Cell | None:
   if work.partial is None or not work.partial.exists():
     return None
   cell = read_cell(work.partial)
+  need(work.partial, cell, ("images", "seconds", "origin"), ("correct",))
   return cell if cell.header["origin"] == work.origin else None
 
 

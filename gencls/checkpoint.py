@@ -5,7 +5,6 @@ What happens to the files afterwards (a truncated copy, a bad disk) it notices l
 array, not at all; so each checkpoint gets a seal, the sizes and CRCs of its files.
 """
 
-import json
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from gencls import json_files
 from gencls.workdir import atomic_write, differences, to_json
 
 SEAL = "seal.json"
@@ -48,10 +48,12 @@ def open_manager(
     An Orbax manager for the functions below; `close()` it in the end.
 
   Raises:
-    ValueError: if `keep` < 1.
+    ValueError: if `keep` < 1, or the accuracy of a checkpoint cannot be read.
   """
   if keep < 1:
     raise ValueError(f"checkpoint.keep must be >= 1, got {keep}")
+  for path in sorted(Path(directory).glob("*/metrics/metrics")):
+    _check_metrics(path)
   policies = [
     preservation_policy.LatestN(keep),
     preservation_policy.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False),
@@ -65,6 +67,15 @@ def open_manager(
     read_only=read_only,
   )
   return ocp.CheckpointManager(Path(directory).resolve(), options=options)
+
+
+def _check_metrics(path: Path) -> None:
+  """Orbax reads these files first of all, and gives up at one that it cannot read."""
+  folder = path.parent.parent
+  fix = f"delete {folder}: another checkpoint takes its place"
+  found = json_files.read_object(path, fix=fix, needs=("accuracy",))
+  if not isinstance(found["accuracy"], float):
+    raise ValueError(f"{path} is damaged (its accuracy is {found['accuracy']!r}); {fix}")
 
 
 def save(
@@ -204,13 +215,13 @@ def _damage(folder: Path) -> str | None:
     # Killed between Orbax's commit and the seal: whole. An empty shell was never committed.
     return None if (folder / "state").is_dir() else "it holds no state"
   try:
-    sealed = json.loads((folder / SEAL).read_text())
-  except json.JSONDecodeError:
-    return f"{SEAL} is not valid JSON"
+    sealed = json_files.parse((folder / SEAL).read_bytes())
+  except ValueError as error:
+    return f"{SEAL}: {error}"
   found = _seal(folder)
   for name, expected in sealed.items():
     if name not in found:
       return f"{name} is missing"
     if found[name] != expected:
-      return f"{name} has {found[name][0]} bytes or a CRC other than the {expected[0]} written"
+      return f"{name} has {found[name]} (bytes, CRC), and {expected} were written"
   return None

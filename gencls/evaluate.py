@@ -48,8 +48,9 @@ from gencls.probes import (
 )
 from gencls.regrade_cell import label as regraded_label
 from gencls.regrade_cell import regraded_cell
-from gencls.results import Cell, canonical_json, cell_path, read_cell, write_cell
+from gencls.results import Cell, canonical_json, cell_path, read_result, write_cell
 from gencls.results import identity as digest
+from gencls.settings import check_finite, check_kinds, check_seed
 from gencls.surface_cell import surface_cell
 from gencls.transfer_cell import at as transferred_at
 from gencls.transfer_cell import identity as transfer_identity
@@ -87,7 +88,9 @@ def check_specs(specs: Sequence[AttackSpec]) -> None:
     if spec.label in TAKEN:
       raise ValueError(f"{where}: the label is taken by a cell of its own; call it otherwise")
     try:
+      check_kinds(spec._asdict(), AttackSpec.__annotations__)
       check_spec(spec)
+      check_finite(spec.hyperparameters)
     except ValueError as error:
       raise ValueError(f"{where}: {error}") from error
     if not all(math.isfinite(eps) and eps >= 0 for eps in spec.eps):
@@ -103,6 +106,8 @@ def check_protocol(protocol: Protocol, identity: Mapping[str, Any]) -> None:
     protocol: how numbers are made.
     identity: may hold the settings of the graded ("model") and of the attacked model.
   """
+  check_kinds(protocol._asdict(), Protocol.__annotations__)
+  check_seed(protocol.seed)
   check_metrics(protocol.clean)
   check_draws(protocol.threat, protocol.select_draws, protocol.grade_draws)
   graded, attacked = (identity.get(name, {}) for name in ("model", "attack_model"))
@@ -256,7 +261,7 @@ def evaluate(
   plans = make_plans(folder, protocol, specs, identity, dataset, detection, probes)
   if announce is not None:
     announce(plans)
-  cells: dict[Path, Cell] = {p.path: read_cell(p.path) for p in plans if p.path.exists()}
+  cells: dict[Path, Cell] = {p.path: read_result(p.path) for p in plans if p.path.exists()}
   fitted_to = dataset if detection is None else detection.dataset
   images = {
     p.path: fitted_to if p.label == DETECTOR else first_images(dataset, p.num_images) for p in plans
@@ -268,7 +273,7 @@ def evaluate(
 
     def done(plan: Plan) -> bool:
       if plan.path not in cells and plan.path.exists():
-        cells[plan.path] = read_cell(plan.path)  # made by another process meanwhile
+        cells[plan.path] = read_result(plan.path)  # made by another process meanwhile
         bar.update(len(images[plan.path].labels))
       return plan.path in cells
 

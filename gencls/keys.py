@@ -55,10 +55,12 @@ def example_keys(seed: int | Array, indices: ArrayLike, purpose: str = "grade") 
     [B] typed Threefry keys.
 
   Raises:
-    ValueError: if `purpose` is unknown.
+    ValueError: if `purpose` is unknown, or the indices are no integers.
   """
-  root = purpose_key(seed, purpose)
-  return jax.vmap(lambda index: jax.random.fold_in(root, index))(jnp.asarray(indices))
+  root, indices = purpose_key(seed, purpose), jnp.asarray(indices)
+  if indices.size and not jnp.issubdtype(indices.dtype, jnp.integer):
+    raise ValueError(f"indices must be integers, got {indices.dtype} of shape {indices.shape}")
+  return jax.vmap(lambda index: jax.random.fold_in(root, index))(indices)
 
 
 def fold(keys: Keys, *data: int | str | Array) -> Keys:

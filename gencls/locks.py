@@ -92,9 +92,13 @@ def hold(
 def owner(path: Path) -> Owner | None:
   """Who holds a lock; None if nobody does, or it does not say."""
   try:
-    return owners.from_text(path.read_text())
+    return owners.from_text(_text(path))
   except FileNotFoundError:
     return None
+
+
+def _text(path: Path) -> str:
+  return path.read_text(errors="replace")  # whatever a bad disk has made of it
 
 
 def _take(path: Path, me: Owner, stale_after: float) -> bool:
@@ -106,14 +110,15 @@ def _take(path: Path, me: Owner, stale_after: float) -> bool:
     if _link(draft, path):
       return True
     try:
-      found, renewed = path.read_text(), path.stat().st_mtime
+      found, renewed = _text(path), path.stat().st_mtime
     except FileNotFoundError:
       return False  # given back just now: the next attempt will find it free
     holder = owners.from_text(found)
     dead = None if holder is None else owners.is_dead(holder)
     if dead is None:
-      # The draft was written just now: its time is the file system's clock.
-      dead = draft.stat().st_mtime - renewed > stale_after
+      # The draft was written just now: its time is the file system's clock. A lock from the future
+      # was left before the clock was set back; a living owner will renew it before long.
+      dead = abs(draft.stat().st_mtime - renewed) > stale_after
     return dead and _take_over(draft, path, found, me, stale_after)
   finally:
     draft.unlink(missing_ok=True)
@@ -131,7 +136,7 @@ def _take_over(draft: Path, path: Path, found: str, me: Owner, stale_after: floa
   if not _take(guard, mine, stale_after):
     return False
   try:
-    if path.read_text() != found:
+    if _text(path) != found:
       return False
     os.replace(draft, path)
     return True

@@ -15,6 +15,7 @@ import numpy as np
 import tensorboardX
 import tqdm
 
+from gencls import json_files
 from gencls.workdir import atomic_write
 
 UNITS = ("_nats", "_bpd", "_error", "_norm", "_share", "_std")
@@ -47,19 +48,25 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """The rows of a run's metrics.jsonl; a half-written last line is left out.
 
   Raises:
-    ValueError: if a line before the last is not JSON.
+    ValueError: if a line before the last is no row.
   """
   path = Path(workdir) / "metrics.jsonl"
   if not path.is_file():
     return []
-  lines = path.read_text().splitlines()
+  lines = path.read_bytes().splitlines()
   rows = []
   for number, line in enumerate(lines, start=1):
     try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError as error:
+      row = json_files.parse(line)
+      if type(row.get("step")) is not int:
+        raise ValueError(f"its step is {row.get('step')!r}, no integer")
+      rows.append(row)
+    except ValueError as error:
       if number < len(lines):
-        raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
+        raise ValueError(
+          f"{path}, line {number} is damaged ({error}); delete that line, or the file: training "
+          "needs neither"
+        ) from error
   return rows
 
 

@@ -14,6 +14,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+_MOST_PROCESSES = 2**31  # what the system can ask about
+
 
 class Owner(NamedTuple):
   """A process, and which of its locks."""
@@ -42,11 +44,15 @@ def to_text(owner: Owner) -> str:
 
 
 def from_text(text: str) -> Owner | None:
-  """What `to_text` wrote; None if it is not that (cut off by a full disk)."""
+  """What `to_text` wrote; None if it is not that (cut off by a full disk, damaged)."""
   try:
-    return Owner(**json.loads(text))
-  except (ValueError, TypeError):
+    found = Owner(**json.loads(text))
+  except (ValueError, TypeError, RecursionError):
     return None
+  words = all(isinstance(each, str) for each in found._replace(pid=""))
+  # The system would take other numbers for groups of processes, the token names a file.
+  number = type(found.pid) is int and 0 < found.pid < _MOST_PROCESSES
+  return found if words and number and found.token.isalnum() else None
 
 
 def is_dead(owner: Owner) -> bool | None:

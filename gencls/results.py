@@ -11,8 +11,10 @@ import json
 import os
 import re
 import shlex
+import struct
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +22,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gencls import json_files
 from gencls.types import Params
 from gencls.workdir import atomic_write, differences
 
 FORMAT = 1
+RESULT_FIELDS = ("label", "norm", "eps", "settings", "num_images", "seconds", "record")
+# What zipfile and NumPy raise for damaged bytes.
+_DAMAGE = (
+  *(zipfile.BadZipFile, zlib.error, struct.error, KeyError, EOFError, ValueError, TypeError),
+  *(RuntimeError, NotImplementedError, OverflowError, MemoryError),
+)
 CLIPPED = "clipped_"  # before the names of arrays [N, E, …] of images clipped to each eps
 _HEADER = "header"
 
@@ -89,12 +98,49 @@ def read_cell(path: Path) -> Cell:
   """
   content = path.read_bytes()
   try:
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-      arrays = {name: file[name] for name in file.files}
-    header = json.loads(arrays.pop(_HEADER).tobytes())
-  except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+      # Read whole, then parsed: an array shorter than its file would leave the checksum unread.
+      parts = {name.removesuffix(".npy"): file.read(name) for name in file.namelist()}
+    arrays = {name: np.load(io.BytesIO(part), allow_pickle=False) for name, part in parts.items()}
+    header = json_files.parse(arrays.pop(_HEADER).tobytes())
+  except _DAMAGE as error:
     raise ValueError(f"result cell {path} is damaged ({error}); delete it and run again") from error
   return Cell(header, arrays)
+
+
+def read_result(path: Path) -> Cell:
+  """Reads a finished cell that is what the hash in its file's name says.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    ValueError: if the file is damaged, incomplete, or the cell of other settings.
+  """
+  cell = read_cell(path)
+  need(path, cell, RESULT_FIELDS, ("index", "label", "correct"))
+  settings = cell.header["settings"]
+  own = identity(settings) if isinstance(settings, dict) else "none"
+  if not path.stem.endswith(f"-{own}"):
+    raise ValueError(
+      f"result cell {path} holds the results of other settings, {own}: it was copied from another "
+      "run, or written by another version; move it away and run again"
+    )
+  rows = {len(cell.arrays[name]) for name in ("index", "label", "correct")}
+  if rows != {cell.header["num_images"]}:
+    raise ValueError(
+      f"result cell {path} is damaged (it says {cell.header['num_images']} images and holds "
+      f"{sorted(rows)}); delete it and run again"
+    )
+  return cell
+
+
+def need(path: Path, cell: Cell, fields: Sequence[str], arrays: Sequence[str] = ()) -> None:
+  """Raises ValueError for a cell that lacks a field of its header or an array."""
+  missing = [name for name in fields if name not in cell.header]
+  missing += [name for name in arrays if np.ndim(cell.arrays.get(name, 0)) == 0]
+  if missing:
+    raise ValueError(
+      f"result cell {path} is damaged (it has no {', '.join(missing)}); delete it and run again"
+    )
 
 
 def data_digest(images: np.ndarray, labels: np.ndarray) -> str:
@@ -119,7 +165,9 @@ def check_same_evaluation(path: Path, config: Mapping[str, Any]) -> None:
   """
   if not path.is_file():
     return
-  old, new = json.loads(path.read_text())["config"], json.loads(json.dumps(config))
+  fix = f"delete it and run again: no finished cell in {path.parent} is computed again"
+  old = json_files.read_object(path, fix=fix, needs=("config",))["config"]
+  new = json.loads(json.dumps(config))
   found = differences(_compared(old, {}), _compared(new, old))
   if found:
     raise ValueError(

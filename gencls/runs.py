@@ -91,6 +91,7 @@ def load(workdir: str | os.PathLike[str], step: int | str = "best", **overrides:
     ValueError: if the step or a hyperparameter is unknown, or a hyperparameter changes parameters.
   """
   record = read_config(workdir)
+  _check_record(workdir, record)
   config = record["config"] | {"model": record["config"]["model"] | overrides}
   classifier = build_model(record, **overrides)
   raw, found = _read_params(Path(workdir), record, classifier, step)
@@ -100,6 +101,21 @@ def load(workdir: str | os.PathLike[str], step: int | str = "best", **overrides:
     params = jax.jit(classifier.prepare)(raw, key)
   logits_fn = jax.tree_util.Partial(classifier.logits, params)
   return Run(classifier, params, config, record, found, logits_fn, raw)
+
+
+def _check_record(workdir: str | os.PathLike[str], record: dict[str, Any]) -> None:
+  """Raises ValueError for a config.json that does not say what a run needs."""
+  needs = {"config": ("seed", "data", "model", "train"), "data": ("image_shape", "num_classes")}
+  whole = "class_prior" in record and all(
+    isinstance(record.get(part), dict) and all(name in record[part] for name in names)
+    for part, names in needs.items()
+  )
+  if not whole:
+    words = "; ".join(f"{part}: {', '.join(names)}" for part, names in needs.items())
+    raise ValueError(
+      f"{str(Path(workdir) / 'config.json')!r} must say class_prior; {words}. It does not: restore "
+      "it, or train anew into another folder"
+    )
 
 
 def _read_params(

@@ -9,21 +9,26 @@ Cells of other settings may lie in the same folder: the plan says which files co
 older than plan.json are read by their table.json.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gencls import json_files
 from gencls.evaluate import CLEAN, UNTOUCHED, Plan
 from gencls.minimum_norm import AS_DISTANCE
 from gencls.names import unknown_name
-from gencls.results import Cell, canonical_json, read_cell, write_cell
+from gencls.results import Cell, canonical_json, need, read_cell, read_result, write_cell
+from gencls.settings import check_kinds
 from gencls.workdir import atomic_write, to_json
 
 PLAN, TABLE, CELLS, IMAGES = "plan.json", "table.json", "cells", "images.npz"
 FINISHED, UNFINISHED, NOT_RUN, DAMAGED = "finished", "unfinished", "not run", "damaged"
+_FIX = (
+  "run the same launch/evaluate.py again: it writes the file anew and computes no finished cell "
+  "again"
+)
 _IDENTITY = ("data", "model", "attack_model", "params", "step")
 _GRADING = ("threat", "seed", "select_draws", "grade_draws")
 
@@ -88,6 +93,7 @@ def clean_images(folder: Path, source: Mapping[str, Any]) -> np.ndarray | None:
   if not (folder / IMAGES).is_file():
     return None
   found = read_cell(folder / IMAGES)
+  need(folder / IMAGES, found, ("data",), ("x",))
   return found.arrays["x"] if found.header["data"] == source else None
 
 
@@ -104,11 +110,14 @@ def read(workdir: str | Path, name: str) -> Stored:
   """
   folder = Path(workdir) / "results" / name
   if (folder / PLAN).is_file():
-    statement = _json(folder / PLAN)
-    planned = [Planned(**each) for each in statement.pop("cells")]
+    statement = json_files.read_object(folder / PLAN, fix=_FIX, needs=("cells",))
+    planned = _planned(folder / PLAN, statement.pop("cells"))
   elif (folder / TABLE).is_file():
-    statement = _json(folder / TABLE)
-    planned = _from_table(folder / CELLS, statement)
+    statement = json_files.read_object(folder / TABLE, fix=_FIX, needs=("rows", "protocol"))
+    try:
+      planned = _from_table(folder / CELLS, statement)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+      raise ValueError(f"{folder / TABLE} is damaged (its rows: {error!r}); {_FIX}") from error
   else:
     raise FileNotFoundError(_missing(Path(workdir), name))
   found = [_read(folder / CELLS, each) for each in planned]
@@ -130,14 +139,13 @@ def _missing(workdir: Path, name: str) -> str:
   )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _planned(path: Path, cells: Sequence[Mapping[str, Any]]) -> list[Planned]:
   try:
-    return json.loads(path.read_text())
-  except ValueError as error:
-    raise ValueError(
-      f"{path} is damaged ({error}); run the same launch/evaluate.py again: it writes the file "
-      "anew and computes no finished cell again"
-    ) from error
+    for each in cells:
+      check_kinds(each, Planned.__annotations__)
+    return [Planned(**each) for each in cells]
+  except (TypeError, ValueError, AttributeError) as error:
+    raise ValueError(f"{path} is damaged (its cells: {error}); {_FIX}") from error
 
 
 def _read(folder: Path, planned: Planned) -> tuple[Planned, Cell | None]:
@@ -147,7 +155,7 @@ def _read(folder: Path, planned: Planned) -> tuple[Planned, Cell | None]:
     partial = path is not None and path.with_suffix(".partial").is_file()
     return planned._replace(state=UNFINISHED if partial else NOT_RUN), None
   try:
-    cell = read_cell(path)
+    cell = read_result(path)
   except ValueError:
     return planned._replace(state=DAMAGED), None
   if planned.grid is not None:
@@ -160,7 +168,7 @@ def _from_table(folder: Path, table: Mapping[str, Any]) -> list[Planned]:
   headers = {}
   for path in sorted(folder.glob("*.npz"), key=lambda p: p.stat().st_mtime_ns):
     try:
-      header = read_cell(path).header
+      header = read_result(path).header
     except ValueError:
       continue
     key = _key(header["label"], header["norm"], header["eps"], header["settings"])

@@ -5,12 +5,13 @@ of its evaluations inside) and cells/<cell>.{json,log,lock}: how a cell ended, w
 who runs it.
 """
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from gencls import json_files
 
 TRAIN = "train"  # the column of the cells that train
 LIST = "sweep.json"
@@ -41,6 +42,8 @@ def cells(config: Mapping[str, Any]) -> list[Cell]:
   seeds, found = list(config["seeds"]), []
   if not seeds or len(set(seeds)) != len(seeds):
     raise ValueError(f"seeds must be one or more different numbers, got {seeds}")
+  if not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+    raise ValueError(f"seeds must be integers >= 0, got {seeds}")
   for label in (*config["models"], *config["attacks"]):
     if not re.fullmatch(r"\w+", label) or label == TRAIN:
       raise ValueError(
@@ -119,10 +122,10 @@ def task_of(
     ValueError: if only one of the two is known.
   """
   if index is None:
-    told = [environment[name] for name in INDEX_VARIABLES if name in environment]
-    index = int(told[0]) if told else None
+    told = [name for name in INDEX_VARIABLES if name in environment]
+    index = _number(environment, told[0]) if told else None
     if count is None and "SLURM_ARRAY_TASK_COUNT" in environment:
-      count = int(environment["SLURM_ARRAY_TASK_COUNT"])
+      count = _number(environment, "SLURM_ARRAY_TASK_COUNT")
   if index is None and count is None:
     return 0, 1
   if index is None or count is None:
@@ -132,6 +135,13 @@ def task_of(
       "SLURM_ARRAY_TASK_COUNT"
     )
   return index, count
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+  text = environment[name]
+  if not text.isdecimal():
+    raise ValueError(f"{name} must be a number >= 0, got {text!r}: unset it, or set --task_index")
+  return int(text)
 
 
 def run_folder(folder: Path, run: str) -> Path:
@@ -151,18 +161,16 @@ def command(cell: Cell, folder: Path, root: Path) -> list[str]:
   return [sys.executable, str(root / "launch" / cell.script), *cell.arguments, workdir]
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path, needs: Sequence[str]) -> dict[str, Any] | None:
   """What a file of a sweep says; None if it is not there.
 
   Raises:
-    ValueError: if it is not JSON.
+    ValueError: if it is damaged, or lacks one of the fields `needs`.
   """
   try:
-    return json.loads(path.read_text())
+    return json_files.read_object(path, fix="delete it and run again", needs=needs)
   except FileNotFoundError:
     return None
-  except ValueError as error:
-    raise ValueError(f"{path} is not valid JSON ({error}): delete it and run again") from error
 
 
 def workdirs(given: str, name: str | None) -> list[str]:
@@ -179,10 +187,13 @@ def workdirs(given: str, name: str | None) -> list[str]:
   from gencls import stored  # noqa: PLC0415  # a report needs it, a sweep has no use for JAX
 
   folder = Path(given)
-  record = read_json(folder / LIST) if folder.is_dir() else None
+  record = read_json(folder / LIST, ("cells",)) if folder.is_dir() else None
   if record is None:
     return [given]
-  runs = dict.fromkeys(run_folder(folder, cell["run"]) for cell in record["cells"])
+  cells = record["cells"]
+  if not all(isinstance(cell, dict) and isinstance(cell.get("run"), str) for cell in cells):
+    raise ValueError(f"{folder / LIST} is damaged (a cell has no run); run the sweep again")
+  runs = dict.fromkeys(run_folder(folder, cell["run"]) for cell in cells)
   there = {str(run): stored.names(run) for run in runs}
   found = [run for run, names in there.items() if name in names or (name is None and names)]
   if not found:

@@ -10,6 +10,7 @@ from gencls.workdir import atomic_write, to_json
 
 FINISHED, FAILED, BLOCKED = "finished", "failed", "blocked"  # these are over
 RUNNING, WAITING = "running", "waiting"
+_NOTE = ("status", "arguments", "attempts", "seconds")  # of how a cell ended
 
 
 class Sweep(NamedTuple):
@@ -36,7 +37,7 @@ def open_sweep(
   named = {cell.name: cell for cell in cells}
   if len(named) != len(cells):
     raise ValueError(f"every cell needs a name of its own, got {[cell.name for cell in cells]}")
-  before = {name: read_json(_file(folder, cell, "json")) for name, cell in named.items()}
+  before = {name: read_json(_file(folder, cell, "json"), _NOTE) for name, cell in named.items()}
   return Sweep(folder, named, command, retries, before)
 
 
@@ -58,7 +59,7 @@ def ending(sweep: Sweep, cell: Cell) -> dict[str, Any] | None:
   Raises:
     ValueError: if the note of it is damaged.
   """
-  found = read_json(_file(sweep.folder, cell, "json"))
+  found = read_json(_file(sweep.folder, cell, "json"), _NOTE)
   if found is None or found["arguments"] != list(cell.arguments):
     return None
   if found["status"] == FINISHED:

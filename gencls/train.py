@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from gencls import checkpoint, optimizer, rungs, sharding
+from gencls import checkpoint, optimizer, rungs, sharding, train_settings
 from gencls.data import Dataset, batches
 from gencls.logs import Meter, Writer
 from gencls.loop import FINISHED, INTERRUPTED, STOPPED_EARLY, Loop, Outcome, Progress, run
@@ -39,17 +39,7 @@ __all__ = ["FINISHED", "INTERRUPTED", "STOPPED_EARLY", "Outcome", "train"]
 def num_steps(
   num_examples: int, *, batch_size: int, num_epochs: int, max_steps: int | None
 ) -> tuple[int, int]:
-  """(steps per epoch, steps of the whole training).
-
-  Raises:
-    ValueError: if there is nothing to do, or a batch is larger than the training set.
-  """
-  if not 1 <= batch_size <= num_examples:
-    raise ValueError(f"train.batch_size must be in 1 .. {num_examples}, got {batch_size}")
-  if num_epochs < 1:
-    raise ValueError(f"train.num_epochs must be >= 1, got {num_epochs}")
-  if max_steps is not None and max_steps < 1:
-    raise ValueError(f"train.max_steps must be >= 1, or None for no limit, got {max_steps}")
+  """(steps per epoch, steps of the whole training)."""
   steps_per_epoch = num_examples // batch_size
   total = num_epochs * steps_per_epoch
   return steps_per_epoch, total if max_steps is None else min(total, max_steps)
@@ -166,18 +156,9 @@ def train(
     FloatingPointError: if a loss term, a gradient or a logit is not finite; names it and the step.
     rungs.StuckError: see `stuck_after`.
   """
-  for name, value in (
-    ("log_every", log_every),
-    ("validate_every", 1 if validate_every is None else validate_every),
-    ("num_validation_images", num_validation_images),
-    ("early_stop_patience", 1 if early_stop_patience is None else early_stop_patience),
-  ):
-    if value < 1:
-      raise ValueError(f"{name} must be >= 1, got {value}")
-  if ema_decay is not None and not 0 < ema_decay < 1:
-    raise ValueError(f"train.ema_decay must be in (0, 1), or None, got {ema_decay}")
+  given = {name: value for name, value in locals().items() if name in train_settings.SETTINGS}
+  train_settings.check(given, len(train_data.labels))
   mesh = sharding.data_mesh()
-  sharding.check_batch_size("train.batch_size", batch_size, mesh)
   if micro_batch_size is not None:
     micro_batch_size = sharding.part_size(batch_size, micro_batch_size, mesh)
   num_examples = len(train_data.labels)

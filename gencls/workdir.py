@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from gencls import locks, owners
+from gencls import json_files, locks, owners
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,8 +52,11 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
       os.fsync(file.fileno())
     os.chmod(temporary, 0o644)
     os.replace(temporary, path)
-  except BaseException:
+  except BaseException as error:
     Path(temporary).unlink(missing_ok=True)
+    if isinstance(error, OSError) and error.errno is not None:
+      # A full disk does not say which file it had no room for.
+      raise OSError(error.errno, error.strerror, str(path)) from error
     raise
 
 
@@ -155,7 +158,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
 
   Raises:
     FileNotFoundError: if the folder holds no run.
-    ValueError: if config.json is not JSON.
+    ValueError: if config.json is damaged.
   """
   path = Path(workdir) / "config.json"
   if not path.is_file():
@@ -163,10 +166,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
       f"{str(workdir)!r} is not a run's work directory: it has no config.json. "
       f"Train into it first: launch/train.py --config=... --workdir={workdir}"
     )
-  try:
-    return json.loads(path.read_text())
-  except json.JSONDecodeError as error:
-    raise ValueError(f"{str(path)!r} is not valid JSON ({error}): restore or delete it") from error
+  return json_files.read_object(path, fix="restore or delete it", needs=("config",))
 
 
 def claim(

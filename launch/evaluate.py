@@ -20,14 +20,23 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from gencls import data, runs, runtime, stored, targets, transfer_source, workdir
+from gencls import (
+  data,
+  evaluation_settings,
+  runs,
+  runtime,
+  stored,
+  targets,
+  transfer_source,
+  workdir,
+)
 from gencls.attack_specs import AttackSpec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
 from gencls.clean import Subject
 from gencls.detector_cell import Detection, DetectorSpec
 from gencls.evaluate import evaluate
-from gencls.names import unknown_name
+from gencls.evaluation_settings import NAMED
 from gencls.probes import Probes
 from gencls.regrade_cell import Estimate, Regrade, check_regrade
 from gencls.report import compare, pages
@@ -51,11 +60,10 @@ PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
 
 def specs(attacks: dict[str, dict[str, Any]]) -> list[AttackSpec]:
   """Attack specifications from a plain config; what is not named here is a hyperparameter."""
-  named = [field for field in AttackSpec._fields if field not in ("label", "hyperparameters")]
   found = []
   for label, settings in attacks.items():
-    rest = {name: value for name, value in settings.items() if name not in named}
-    fields = {name: settings[name] for name in named}
+    rest = {name: value for name, value in settings.items() if name not in NAMED}
+    fields = {name: settings[name] for name in NAMED}
     fields["eps"] = tuple(float(eps) for eps in fields["eps"])
     fields["target"] = targets.parse(fields["target"])
     found.append(AttackSpec(label=label, **fields, hyperparameters=rest))
@@ -66,8 +74,6 @@ def detection(settings: dict[str, Any], graded: runs.Run) -> Detection | None:
   """The detector of a plain config and the images it is fitted to; None where it is off."""
   if settings["name"] is None:
     return None
-  if settings["fitted_on"] not in ("validation", "train"):
-    raise ValueError(unknown_name("fitted_on", settings["fitted_on"], ("validation", "train")))
   numbers = {name: settings[name] for name in Rule._fields if name != "name"}
   spec = DetectorSpec(
     rule=Rule(settings["threshold"], **numbers),
@@ -117,6 +123,7 @@ def _without_dropout(graded: runs.Run) -> Classifier:
 
 def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[str, Any]:
   """Evaluates a work directory as a plain config says; returns what table.json holds."""
+  evaluation_settings.check(config)
   overrides, attack_overrides = given(config["model"]), given(config["attack_model"])
   results = Path(folder) / "results" / config["name"]
   check_same_evaluation(results / "table.json", config)

@@ -16,7 +16,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from gencls import adversarial, data, interrupts, models, runtime, train, workdir
+from gencls import adversarial, data, interrupts, models, runtime, train, train_settings, workdir
 from gencls.logs import show_log
 
 _LOG = logging.getLogger("gencls.launch")
@@ -50,10 +50,17 @@ def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
     shapes = {"image_shape": image_shape, "num_classes": num_classes}
     return models.build(**(model | overrides), **shapes, class_prior=prior)
 
+  settings |= {
+    "seed": config["seed"],
+    "num_validation_images": config["validate"]["num_images"],
+    "keep": config["checkpoint"]["keep"],
+  }
   num_samples = config["validate"]["num_samples"]
   classifier = build()
   predictor = classifier if num_samples is None else build(num_samples=num_samples)
   classifier = adversarial.with_loss(classifier, settings.pop("loss"), config["adversarial"])
+  # Before the folder is claimed: the corrected command must find it free.
+  train_settings.check(settings, len(splits["train"].labels))
   statement = {
     "split": data.describe_split(source["name"], source["validation_size"]),
     "source": splits["train"].source,
@@ -74,11 +81,8 @@ def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
     splits["train"],
     splits["validation"],
     workdir=folder,
-    seed=config["seed"],
     predictor=predictor,
     config=config,
-    num_validation_images=config["validate"]["num_images"],
-    keep=config["checkpoint"]["keep"],
     **settings,
   )
   _LOG.info("training %s at step %d", outcome.reason, int(outcome.state.step))

@@ -145,6 +145,28 @@ def test_a_lock_cut_off_by_a_full_disk_goes_by_its_age(path):
   assert obtained(path)
 
 
+@pytest.mark.parametrize(
+  "change",
+  [{"pid": "1"}, {"pid": -1}, {"pid": 0}, {"pid": 2**40}, {"pid": True}, {"pid": 1.5}, {"host": 7},
+   {"token": "../up"}, {"token": ""}, {"started": None}],
+)  # fmt: skip
+def test_an_owner_that_is_no_process_goes_by_its_age(path, change):
+  held_by(path, **change)
+  assert locks.owner(path) is None
+  assert not obtained(path)
+  age(path, 2 * locks.STALE_AFTER)
+  assert obtained(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b"[" * 10**5, b"7"])
+def test_a_lock_of_junk_goes_by_its_age_from_the_past_and_the_future(path, content):
+  for seconds in (2 * locks.STALE_AFTER, -2 * locks.STALE_AFTER):
+    path.write_bytes(content)
+    assert not obtained(path)
+    age(path, seconds)
+    assert obtained(path)
+
+
 def test_who_is_late_finds_another_owner(path):
   """It saw a dead owner, but meanwhile another process has taken the lock over."""
   held_by(path, started="long ago")

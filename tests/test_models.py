@@ -156,7 +156,7 @@ def test_a_budget_below_one_row_per_class_is_refused():
 @pytest.mark.parametrize("name", ["gfz", "dfx"])
 def test_logits_are_the_log_mean_weight(name):
   classifier, params, keys, x, _ = problem(name)
-  model = classifier.logits.args[0]
+  model = classifier.logits.args[0].args[0]  # behind the check of its inputs
   y = jnp.broadcast_to(jnp.eye(CLASSES)[None], (BATCH, CLASSES, CLASSES))
   parts = log_weights(model, params, keys, x, y, num_samples=5)
   log_w = np.asarray(parts["z"] + parts["y"] + parts.get("x", 0.0) - parts["q"], np.float64)

@@ -204,7 +204,9 @@ def test_a_damaged_note_is_named_and_loses_nothing(undisturbed, tmp_path):
   shutil.copytree(undisturbed, tmp_path / "sweep")
   note = tmp_path / "sweep" / "cells" / "run1-train.json"
   note.write_text('{"status": "fin')
-  with pytest.raises(ValueError, match=r"run1-train\.json is not valid JSON .*: delete it"):
+  with pytest.raises(
+    ValueError, match=r"run1-train\.json is damaged .*not valid JSON.*; delete it"
+  ):
     opened(tmp_path / "sweep")
   assert products(tmp_path / "sweep") == products(undisturbed)
 

@@ -72,7 +72,7 @@ def test_metric_names_carry_units():
 
 def test_damaged_metrics_are_not_skipped_silently(tmp_path):
   (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-  with pytest.raises(ValueError, match="line 2 is not JSON"):
+  with pytest.raises(ValueError, match=r"line 2 is damaged .*not valid JSON"):
     read_metrics(tmp_path)
 
 

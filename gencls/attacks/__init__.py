@@ -31,6 +31,7 @@ from gencls.attacks import objective as objectives
 from gencls.attacks.cascade import Cascade, sequence
 from gencls.attacks.run import AttackResult, Tally, run
 from gencls.names import unknown_name
+from gencls.settings import check_32_bits, check_finite, check_kinds
 from gencls.types import Accept, Attack, LogitsFn
 
 __all__ = [
@@ -141,10 +142,14 @@ def build(
   if name in ENSEMBLES:
     shared |= {"build": build, "registry": REGISTRY}
     _check_names(name, ENSEMBLES[name], {**hyperparameters, **shared})
-    return ENSEMBLES[name](logits_fn, **shared, **hyperparameters)
+    built = ENSEMBLES[name](logits_fn, **shared, **hyperparameters)
+    check_finite(hyperparameters, f"{name}: ")
+    return built
   factory = _factory(name)
   _check_names(name, factory, hyperparameters)
-  return factory(objectives.build(logits_fn, **shared), **hyperparameters)
+  built = factory(objectives.build(logits_fn, **shared), **hyperparameters)
+  check_finite(hyperparameters, f"{name}: ")  # where its own rules, which say more, have not
+  return built
 
 
 def _check_names(name: str, factory: Callable[..., Any], given: dict[str, Any]) -> None:
@@ -160,3 +165,5 @@ def _check_names(name: str, factory: Callable[..., Any], given: dict[str, Any]) 
   missing = [k for k, v in parameters.items() if v.default is v.empty and k not in given]
   if missing:
     raise ValueError(f"{name} needs {', '.join(missing)}; pass {missing[0]}=…")
+  check_kinds(given, {key: p.annotation for key, p in parameters.items()}, f"{name}: ")
+  check_32_bits(given, f"{name}: ")

@@ -32,6 +32,7 @@ from gencls.attacks.broadcast import choose, expand, pixels
 from gencls.attacks.geometry import Geometry
 from gencls.attacks.objective import Query, info, query
 from gencls.attacks.prior_draws import DecodeFn, Sizes, nearest_draws
+from gencls.settings import at_least
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 ADAM = optax.scale_by_adam()
@@ -102,10 +103,10 @@ def latent_descent(
   Raises:
     ValueError: if the norm is unknown or a number is out of its range.
   """
-  _at_least(1, num_steps=num_steps, num_restarts=num_restarts, num_draws=num_draws)
-  _at_least(1, latent_size=latent_size)
-  _at_least(2, num_classes=num_classes)
-  _at_least(0, binary_search_steps=binary_search_steps)
+  at_least(1, num_steps=num_steps, num_restarts=num_restarts, num_draws=num_draws)
+  at_least(1, latent_size=latent_size)
+  at_least(2, num_classes=num_classes)
+  at_least(0, binary_search_steps=binary_search_steps)
   if num_restarts >= num_classes:
     raise ValueError(
       f"num_restarts is the number of wrong classes to try, at most num_classes - 1 = "
@@ -131,12 +132,6 @@ def latent_descent(
     result=Partial(_result),
     num_steps=FIRST + num_restarts * (num_steps + binary_search_steps),
   )
-
-
-def _at_least(least: int, **values: int) -> None:
-  for name, value in values.items():
-    if value < least:
-      raise ValueError(f"{name} must be >= {least}, got {value}")
 
 
 def _init(

@@ -18,6 +18,7 @@ from gencls.attacks.broadcast import expand, pixels
 from gencls.attacks.losses import LOSSES, SIGNED, LogitLoss, dlr, misclassified, signed_dlr
 from gencls.keys import fold
 from gencls.names import unknown_name
+from gencls.settings import check_kinds
 from gencls.types import Accept, Array, Goal, Info, Keys, LogitsFn, Objective
 
 RANDOMNESS = ("fixed", "fresh")
@@ -71,6 +72,8 @@ def build(
     raise ValueError(unknown_name("loss", loss, LOSSES))
   if randomness not in RANDOMNESS:
     raise ValueError(unknown_name("randomness", randomness, RANDOMNESS))
+  given = {"eot_samples": eot_samples, "accept_weight": accept_weight}
+  check_kinds(given, {"eot_samples": int, "accept_weight": float})
   if eot_samples < 1:
     raise ValueError(f"eot_samples must be >= 1, got {eot_samples}")
   if randomness == "fixed" and eot_samples != 1:

@@ -168,6 +168,8 @@ def _transform(rule: str | optax.GradientTransformation) -> optax.GradientTransf
     if rule not in RULES:
       raise ValueError(unknown_name("rule", rule, RULES))
     rule = RULES[rule]
+  if not isinstance(rule, optax.GradientTransformation):
+    raise ValueError(f"rule must be one of {', '.join(RULES)} or an optax transform, got {rule!r}")
   return optax.GradientTransformation(_partial(rule.init), _partial(rule.update))
 
 

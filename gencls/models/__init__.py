@@ -1,14 +1,15 @@
 """Classifiers by name: one family per file, each a factory of a `Classifier`."""
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gencls.models import deep_latent
 from gencls.models.cnn import cnn
 from gencls.models.cvae import cvae
+from gencls.models.inputs import checked
 from gencls.names import unknown_name
+from gencls.settings import annotations, check_finite, check_kinds
 from gencls.types import Classifier
 
 REGISTRY: dict[str, Callable[..., Classifier]] = {
@@ -47,10 +48,12 @@ def build(
     raise ValueError(f"image_shape must be (H, W, D), got {tuple(image_shape)}")
   if num_classes < 2:
     raise ValueError(f"num_classes must be >= 2, got {num_classes}")
-  valid = set(inspect.signature(REGISTRY[name]).parameters)
+  kinds = annotations(REGISTRY[name])
   for hyperparameter in hyperparameters:
-    if hyperparameter not in valid:
-      raise ValueError(unknown_name(f"hyperparameter of {name!r}", hyperparameter, valid))
+    if hyperparameter not in kinds:
+      raise ValueError(unknown_name(f"hyperparameter of {name!r}", hyperparameter, kinds))
+  check_kinds(hyperparameters, kinds, "model.")
+  check_finite(hyperparameters, "model.")
   arguments = hyperparameters | {
     "image_shape": image_shape,
     "num_classes": num_classes,
@@ -65,4 +68,4 @@ def build(
 def _build(name: str, **arguments: Any) -> Classifier:
   # The same hyperparameters give the same functions: what is compiled for one set of parameters
   # serves every other one.
-  return REGISTRY[name](**arguments)
+  return checked(REGISTRY[name](**arguments), arguments["image_shape"])

@@ -19,11 +19,12 @@ def class_prior(prior: Sequence[float] | None, num_classes: int) -> tuple[float,
   return tuple(prior)
 
 
-def at_least(minimum: int, **values: int) -> None:
-  """Raises ValueError for a named value below the minimum."""
+def sizes(**values: int | Sequence[int]) -> None:
+  """Raises ValueError for a named layer, or one of several, without a unit."""
   for name, value in values.items():
-    if value < minimum:
-      raise ValueError(f"{name} must be >= {minimum}, got {value}")
+    for each in value if isinstance(value, Sequence) else (value,):
+      if each < 1:
+        raise ValueError(f"{name} must be >= 1, got {value}")
 
 
 def dropout_rate(rate: float) -> None:

@@ -51,6 +51,7 @@ def cnn(
   del image_shape
   checks.class_prior(class_prior, num_classes)
   checks.dropout_rate(dropout_rate)
+  checks.sizes(hidden_size=hidden_size, channels=channels)
   network = _Network(tuple(channels), hidden_size, num_classes, dropout_rate)
 
   def init(key: Key, x: Array, y: Array) -> Params:

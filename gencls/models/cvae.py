@@ -24,6 +24,7 @@ from gencls.models.likelihoods import Likelihood, floored_log_scale
 from gencls.names import unknown_name
 from gencls.nets.apply import apply
 from gencls.nets.mlp import MLP
+from gencls.settings import at_least
 from gencls.types import Array, Classifier, Decoder, Key, Keys, Loss, Params
 
 
@@ -84,7 +85,8 @@ def cvae(
   Raises:
     ValueError: if `num_samples` < 1 or a name is unknown.
   """
-  checks.at_least(1, num_samples=num_samples)
+  at_least(1, num_samples=num_samples)
+  checks.sizes(latent_size=latent_size, hidden_sizes=hidden_sizes)
   checks.dropout_rate(dropout_rate)
   if rule not in RULES:
     raise ValueError(unknown_name("rule", rule, RULES))

@@ -19,6 +19,7 @@ from gencls.models import checks, latent, likelihoods, sampling
 from gencls.models.factorisations import FACTORISATIONS, Y_HIDDEN_LAYERS, Parents
 from gencls.nets.images import ConvDecoder, ConvFeatures
 from gencls.nets.mlp import MLP
+from gencls.settings import at_least
 from gencls.types import Classifier, Decoder
 
 # Peak bytes of one decoder row, its input gradient and work space included, per byte of its
@@ -76,12 +77,13 @@ def deep_latent(
     ValueError: if a number is out of its range or a name is unknown.
   """
   prior = checks.class_prior(class_prior, num_classes)
-  checks.at_least(1, num_samples=num_samples, train_samples=train_samples)
-  checks.at_least(0, kl_warmup_steps=kl_warmup_steps)
+  at_least(1, num_samples=num_samples, train_samples=train_samples)
+  at_least(0, kl_warmup_steps=kl_warmup_steps)
+  checks.sizes(latent_size=latent_size, hidden_size=hidden_size, channels=channels)
   checks.dropout_rate(dropout_rate)
   if max_rows is None:
     max_rows = max(num_classes, FAST_ROWS.get(jax.default_backend(), sys.maxsize))
-  checks.at_least(num_classes, max_rows=max_rows)  # a sample of each class
+  at_least(num_classes, max_rows=max_rows)  # a sample of each class
   if memory_budget_gib <= 0:
     raise ValueError(f"memory_budget_gib must be > 0, got {memory_budget_gib}")
   parents = FACTORISATIONS[factorisation]
@@ -111,8 +113,8 @@ def deep_latent(
     num_samples=num_samples,
     train_samples=train_samples,
     kl_warmup_steps=kl_warmup_steps,
-    max_rows=int(budget / row),
-    kept_rows=int(budget / kept),
+    max_rows=int(min(budget / row, sys.maxsize)),
+    kept_rows=int(min(budget / kept, sys.maxsize)),
     fast_rows=max_rows,
   )
   classifier = latent.classifier(model)

@@ -14,6 +14,7 @@ from gencls.report.checks import WORST
 from gencls.report.summary import summarise
 from gencls.results import Cell
 
+_NEEDS = ("title", "data", "model", "attack_model", "protocol", "attacks", "config", "record")
 _EMPTY: dict[str, Any] = {"rows": [], "minimum": [], "worst": [], "checks": [], "made_by": {}}
 
 
@@ -42,6 +43,12 @@ def read(workdir: str | Path, name: str) -> Entry:
     ValueError: if its plan is damaged.
   """
   found = stored.read(workdir, name)
+  lacking = [field for field in _NEEDS if field not in found.statement]
+  if lacking:
+    raise ValueError(
+      f"{found.folder} does not say its {', '.join(lacking)}: its plan.json (or table.json) is "
+      "damaged; run the same launch/evaluate.py again, it computes no finished cell again"
+    )
   missing = [
     {name: getattr(each, name) for name in ("label", "norm", "eps", "state")}
     for each in found.planned

@@ -1,0 +1,78 @@
+"""What a classifier's functions refuse: images and labels of another kind or shape.
+
+Values cannot be seen while a function is traced; `data.to_float` and `attacks.run` look at them.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gencls.types import Array, Classifier, Key, Keys, Loss, Params
+
+
+def checked(classifier: Classifier, image_shape: tuple[int, ...]) -> Classifier:
+  """The classifier whose init, loss and logits look at the shapes and dtypes they are given.
+
+  Args:
+    classifier: what a model's factory returns.
+    image_shape: (H, W, D) of its images.
+  """
+  return classifier._replace(
+    init=functools.partial(_init, classifier.init, image_shape),
+    loss=functools.partial(_loss, classifier.loss, image_shape),
+    logits=functools.partial(_logits, classifier.logits, image_shape),
+  )
+
+
+def _init(init: Callable[..., Params], shape: Any, key: Key, x: Array, y: Array) -> Params:
+  _images(x, shape)
+  _labels(y, x)
+  return init(key, x, y)
+
+
+def _loss(
+  loss: Callable[..., Loss], shape: Any, params: Params, keys: Keys, x: Array, y: Array, step: Array
+) -> Loss:
+  _images(x, shape)
+  _labels(y, x)
+  _keys(keys, x)
+  return loss(params, keys, x, y, step)
+
+
+def _logits(
+  logits: Callable[..., Array], shape: Any, params: Params, keys: Keys, x: Array
+) -> Array:
+  _images(x, shape)
+  _keys(keys, x)
+  return logits(params, keys, x)
+
+
+def _images(x: Any, shape: tuple[int, ...]) -> None:
+  if jnp.shape(x)[1:] != tuple(shape) or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+    raise ValueError(
+      f"x must be [B, {', '.join(map(str, shape))}] floats in [0, 1], got shape {jnp.shape(x)} and "
+      f"dtype {jnp.result_type(x)}; gencls.data.to_float turns grey levels into floats"
+    )
+
+
+def _labels(y: Any, x: Any) -> None:
+  if jnp.shape(y) != jnp.shape(x)[:1] or not jnp.issubdtype(jnp.result_type(y), jnp.integer):
+    raise ValueError(
+      f"y must be [{len(x)}] integers, one label for each image, got shape {jnp.shape(y)} and "
+      f"dtype {jnp.result_type(y)}"
+    )
+
+
+def _keys(keys: Any, x: Any) -> None:
+  """None will do where a model has no randomness."""
+  if keys is None:
+    return
+  typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+  if not typed or keys.shape != jnp.shape(x)[:1]:
+    raise ValueError(
+      f"keys must be [{len(x)}] typed keys, one for each image (gencls.example_keys), got "
+      f"{getattr(keys, 'dtype', type(keys).__name__)} of shape {jnp.shape(keys)}"
+    )

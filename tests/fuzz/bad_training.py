@@ -1,0 +1,102 @@
+"""Configs that nothing can be trained from; the folder stays free for the corrected one."""
+
+import bad_input
+from bad_input import Case
+from finished import Scene, train
+
+from gencls import models
+
+NAN, INF = float("nan"), float("inf")
+_ATTACKED = {"train.loss": "adversarial"}
+_TRAIN = [
+  ("seed", -1),
+  ("seed", 2**32),
+  ("seed", 0.5),
+  ("data.name", "mnits", "unknown dataset 'mnits'", "did you mean 'mnist'"),
+  ("data.validation_size", -1),
+  ("data.validation_size", 2.5),
+  ("data.validation_size", 10**9),
+  ("model.name", "cnnn", "unknown model 'cnnn'", "did you mean 'cnn'"),
+  ("model.hidden_sise", 4, "'hidden_sise'", "did you mean 'hidden_size'"),
+  ("model.hidden_size", 0),
+  ("model.hidden_size", 2.5),
+  ("model.channels", (4, 0)),
+  ("model.channels", "4"),
+  ("model.dropout_rate", 1.0),
+  ("model.dropout_rate", NAN),
+  ("train.batch_size", 0),
+  ("train.batch_size", -3),
+  ("train.batch_size", 61),
+  ("train.batch_size", 2.5),
+  ("train.batch_size", True),
+  ("train.batch_size", "ten"),
+  ("train.micro_batch_size", 0),
+  ("train.micro_batch_size", 0.5),
+  ("train.num_epochs", 0),
+  ("train.num_epochs", 1.5),
+  ("train.num_epochs", None),
+  ("train.max_steps", -1),
+  ("train.learning_rate", 0.0),
+  ("train.learning_rate", -1.0),
+  ("train.learning_rate", NAN),
+  ("train.learning_rate", INF),
+  ("train.learning_rate", "fast"),
+  ("train.schedule", "cosin", "unknown train.schedule 'cosin'", "did you mean 'cosine'"),
+  ("train.warmup_steps", -1),
+  ("train.weight_decay", -0.1),
+  ("train.weight_decay", NAN),
+  ("train.grad_clip", 0.0),
+  ("train.grad_clip", INF),
+  ("train.ema_decay", 1.0),
+  ("train.ema_decay", NAN),
+  ("train.early_stop_patience", 0),
+  ("train.log_every", 0),
+  ("train.validate_every", 0),
+  ("train.stuck_after", -1),
+  ("train.loss", "adversarail", "unknown train.loss 'adversarail'"),
+  ("validate.num_images", 0),
+  ("validate.num_samples", 5, "'num_samples'", "of 'cnn'"),
+  ("checkpoint.keep", 0),
+  ("adversarial.attack", "pgdd", _ATTACKED, "unknown attack 'pgdd'", "did you mean 'pgd'"),
+  ("adversarial.attack", "deepfool", _ATTACKED, "needs an attack with an eps", "'deepfool'"),
+  ("adversarial.loss", "hinge", _ATTACKED, "unknown loss 'hinge'"),
+  ("adversarial.clean_weight", 1.5, _ATTACKED),
+  ("adversarial.clean_weight", NAN, _ATTACKED),
+  ("adversarial.hyperparameters.eps", -0.1, _ATTACKED),
+  ("adversarial.hyperparameters.num_steps", 2.5, _ATTACKED),
+  ("adversarial.hyperparameters.step_size", INF, _ATTACKED, "step size", "got inf"),
+]
+_GFZ = [
+  ("latent_size", 0),
+  ("num_samples", 0),
+  ("num_samples", 2.5),
+  ("train_samples", -2),
+  ("likelihood", "laplace", "unknown likelihood 'laplace'"),
+  ("kl_warmup_steps", -1),
+  ("memory_budget_gib", -1.0),
+  ("memory_budget_gib", NAN),
+  ("max_rows", 2),
+  ("class_prior", (0.5, 0.5), "class_prior must hold 3", "got (0.5, 0.5)"),
+  ("image_shape", (4, 4), "image_shape must be (H, W, D)", "got (4, 4)"),
+  ("num_classes", 1),
+]
+_CVAE = [("hidden_sizes", (8, 0)), ("rule", "nearist", "unknown rule 'nearist'")]
+
+
+def _build(name: str):
+  def act(at: Scene, **fields: object) -> None:
+    models.build(name, **{"image_shape": (4, 4, 1), "num_classes": 3, **fields})
+
+  return act
+
+
+def _nowhere(at: Scene) -> None:
+  train(at, **{"data.name": "mnist", "data.dir": "/nowhere"})
+
+
+CASES: list[Case] = [
+  Case("training", "data.dir='/nowhere'", _nowhere, ("data_dir", "'/nowhere'"), FileNotFoundError),
+  *bad_input.settings("training", train, _TRAIN),
+  *bad_input.settings("gfz", _build("gfz"), _GFZ),
+  *bad_input.settings("cvae", _build("cvae"), _CVAE),
+]
