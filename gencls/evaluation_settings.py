@@ -12,6 +12,7 @@ from gencls.batch_loop import Protocol
 from gencls.detector_cell import DetectorSpec
 from gencls.names import unknown_name
 from gencls.settings import at_least, check_finite, check_kinds, check_seed
+from gencls.surface_cell import Surface
 from gencls.thresholds import Rule
 
 _FIELDS = {
@@ -20,6 +21,9 @@ _FIELDS = {
   "split": str,
   "num_images": int | None,
   "step": str | int,
+  "probe_gradient": bool,
+  "regrade_samples": tuple[int, ...],
+  "transfer_from": tuple[str, ...],
 }
 _DETECTOR = {
   **DetectorSpec.__annotations__,
@@ -43,6 +47,7 @@ def check(config: Mapping[str, Any]) -> None:
     )
   check_seed(config["seed"])
   _check_detector(config["detector"])
+  check_kinds(config["surface"], Surface.__annotations__, "surface.")
   for part in ("model", "attack_model"):
     kinds = {"num_samples": int | None, "rule": str | None}
     check_kinds(config[part], kinds, f"{part}.")

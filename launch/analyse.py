@@ -21,9 +21,9 @@ from ml_collections import config_flags
 
 from gencls import data, runs, runtime, workdir
 from gencls.analyses import run as running
+from gencls.analyses import settings
 from gencls.analyses.inputs import Caption, Examined
 from gencls.cells import first_images
-from gencls.names import unknown_name
 from gencls.results import params_digest, portable_command
 from gencls.statements import given, portable_source, title, training
 
@@ -36,18 +36,16 @@ def examined(
   config: dict[str, Any], found: runs.Run, folder: str, *, progress: bool = True
 ) -> Examined:
   """What is examined, of a plain config and a run that was read back."""
-  if config["fitted_on"] not in ("validation", "train"):
-    raise ValueError(unknown_name("fitted_on", config["fitted_on"], ("validation", "train")))
   fitting, most = found.split(config["fitted_on"]), config["num_fitting_images"]
   fitting = fitting if most is None else first_images(fitting, min(most, len(fitting.labels)))
   whole = found.split(config["split"])
-  settings = found.config["data"]
+  place = found.config["data"]["dir"]
 
   def there(name: str) -> bool:  # nothing is downloaded for an analysis
-    return data.on_disk(name, settings["dir"]) is not None
+    return data.on_disk(name, place) is not None
 
   def load(name: str) -> data.Dataset:
-    return data.load(name, split=config["split"], data_dir=settings["dir"])
+    return data.load(name, split=config["split"], data_dir=place)
 
   return Examined(
     logits_fn=found.logits_fn,
@@ -66,6 +64,7 @@ def examined(
 
 def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> str:
   """Analyses a work directory as a plain config says; returns the page."""
+  settings.check(config)
   overrides = given(config["model"])
   found = runs.load(folder, config["step"], **overrides)
   subject = examined(config, found, folder, progress=progress)
@@ -77,7 +76,6 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> str:
   }
   record = workdir.provenance()
   record = {"config": config, **record, "command": portable_command(record["command"])}
-  running.check_names(config["run"])
   chosen = {name: config[name] for name in config["run"]}
   cells = running.run(subject, chosen, identity=identity, record=record)
   name = title(found.config["model"]["name"], overrides)

@@ -63,7 +63,7 @@ def gather(workdirs: list[str], name: str | None) -> dict[str, list[Entry]]:
 
 
 def write(
-  workdirs: list[str], name: str | None, out: Path, attack: str | None, paper: str | None
+  workdirs: list[str], name: str | None, out: Path, attack: str | None, paper: str | None = None
 ) -> None:
   """Writes everything and prints the tables."""
   numbers = None if paper is None else published.read(paper)

@@ -5,11 +5,11 @@ accuracies in percent as model -> attack -> one number for each eps, null where 
 in `detected` the same for each detector, of the successes. Numbers are the paper's, never ours.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gencls.json_files import read_object
 from gencls.report.grid import grid, percent
 
 _FIELDS = ("source", "data", "images", "norm", "eps", "accuracy")
@@ -21,17 +21,10 @@ def read(path: str | Path) -> dict[str, Any]:
 
   Raises:
     FileNotFoundError: if there is none.
-    ValueError: if it is no JSON, lacks a field, or has rows of another length than eps.
+    ValueError: if it is no JSON object, lacks a field, or has rows of another length than eps.
   """
-  try:
-    found = json.loads(Path(path).read_text())
-  except ValueError as error:
-    raise ValueError(f"{path}: published numbers are a JSON file: {error}") from error
-  missing = [name for name in _FIELDS if name not in found]
-  if missing:
-    raise ValueError(
-      f"{path}: published numbers need {', '.join(_FIELDS)}; {missing[0]} is missing"
-    )
+  path = Path(path)
+  found = read_object(path, fix="published numbers are one JSON object", needs=_FIELDS)
   for numbers in (found["accuracy"], *found.get("detected", {}).values()):
     for model, attacks in numbers.items():
       for attack, row in attacks.items():

@@ -39,6 +39,19 @@ _FIELDS = [
   ("model.rule", "nearest", _OTHER, "'rule'", "of 'cnn'"),
   ("attack_model.num_samples", -1, _OTHER),
 ]
+_SEEN = {**_OTHER, "surface.num_images": 1}
+_PROBES = [
+  ("probe_gradient", "yes", _OTHER),
+  ("surface.num_images", -1, _OTHER),
+  ("surface.num_images", 1.5, _OTHER),
+  ("surface.eps", NAN, _SEEN),
+  ("surface.eps", -0.1, _SEEN),
+  ("surface.points", 4, _SEEN, "must be odd"),
+  ("regrade_samples", (0,), _OTHER, "regrade_samples must be whole numbers >= 1, got 0"),
+  ("regrade_samples", (2.5,), _OTHER),
+  ("regrade_samples", (10,), {**_OTHER, "keep_images": 0}, "keep_images=0"),
+  ("transfer_from", "runs/other", _OTHER),
+]
 _DETECTOR = [
   ("detector.name", "margnal", _OTHER, "unknown detector 'margnal'", "did you mean 'marginal'"),
   ("detector.name", "marginal", _OTHER, "'marginal' needs logits that are log p(x, y)"),
@@ -175,6 +188,7 @@ _OWN = [
 ]  # fmt: skip
 CASES: list[Case] = [
   *bad_input.settings("evaluation", evaluate, _FIELDS),
+  *bad_input.settings("probe", evaluate, _PROBES),
   *bad_input.settings("detector", evaluate, _DETECTOR),
   *bad_input.settings("attack", evaluate, _of("fgsm", _ATTACK)),
   *bad_input.settings("attack", evaluate, _of("pgd", _PGD, eps=(0.1,))),

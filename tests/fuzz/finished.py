@@ -44,7 +44,7 @@ def module(name: str) -> Any:
 
 
 def _forget_flags() -> None:
-  for name in ("config", "workdir"):
+  for name in ("config", "workdir", "progress"):
     if name in flags.FLAGS:
       delattr(flags.FLAGS, name)
 
@@ -119,16 +119,32 @@ def train(at: Scene, **fields: Any) -> None:
     assert not list(at.empty.iterdir()), "a config that cannot be trained has claimed the folder"
 
 
-def evaluate(at: Scene, **fields: Any) -> dict[str, Any]:
-  """launch/evaluate.py on the finished run; the model is not read again where it is the same."""
+@contextlib.contextmanager
+def _loaded(at: Scene):
+  """The model is not read again where it is the same."""
   load = runs.load
 
   def cached(workdir, step="best", **overrides):
     return load(workdir, step, **overrides) if overrides or step != "best" else at.loaded
 
   with toy_data(), mock.patch.object(runs, "load", cached):
+    yield
+
+
+def evaluate(at: Scene, **fields: Any) -> dict[str, Any]:
+  """launch/evaluate.py on the finished run."""
+  with _loaded(at):
     evaluator = module("launch.evaluate")
     return evaluator.run(evaluation_config(**fields), str(at.run), progress=False)
+
+
+def analyse(at: Scene, **fields: Any) -> str:
+  """launch/analyse.py on the finished run."""
+  with _loaded(at):
+    config = module("configs.analyses.all").get_config("smoke").to_dict()
+    few = {"run": ("class_gap",), "num_images": 8, "num_fitting_images": 16, "detectors": ("kl",)}
+    analyser = module("launch.analyse")
+    return analyser.run(changed(config, {**few, **fields}), str(at.run), progress=False)
 
 
 def digests(at: Scene) -> dict[str, str]:
