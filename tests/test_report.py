@@ -109,8 +109,20 @@ def test_models_side_by_side(evaluated, tmp_path):
   assert {p.name for p in (tmp_path / "out").iterdir()} == names
   text = (tmp_path / "out" / "toy.md").read_text()
   assert table.percent(summary["worst"][0]["accuracy"]) in text
+  assert "sanity check" in text
   for content in (tmp_path / "out").glob("*.*"):
     assert str(tmp_path).encode() not in content.read_bytes()
+
+
+def test_sanity_checks_side_by_side():
+  def one(**status):
+    return {"checks": [{"name": n, "status": s, "detail": "why | not"} for n, s in status.items()]}
+
+  text = table.checks_of_models({"A": one(x="pass", y="fail"), "B": one(x="not run", z="pass")})
+  rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.split("\n")[:5]]
+  assert rows[0] == ["sanity check", "A", "B"]
+  assert rows[2:] == [["x", "pass", "not run"], ["y", "**FAIL**", "-"], ["z", "-", "pass"]]
+  assert text.split("\n")[5:] == ["", "* A, y: why | not"]
 
 
 def test_two_evaluations_of_one_run_side_by_side(evaluated, tmp_path):

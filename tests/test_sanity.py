@@ -9,7 +9,8 @@ from gencls.attacks.losses import LOSSES
 from gencls.grading import draw_keys
 from gencls.minimum_norm import PER_EXAMPLE
 from gencls.report.candidates import attacks_first, candidate, groups
-from gencls.report.checks import STEP_SIZES, _pairs, _pairs_of_more
+from gencls.report.checks import _pairs
+from gencls.report.convergence import STEP_SIZES, of_the_worst_case, pairs_of_more
 from gencls.results import Cell
 
 
@@ -98,9 +99,36 @@ def test_pairs_differ_in_the_steps_alone():
   curves = [curve(c.header["label"], (0.9, 0.5, 0.3)) for c in cells]
   found = [
     (few.label, many.label)
-    for few, many in _pairs_of_more(curves, cells, "num_steps", 2, STEP_SIZES)
+    for few, many in pairs_of_more(curves, cells, "num_steps", 2, STEP_SIZES)
   ]
   assert found == [("a", "b")]
+
+
+def test_more_of_an_attack_counts_where_the_worst_case_falls():
+  """PGD alone misses image 1 at 0.1 and image 2 at 0.2; APGD has found the first."""
+  untouched = _graded("untouched", "", [1, 1, 1, 1])
+  cells = [
+    _graded("pgd", "pgd", [0, 1, 1, 1], 0.1),
+    _graded("pgd_5", "pgd", [0, 0, 1, 1], 0.1),
+    _graded("apgd", "apgd", [1, 0, 1, 1], 0.1),
+    _graded("pgd", "pgd", [0, 0, 1, 1], 0.2),
+    _graded("pgd_5", "pgd", [0, 0, 0, 1], 0.2),
+    _graded("other", "fgm", [0, 0, 0, 0], 0.2),
+  ]
+  for cell in cells[-1:]:
+    cell.header["norm"] = "l2"
+  pairs = [(curve("pgd", (1, 1)), curve("pgd_5", (1, 1)))]
+  (pair,) = of_the_worst_case(pairs, groups(cells, untouched), untouched)
+  less, more = pair
+  assert less.eps == more.eps == (0.1, 0.2) and more.label == "with pgd_5"
+  assert [list(c) for c in less.correct] == [[0, 0, 1, 1], [0, 0, 1, 1]]
+  assert [list(c) for c in more.correct] == [[0, 0, 1, 1], [0, 0, 0, 1]]
+  many_images = [c._replace(correct=tuple(np.tile(v, 25) for v in c.correct)) for c in pair]
+  detail = sanity.restarting([(many_images[0], many_images[1])], 1).detail
+  assert detail == "with pgd_5 below the worst case without at 0.2 by 25.0 points"
+  few, many = pairs[0]
+  targeted = (few._replace(target="next"), many._replace(target="next"))
+  assert of_the_worst_case([targeted], groups(cells, untouched), untouched) == [targeted]
 
 
 def test_disagreement_beyond_one_image_is_found():
@@ -152,7 +180,7 @@ def test_mixed_origins_are_found():
 
 def _pair(white, black, both, n=1000):
   shares = [np.repeat([1.0, 0.0], [round(n * m), n - round(n * m)]) for m in (white, black, both)]
-  return sanity.Pair("square linf 0.1", *shares)
+  return sanity.Pair("square linf 0.1", shares[0], shares[1], shares[2])
 
 
 def test_a_black_box_attack_that_beats_the_gradient_is_found():

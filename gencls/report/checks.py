@@ -8,6 +8,7 @@ import numpy as np
 from gencls import interop, minimum_norm, sanity
 from gencls.acceptance import as_held
 from gencls.evaluate import GREY
+from gencls.report import convergence
 from gencls.report.candidates import Group, attacks_first, candidate
 from gencls.report.detection import EITHER, check_adaptive, evading, held_groups, own_view
 from gencls.report.targeted import aim
@@ -15,9 +16,7 @@ from gencls.report.targeted import curve as targeted_curve
 from gencls.results import Cell
 
 WORST = "worst case"
-DEFAULTS = {"num_restarts": 1}  # where an attack's settings do not say
 HELD = "worst case with the detector"
-STEP_SIZES = ("step_size", "rel_step_size")
 
 
 def _curves(cells: Sequence[Cell], grouped: Sequence[Group], untouched: Cell) -> list[sanity.Curve]:
@@ -158,6 +157,10 @@ def run(
     past_it = curve.against == "detector" and name in sanity.SINGLE_STEP
     return past_it or sanity.transferred(name)
 
+  def more(number: str, times: int, beside: Sequence[str] = ()) -> list[convergence.Pair]:
+    pairs = convergence.pairs_of_more(repeated, cells, number, times, beside)
+    return convergence.of_the_worst_case(pairs, grouped, untouched)
+
   def count(field: str) -> dict[str, int]:
     return {_where(row): row[field] for row in attacked if row[field] is not None}
 
@@ -170,8 +173,8 @@ def run(
     *(sanity.monotone(c, draws) for c in curves if c.label not in clipped and not may_rise(c)),
     sanity.half_box(boxes[0] if boxes else None, labels),
     sanity.iterated_beats_single(single, many, draws),
-    sanity.doubling(_pairs_of_more(repeated, cells, "num_steps", 2, STEP_SIZES), draws),
-    sanity.restarting(_pairs_of_more(repeated, cells, "num_restarts", 5), draws),
+    sanity.doubling(more("num_steps", 2, convergence.STEP_SIZES), draws),
+    sanity.restarting(more("num_restarts", 5), draws),
     sanity.white_beats_black(queried, draws),
     sanity.nothing_new(queried, draws),
     sanity.white_beats_black(moved, draws, "transfer"),
@@ -191,32 +194,6 @@ def run(
     sanity.gradient_fits(None if gradient is None else gradient.arrays),
     sanity.threat_fits(randomness, threat),
     sanity.one_origin(made_by),
-  ]
-
-
-def _pairs_of_more(
-  curves: Sequence[sanity.Curve],
-  cells: Sequence[Cell],
-  number: str,
-  times: int,
-  beside: Sequence[str] = (),
-) -> list[tuple[sanity.Curve, sanity.Curve]]:
-  """(few, many): attacks alike but for at least `times` the number, and for what is `beside` it."""
-  settings = {c.header["label"]: c.header["settings"].get("attack") for c in cells}
-
-  def count(curve: sanity.Curve) -> int:
-    return settings[curve.label]["hyperparameters"].get(number, DEFAULTS.get(number, 0))
-
-  def rest(curve: sanity.Curve) -> dict[str, Any]:
-    hyperparameters = settings[curve.label]["hyperparameters"]
-    same = {name: v for name, v in hyperparameters.items() if name not in (number, *beside)}
-    return {**settings[curve.label], "label": None, "hyperparameters": same}
-
-  return [
-    (few, many)
-    for few in curves
-    for many in curves
-    if 0 < times * count(few) <= count(many) and rest(few) == rest(many)
   ]
 
 

@@ -252,6 +252,8 @@ def write(
     text += f"![worst case]({name}_worst_case.png)\n\n![success rate]({name}_success_rate.png)\n\n"
     figures.save(worst_figure(summaries), out / f"{name}_worst_case.png")
     figures.save(success_figure(summaries, attack or labels[0]), out / f"{name}_success_rate.png")
+  if any(summary["checks"] for summary in summaries.values()):
+    text += f"{table.checks_of_models(summaries)}\n\n"
   text += (
     f"Commands, configs, seeds, versions, devices and every row: [{name}.json]({name}.json).\n"
   )

@@ -170,6 +170,32 @@ def checks_table(summary: Mapping[str, Any]) -> str:
   return grid(["check", "what", "detail"], rows)
 
 
+def checks_of_models(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """The sanity checks of several models: a row for each check, a column for each model.
+
+  Args:
+    summaries: title -> summary. What failed is said below, with its detail.
+  """
+  found = {title: {c["name"]: c for c in s["checks"]} for title, s in summaries.items()}
+  names = list(dict.fromkeys(name for checks in found.values() for name in checks))
+  rows = [
+    [
+      name,
+      *[_MARKS[checks[name]["status"]] if name in checks else "-" for checks in found.values()],
+    ]
+    for name in names
+  ]
+  failed = [
+    f"* {title}, {check['name']}: {check['detail']}"
+    for title, checks in found.items()
+    for check in checks.values()
+    if check["status"] == "fail"
+  ]
+  return "\n\n".join(
+    [grid(["sanity check", *found], rows), *(["\n".join(failed)] if failed else [])]
+  )
+
+
 def threat_sentence(settings: Mapping[str, Any], attacks: Mapping[str, Mapping[str, Any]]) -> str:
   """The threat model in words.
 
