@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
     "pgd": base.attack("pgd", EPS, num_steps=40, num_restarts=1, **pgd),
     "pgd_80_steps": base.attack("pgd", EPS, num_steps=80, num_restarts=1, **pgd),
     "pgd_5_restarts": base.attack("pgd", EPS, num_steps=40, num_restarts=5, **pgd),
-    "apgd_targeted": base.attack("apgd", EPS, loss="dlr", num_steps=100, num_targets=9),
+    "apgd_targeted": base.attack("apgd", EPS, num_steps=100, num_targets=9),
     "square": base.attack("square", EPS, num_steps=num_queries),
     "noise": base.attack("uniform_noise", EPS, num_repeats=num_repeats),
   }
