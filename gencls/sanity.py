@@ -137,22 +137,45 @@ def iterated_beats_single(single: Sequence[Curve], iterated: Sequence[Curve], dr
   return Check(name, "fail" if worse else "pass", "; ".join(worse) or f"{compared} compared")
 
 
-def doubling(pairs: Sequence[tuple[Curve, Curve]], draws: int) -> Check:
-  """At least twice the steps leave no more than a point (or the noise of the draws) less right.
+def doubling(pairs: Sequence[tuple[Curve, Curve]], alone: Sequence[tuple[Curve, Curve]],
+             draws: int) -> Check:  # fmt: skip
+  """At least twice the steps lower the worst case by no more than a point (or the draws' noise).
 
   Args:
-    pairs: (few, many) of one attack whose settings differ in the steps alone.
+    pairs: (less, more) of the worst case: without the attacks that make more, and with them.
+    alone: (less, more) of each such attack by itself, told beside it: another attack may make up
+      for one that falls short.
     draws: number of grade draws.
   """
-  return _converged("doubling the steps changes nothing", "steps", pairs, draws)
+  return _converged(
+    "doubling the steps does not lower the worst case", "steps", pairs, alone, draws
+  )
 
 
-def restarting(pairs: Sequence[tuple[Curve, Curve]], draws: int) -> Check:
-  """At least five times the restarts leave no more than a point less right; see `doubling`."""
-  return _converged("five restarts change nothing", "restarts", pairs, draws)
+def restarting(pairs: Sequence[tuple[Curve, Curve]], alone: Sequence[tuple[Curve, Curve]],
+               draws: int) -> Check:  # fmt: skip
+  """At least five times the restarts lower the worst case by no more than a point: `doubling`."""
+  return _converged("five restarts do not lower the worst case", "restarts", pairs, alone, draws)
 
 
-def _converged(name: str, number: str, pairs: Sequence[tuple[Curve, Curve]], draws: int) -> Check:
+def _converged(
+  name: str,
+  number: str,
+  pairs: Sequence[tuple[Curve, Curve]],
+  alone: Sequence[tuple[Curve, Curve]],
+  draws: int,
+) -> Check:
+  lower, compared = _lower(pairs, draws)
+  if not compared:
+    return Check(name, "not run", f"no two attacks that differ in the {number} alone")
+  detail = "; ".join(lower) or f"at most a point lower, {compared} compared"
+  beside, _ = _lower(alone, draws)
+  detail += f" (by themselves: {'; '.join(beside)})" if beside else ""
+  return Check(name, "fail" if lower else "pass", detail)
+
+
+def _lower(pairs: Sequence[tuple[Curve, Curve]], draws: int) -> tuple[list[str], int]:
+  """Where more of something leaves less than a point below, in words; how many were compared."""
   lower, compared = [], 0
   for few, many in pairs:
     for eps, long in zip(many.eps, many.correct, strict=True):
@@ -163,10 +186,7 @@ def _converged(name: str, number: str, pairs: Sequence[tuple[Curve, Curve]], dra
       gap = _mean(short) - _mean(long)
       if gap > max(_CONVERGED, allowed(short, long, draws)):
         lower.append(f"{many.label} below {few.label} at {eps:g} by {100 * gap:.1f} points")
-  if not compared:
-    return Check(name, "not run", f"no two attacks that differ in the {number} alone")
-  detail = "; ".join(lower) or f"at most a point lower, {compared} compared"
-  return Check(name, "fail" if lower else "pass", detail)
+  return lower, compared
 
 
 def counted(name: str, counts: Mapping[str, int], n: int) -> Check:

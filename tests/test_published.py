@@ -1,6 +1,8 @@
 """Published numbers beside ours."""
 
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,10 @@ def interval(mean):
 
 
 def summary(rows, detector=None):
-  found = [{"label": a, "norm": "linf", "eps": e, "accuracy": interval(m)} for a, e, m in rows]
+  found = [
+    {"label": a, "norm": "linf", "eps": e, "accuracy": interval(0.01), "as_returned": interval(m)}
+    for a, e, m in rows
+  ]
   own = {"data": {"name": "mnist"}, "num_images": 100, "rows": found, "detection": None}
   if detector:
     detected = [
@@ -59,6 +64,40 @@ def test_each_number_stands_under_its_attack_and_eps(paper):
   wanted = ["-", "60.0 [50.0, 70.0]", "50.0 [40.0, 60.0]", "-"]
   assert cells(text, "GFZ (again), ours") == wanted
   assert "CNN" not in text and "detected" not in text and "n = 100" in text and "A 2020" in text
+
+
+def test_what_is_not_as_published_is_said(paper):
+  settings = {"protocol.threat": "fresh_seed", "attacks.pgd.loss": "cross_entropy", "model.k": 10}
+  found = published.read(paper(settings=settings, notes=["A note."]))
+  ours = {**summary([]), "protocol": {"threat": "known_seed"}, "model": {}, "attacks": {"pgd": {}}}
+  ours["attacks"]["pgd"]["loss"] = "margin"
+  text = published.section(found, {"GFZ": ours})
+  said = "protocol.threat: known_seed (fresh_seed); GFZ, attacks.pgd.loss: margin (cross_entropy)."
+  assert f"A note. **Not as published: GFZ, {said}**" in text
+  ours["protocol"]["threat"], ours["attacks"]["pgd"]["loss"] = "fresh_seed", "cross_entropy"
+  assert "Not as published" not in published.section(found, {"GFZ": ours})
+
+
+def test_the_published_settings_are_those_of_our_config():
+  """configs/attacks/deep_bayes_table.py is what docs/published/deep_bayes_mnist.json describes."""
+  sys.path.insert(0, str(FILES.parent.parent))
+  module = importlib.import_module("configs.attacks.deep_bayes_table")
+  config = module.get_config("cpu").to_dict()
+  sys.path.remove(str(FILES.parent.parent))
+  detector = config["detector"]
+  seen = {
+    "protocol": {"threat": config["threat"]},
+    "attacks": config["attacks"],
+    "detection": {"detector": detector, "fitted_on": {"split": detector["fitted_on"]}},
+  }
+  found = published.read(FILES / "deep_bayes_mnist.json")
+  paths = [path for path in found["settings"] if "num_samples" not in path]
+  for path in paths:
+    value = seen
+    for name in path.split("."):
+      value = value[name]
+    assert value == found["settings"][path], path
+  assert len(paths) == 14
 
 
 def test_only_the_papers_detector_and_attacks_that_do_not_see_it(paper):

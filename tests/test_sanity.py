@@ -31,9 +31,20 @@ def test_monotone_allows_one_image_and_no_more():
 
 def test_five_restarts_that_find_more_are_found():
   one, five = curve("pgd", (0.9, 0.5, 0.3)), curve("pgd_5", (0.9, 0.5, 0.2))
-  assert sanity.restarting([(one, five)], 1).status == "fail"
-  assert sanity.restarting([(one, one._replace(label="pgd_5"))], 1).status == "pass"
-  assert sanity.restarting([], 1).status == "not run"
+  assert sanity.restarting([(one, five)], [], 1).status == "fail"
+  assert sanity.restarting([(one, one._replace(label="pgd_5"))], [], 1).status == "pass"
+  assert sanity.restarting([], [], 1).status == "not run"
+
+
+def test_a_longer_attack_that_finds_more_by_itself_is_told():
+  one, five, worst = (
+    curve(n, (0.9, 0.5, low)) for n, low in (("a", 0.3), ("a_5", 0.2), ("w", 0.2))
+  )
+  check = sanity.restarting([(worst, worst)], [(one, five)], 1)
+  assert check.status == "pass"
+  assert check.detail == (
+    "at most a point lower, 2 compared (by themselves: a_5 below a at 0.2 by 10.0 points)"
+  )
 
 
 def test_a_gradient_that_does_not_predict_the_loss_is_found():
@@ -80,9 +91,9 @@ def test_weak_iterated_attack_is_found():
 
 def test_an_attack_that_needed_more_steps_is_found():
   few, many = curve("pgd", (0.9, 0.5, 0.3)), curve("pgd100", (0.9, 0.5, 0.29))
-  assert sanity.doubling([(few, many)], 1).status == "pass"
-  assert sanity.doubling([(few, curve("pgd100", (0.9, 0.4, 0.3)))], 1).status == "fail"
-  assert sanity.doubling([], 1).status == "not run"
+  assert sanity.doubling([(few, many)], [], 1).status == "pass"
+  assert sanity.doubling([(few, curve("pgd100", (0.9, 0.4, 0.3)))], [], 1).status == "fail"
+  assert sanity.doubling([], [], 1).status == "not run"
 
 
 def test_pairs_differ_in_the_steps_alone():
@@ -124,7 +135,7 @@ def test_more_of_an_attack_counts_where_the_worst_case_falls():
   assert [list(c) for c in less.correct] == [[0, 0, 1, 1], [0, 0, 1, 1]]
   assert [list(c) for c in more.correct] == [[0, 0, 1, 1], [0, 0, 0, 1]]
   many_images = [c._replace(correct=tuple(np.tile(v, 25) for v in c.correct)) for c in pair]
-  detail = sanity.restarting([(many_images[0], many_images[1])], 1).detail
+  detail = sanity.restarting([(many_images[0], many_images[1])], [], 1).detail
   assert detail == "with pgd_5 below the worst case without at 0.2 by 25.0 points"
   few, many = pairs[0]
   targeted = (few._replace(target="next"), many._replace(target="next"))

@@ -157,9 +157,10 @@ def run(
     past_it = curve.against == "detector" and name in sanity.SINGLE_STEP
     return past_it or sanity.transferred(name)
 
-  def more(number: str, times: int, beside: Sequence[str] = ()) -> list[convergence.Pair]:
-    pairs = convergence.pairs_of_more(repeated, cells, number, times, beside)
-    return convergence.of_the_worst_case(pairs, grouped, untouched)
+  def more(number: str, times: int, beside: Sequence[str] = ()) -> tuple[list, list]:
+    """What the longer attacks do to the worst case, and what each does by itself."""
+    alone = convergence.pairs_of_more(repeated, cells, number, times, beside)
+    return convergence.of_the_worst_case(alone, grouped, untouched), alone
 
   def count(field: str) -> dict[str, int]:
     return {_where(row): row[field] for row in attacked if row[field] is not None}
@@ -173,8 +174,8 @@ def run(
     *(sanity.monotone(c, draws) for c in curves if c.label not in clipped and not may_rise(c)),
     sanity.half_box(boxes[0] if boxes else None, labels),
     sanity.iterated_beats_single(single, many, draws),
-    sanity.doubling(more("num_steps", 2, convergence.STEP_SIZES), draws),
-    sanity.restarting(more("num_restarts", 5), draws),
+    sanity.doubling(*more("num_steps", 2, convergence.STEP_SIZES), draws),
+    sanity.restarting(*more("num_restarts", 5), draws),
     sanity.white_beats_black(queried, draws),
     sanity.nothing_new(queried, draws),
     sanity.white_beats_black(moved, draws, "transfer"),

@@ -3,6 +3,8 @@
 A file of published numbers is JSON: `source`, `data`, `images` and `norm` in words, `eps`, and
 accuracies in percent as model -> attack -> one number for each eps, null where the paper has none;
 in `detected` the same for each detector, of the successes. Numbers are the paper's, never ours.
+`settings` says how they were made, as dotted names in an evaluation's table.json: what differs is
+said above the table. `notes` are sentences about what no setting can make equal.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,12 +62,15 @@ def section(published: Mapping[str, Any], summaries: Mapping[str, Mapping[str, A
   n = next(iter(summaries.values()))["num_images"]
   rows = []
   for title, name in pairs.items():
-    ours = {_at(row): row["accuracy"] for row in summaries[title]["rows"]}
+    # As papers do: the image that the attack returned, not the worse of it and the untouched one.
+    ours = {_at(row): row.get("as_returned") for row in summaries[title]["rows"]}
     rows += _two_rows(published, title, published["accuracy"][name], lambda at, o=ours: o.get(at))
-  text = (
-    f"Beside {published['source']} ({published['images']}); ours: n = {n}.\n\n"
-    f"{grid(_header(published, 'accuracy, %'), rows)}\n\n"
-  )
+  notes = [f"Beside {published['source']} ({published['images']}); ours: n = {n}, of the images as "
+           "the attacks returned them.", *published.get("notes", ())]  # fmt: skip
+  other = [text for title in pairs for text in _differences(published, title, summaries[title])]
+  if other:
+    notes.append(f"**Not as published: {'; '.join(other)}.**")
+  text = f"{' '.join(notes)}\n\n{grid(_header(published, 'accuracy, %'), rows)}\n\n"
   for detector, numbers in published.get("detected", {}).items():
     text += _detected(published, detector, numbers, pairs, summaries)
   return text
@@ -88,6 +93,18 @@ def _detected(
     return ""
   header = _header(published, f"detected by {detector}, % of successes")
   return f"{grid(header, rows)}\n\n"
+
+
+def _differences(published: Mapping[str, Any], title: str, summary: Mapping[str, Any]) -> list[str]:
+  """The settings of an evaluation that are not the paper's; what it has not is passed over."""
+  found = []
+  for path, wanted in published.get("settings", {}).items():
+    value: Any = summary
+    for name in path.split("."):
+      value = value.get(name) if isinstance(value, Mapping) else None
+    if value is not None and value != wanted:
+      found.append(f"{title}, {path}: {value} ({wanted})")
+  return found
 
 
 def _two_rows(

@@ -50,6 +50,7 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
     **{name: cell.header[name] for name in ("label", "norm", "eps", "seconds")},
     "accuracy": _interval(correct, draws),
     "accuracy_of_result": float(np.mean(arrays["correct"], dtype=np.float64)),
+    "as_returned": _interval(arrays["correct"], draws),
     "success_rate": success_rate(correct, base, draws),
     "median_norm": float(np.median(arrays["norm"])),
     "nonfinite_grades": int(np.sum(arrays["nonfinite_grades"] > 0)),
