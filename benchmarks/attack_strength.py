@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import kept_seeds
 import numpy as np
 import strength_peers as peers
 import torch_cnn
@@ -132,23 +133,26 @@ def theirs(victim: Victim, row: Row, eps: float | None, seed: int) -> Outcome:
   return Outcome(found, seconds, float(net.passes))
 
 
-def compare(victim: Victim, row: Row, seeds: int) -> list[dict[str, Any]]:
-  """One record for each eps, or one of the distances; seeds beyond the first only where drawn."""
+def seeds_of(victim: Victim, row: Row, seeds: int) -> range:
+  """Seeds beyond the first only where something is drawn: a model that draws differs from seed to
+  seed, whatever the attack."""
+  return range(seeds if row.random or victim.peer is None else 1)
+
+
+def of_seed(victim: Victim, row: Row, seed: int) -> list[dict[str, Any]]:
+  """The records of one seed."""
   grid: tuple[float | None, ...] = row.eps or (None,)
   records = []
-  # A model that draws differs from seed to seed, whatever the attack.
-  for seed in range(seeds if row.random or victim.peer is None else 1):
-    victim = victim.seeded(seed)
-    once: dict[str, Outcome] = {}
-    for eps in grid:
-      # A minimum-norm attack of ours runs once for every eps.
-      if not row.minimum or not once:
-        once["ours"] = ours(victim, row, eps)
-      peer = theirs(victim, row, eps, seed)
-      records.append(compared(eps, seed, once["ours"], peer))
-      log(f"{victim.name}: {row.label} {'' if eps is None else eps} seed {seed}: "
-          f"{records[-1]['ours']} (ours) {records[-1]['theirs']} ({row.library}); "
-          f"{once['ours'].seconds:.1f} s, {peer.seconds:.1f} s")  # fmt: skip
+  once: dict[str, Outcome] = {}
+  for eps in grid:
+    # A minimum-norm attack of ours runs once for every eps.
+    if not row.minimum or not once:
+      once["ours"] = ours(victim, row, eps)
+    peer = theirs(victim, row, eps, seed)
+    records.append(compared(eps, seed, once["ours"], peer))
+    log(f"{victim.name}: {row.label} {'' if eps is None else eps} seed {seed}: "
+        f"{records[-1]['ours']} (ours) {records[-1]['theirs']} ({row.library}); "
+        f"{once['ours'].seconds:.1f} s, {peer.seconds:.1f} s")  # fmt: skip
   return records
 
 
@@ -230,13 +234,17 @@ def do(victim: Victim, job: Job, args: argparse.Namespace) -> None:
   made_with["command"] = portable_command(made_with["command"])
   for package in ("foolbox", "torch", "torchattacks"):
     made_with["versions"][package] = importlib.metadata.version(package)
+  seeds = seeds_of(chosen, job.row, args.seeds)
   if job.kind == "compare":
-    found: Any = compare(chosen, job.row, args.seeds)
+    found: Any = kept_seeds.records_of(
+      job.path, seeds, lambda seed: of_seed(chosen.seeded(seed), job.row, seed)
+    )
   else:
     found = at_equal_passes(chosen, job.row, args.passes)
     log(f"{job.row.label} at {args.passes} passes")
   result = {**job.facts, "label": job.row.label, "victim": victim.name, "found": found}
   atomic_write(job.path, to_json({**result, **made_with}))
+  kept_seeds.forget(job.path, seeds)
 
 
 def folder(args: argparse.Namespace, victim: str) -> Path:

@@ -8,6 +8,7 @@ from attack_models import linear
 from gencls import attacks
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+from kept_seeds import forget, records_of
 from strength_report import Outcome, compared, local_optimality, markdown, scores, verdicts
 from strength_rows import ROWS
 
@@ -143,3 +144,21 @@ def test_medians_may_be_one_per_cent_larger_and_failures_are_infinite():
 
 def test_labels_are_unique():
   assert len({row.label for row in ROWS}) == len(ROWS)
+
+
+def test_a_stop_loses_one_seed_at_most(tmp_path):
+  path, made = tmp_path / "row.json", []
+
+  def make(seed, stop_at=None):
+    if seed == stop_at:
+      raise KeyboardInterrupt
+    made.append(seed)
+    return [{"seed": seed, "ours": 0.5}, {"seed": seed, "ours": None}]
+
+  with pytest.raises(KeyboardInterrupt):
+    records_of(path, range(3), lambda seed: make(seed, stop_at=2))
+  found = records_of(path, range(3), make)
+  assert made == [0, 1, 2]
+  assert [record["seed"] for record in found] == [0, 0, 1, 1, 2, 2]
+  forget(path, range(3))
+  assert not list(tmp_path.iterdir())
