@@ -96,7 +96,7 @@ def probes(config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.
     run = graded
     if num_samples != own:
       overrides = {**given(config["model"]), "num_samples": num_samples}
-      run = runs.load(folder, config["step"], **overrides)
+      run = runs.load(folder, graded.step, **overrides)  # training may have gone on meanwhile
     anew = None if run.classifier.prepare is None else run.redraw(1)
     return Estimate(run.logits_fn, anew, num_samples / own)
 
