@@ -97,7 +97,7 @@ def probes(config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.
     if num_samples != own:
       overrides = {**given(config["model"]), "num_samples": num_samples}
       run = runs.load(folder, graded.step, **overrides)  # training may have gone on meanwhile
-    anew = None if run.classifier.prepare is None else run.redraw(1)
+    anew = None if run.classifier.prepare is None else run.redraw
     return Estimate(run.logits_fn, anew, num_samples / own)
 
   counts = tuple(config["regrade_samples"])

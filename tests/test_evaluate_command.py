@@ -70,9 +70,9 @@ def test_every_probe_is_asked_for_by_the_config(tmp_path, monkeypatch):
   assert asked[1:] == [("best", {}), (5, {"num_samples": 3})]
   assert {row["num_samples"] for row in summary["regraded"]} == {2, 3}
   checks = {check["name"]: check["status"] for check in summary["checks"]}
-  for name in ("white-box beats transfer", "more importance samples change nothing",
-               "the gradient is that of the loss"):  # fmt: skip
+  for name in ("white-box beats transfer", "the gradient is that of the loss"):
     assert checks[name] == "pass"
+  assert checks["more importance samples change nothing"] == "not run"  # of 16 images: undecided
   assert "transfer from one" in {row["label"] for row in summary["rows"]}
   assert (tmp_path / "two" / "figures" / "sanity_surface.png").is_file()
   table = (tmp_path / "two" / "results" / "sanity" / "table.json").read_text()
