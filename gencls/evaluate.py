@@ -47,7 +47,7 @@ from gencls.probes import (
   surface_settings,
 )
 from gencls.regrade_cell import label as regraded_label
-from gencls.regrade_cell import regraded_cell
+from gencls.regrade_cell import regraded_cell, unseen_draws
 from gencls.results import Cell, canonical_json, cell_path, read_result, write_cell
 from gencls.results import identity as digest
 from gencls.settings import check_finite, check_kinds, check_seed
@@ -192,6 +192,7 @@ def make_plans(
   if probes.regrade is not None:
     for count, (norm, eps) in itertools.product(probes.regrade.num_samples, grid):
       again, after = _regraded(plans, count, norm, eps)
+      again["unseen_draws"] = unseen_draws(protocol.grade_draws)
       found = plan(regraded_label(count, norm, eps), regraded=again, **grading)
       plans.append(found._replace(after=after, num_images=min(protocol.keep_images, n)))
   return [*plans, *fits]

@@ -1,12 +1,14 @@
 """The worst case of an evaluation, graded again under other numbers K of importance samples.
 
-The model is the same at every K; only its estimate of log p(x, y) changes. Where accuracy under
-attack rises with K, the attack has broken the estimate (an inference failure), not the model.
+The model is the same at every K; only its estimate of log p(x, y) changes. The images were made
+against the evaluation's own K: accuracy that rises at another K shows that they do not carry over
+to it. Whether its estimate would stand an attack of its own, only an attack at that K tells.
 
 The image that stands for an example stays what it was: chosen at the evaluation's own K. The draws
 follow the rule of the threat model. Where the attack has known the draws (a known seed, or draws
 that `prepare` makes once) every K is graded on draws that it has not known, "unseen": only these
 compare. What the evaluation's own K loses from its own draws to unseen ones rests on knowing them.
+One unseen draw of an image would tell little: there are at least as many as under a fresh seed.
 
 References:
   Li et al. 2019, arXiv:1802.06552 (K = 10 in attack and grading alike).
@@ -22,7 +24,7 @@ from gencls.attack_grades import padded
 from gencls.batch_loop import Arrays, Turn, Work, over_batches, size_of_batches
 from gencls.cells import GREY, UNTOUCHED
 from gencls.data import to_float
-from gencls.grading import grey, reclip, share_right
+from gencls.grading import MIN_FRESH_DRAWS, grey, reclip, share_right
 from gencls.minimum_norm import AS_DISTANCE
 from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.results import Cell
@@ -33,7 +35,8 @@ class Estimate(NamedTuple):
   """A model's logits with one number of samples."""
 
   logits_fn: LogitsFn
-  anew: LogitsFn | None = None  # with `prepare` drawn anew; None where it draws nothing
+  # draw >= 1 -> with `prepare` drawn anew; None where it draws nothing.
+  anew: Callable[[int], LogitsFn] | None = None
   growth: float = 1.0  # K over the evaluation's own
 
 
@@ -47,6 +50,11 @@ class Regrade(NamedTuple):
 def label(num_samples: int, norm: str, eps: float) -> str:
   """What a cell is called."""
   return f"regraded K={num_samples} {norm} {eps:g}"
+
+
+def unseen_draws(grade_draws: int) -> int:
+  """How many draws that no attack has known each image is graded on."""
+  return max(grade_draws, MIN_FRESH_DRAWS)
 
 
 def check_regrade(num_samples: Sequence[Any], keep_images: int) -> None:
@@ -82,13 +90,17 @@ def regraded_cell(
 
   Returns:
     ({"correct": [M] share of the draws that are right}, and where the attack has known the draws
-    "unseen", that of as many others; away from the evaluation's own K "correct" is the same).
+    "unseen", that of `unseen_draws` others; away from the evaluation's own K "correct" is the same;
+    the header's "draws" says how many each of them is a mean of).
   """
   protocol = work.protocol
   group = next(g for g in groups(cells, untouched) if (g.norm, g.eps) == where)
   x = np.asarray(to_float(work.dataset.images, work.dataset.num_levels))
   images = worst_images(group, untouched, cells, x)
   known = protocol.threat == "known_seed" or estimate.anew is not None
+  many = unseen_draws(protocol.grade_draws)
+  draws = {"unseen": many} if known else {}
+  draws["correct"] = many if known and estimate.growth != 1 else protocol.grade_draws
 
   def make(turn: Turn) -> Arrays:
     batch = turn.batch
@@ -99,20 +111,28 @@ def regraded_cell(
       labels=batch.labels,
       indices=batch.indices,
       seed=protocol.seed,
-      draws=protocol.grade_draws,
     )
     arrays = {}
-    if known:  # no other draw of this purpose is ever reported
-      fn = estimate.anew or estimate.logits_fn
-      arrays["unseen"] = right(fn, threat="fresh_seed", purpose="regrade")
+    if known:
+      arrays["unseen"] = _unseen(estimate, right, many)
     if known and estimate.growth != 1:
       return {**arrays, "correct": arrays["unseen"]}
-    return {**arrays, "correct": right(estimate.logits_fn, threat=protocol.threat, purpose="grade")}
+    own = {"threat": protocol.threat, "purpose": "grade", "draws": protocol.grade_draws}
+    return {**arrays, "correct": right(estimate.logits_fn, **own)}
 
   # As many samples at once as in the evaluation, so that memory does not grow with K.
   size = size_of_batches(work.dataset, protocol.batch_size) / max(1.0, estimate.growth)
   smaller = work._replace(protocol=protocol._replace(batch_size=max(1, int(size))))
-  return over_batches(smaller, title, make), {}
+  return over_batches(smaller, title, make), {"draws": draws}
+
+
+def _unseen(estimate: Estimate, right: Callable[..., np.ndarray], draws: int) -> np.ndarray:
+  """[B] the share of draws that are right; no other draw of this purpose is ever reported."""
+  right = functools.partial(right, threat="fresh_seed", purpose="regrade")
+  if estimate.anew is None:
+    return right(estimate.logits_fn, draws=draws)
+  each = [right(estimate.anew(draw), draws=1) for draw in range(1, draws + 1)]
+  return np.asarray(np.mean(each, axis=0), np.float32)
 
 
 def worst_images(group: Group, untouched: Cell, cells: Sequence[Cell], x: np.ndarray) -> np.ndarray:

@@ -242,7 +242,8 @@ def gradient_fits(probed: Mapping[str, np.ndarray] | None) -> Check:
 
   Args:
     probed: "gradient_norm", "predicted" and "measured", each [N], see `gradient_cell`; None where
-      the evaluation does not probe. Images of gradient 0 have a check of their own.
+      the evaluation does not probe. A change that is not finite fits nothing. Fails too where fewer
+      than half of the images with a gradient can be judged, or more than half have none.
   """
   name = "the gradient is that of the loss"
   if probed is None:
@@ -250,17 +251,29 @@ def gradient_fits(probed: Mapping[str, np.ndarray] | None) -> Check:
   size, predicted, measured = (
     np.asarray(probed[k], np.float64) for k in ("gradient_norm", "predicted", "measured")
   )
-  usable = np.isfinite(size) & np.isfinite(measured) & (predicted > 0)
+  usable = np.isfinite(size) & (size > 0) & (predicted > 0)
   if not usable.any():
     zero = f"zero for {np.sum(size == 0)}, not finite for {np.sum(~np.isfinite(size))}"
     return Check(name, "fail", f"no usable gradient at any of {len(size)} images: {zero}")
   ratio = measured[usable] / predicted[usable]
-  off = np.mean((ratio < 1 / _FITS) | (ratio > _FITS))
+  finite = np.isfinite(ratio)
+  off = np.mean(~finite | (ratio < 1 / _FITS) | (ratio > _FITS))
+  median = f"{np.median(ratio[finite]):.2f}" if finite.any() else "none"
+  few = _too_few(size, usable)
   detail = (
-    f"measured over predicted change: median {np.median(ratio):.2f}, {100 * off:.0f}% beyond a "
-    f"factor of {_FITS:g}; {_norms(size)}"
+    f"measured over predicted change at {np.sum(usable)} usable images: median {median}, "
+    f"{100 * off:.0f}% beyond a factor of {_FITS:g} or not finite; {_norms(size)}"
   )
-  return Check(name, "fail" if off > _MISFITS else "pass", detail)
+  return Check(name, "fail" if few or off > _MISFITS else "pass", "; ".join([*few, detail]))
+
+
+def _too_few(size: np.ndarray, usable: np.ndarray) -> list[str]:
+  """Why the usable images do not stand for all of them, in words; empty where they do."""
+  zero, found = int(np.sum(size == 0)), int(np.sum(usable))
+  some = len(size) - zero
+  many_zero = [f"the gradient is zero for {zero} of {len(size)} images"]
+  few_usable = [f"only {found} of {some} images with a gradient can be judged"]
+  return many_zero * (2 * zero > len(size)) + few_usable * (2 * found < some)
 
 
 def _norms(size: np.ndarray) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from gencls.attacks import objective as objectives
 from gencls.attacks.broadcast import expand, pixels
 from gencls.attacks.norms import linf
-from gencls.batch_loop import Arrays, Turn, Work, over_batches
+from gencls.batch_loop import Arrays, Turn, Work, over_batches, size_of_batches
 from gencls.grading import attack_keys
 from gencls.keys import fold
 from gencls.types import Array, Goal, Keys, LogitsFn
@@ -65,7 +65,10 @@ def surface_cell(work: Work, surface: Surface) -> tuple[Arrays, dict[str, Any]]:
     middle = surface.points // 2
     return {"margin": found, "correct": np.asarray(found[:, middle, middle] <= 0, np.float32)}
 
-  return over_batches(work, "surface", make), {"surface": surface._asdict()}
+  # As few images at once as the evaluation's memory has room for, every one with its plane.
+  size = size_of_batches(work.dataset, protocol.batch_size) // surface.points**2
+  smaller = work._replace(protocol=protocol._replace(batch_size=max(1, size)))
+  return over_batches(smaller, "surface", make), {"surface": surface._asdict()}
 
 
 @functools.partial(jax.jit, static_argnames="points")

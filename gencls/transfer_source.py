@@ -64,8 +64,9 @@ def _check_cell(cell: Cell, dataset: data.Dataset, where: str) -> None:
   if kept < n:
     raise ValueError(
       f"{where} keeps {kept} adversarial images of {cell.header['label']!r}, and {n} are evaluated "
-      f"here: evaluate it with --config.keep_images={n} (and a --config.name of its own), or this "
-      f"run with --config.num_images={kept}"
+      f"here: run this with --config.num_images={kept} (and a --config.name of its own), which "
+      f"uses what is there, or evaluate that one anew with --config.keep_images={n} (and a "
+      "--config.name of its own)"
     )
 
 

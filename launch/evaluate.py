@@ -96,8 +96,8 @@ def probes(config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.
     run = graded
     if num_samples != own:
       overrides = {**given(config["model"]), "num_samples": num_samples}
-      run = runs.load(folder, config["step"], **overrides)
-    anew = None if run.classifier.prepare is None else run.redraw(1)
+      run = runs.load(folder, graded.step, **overrides)  # training may have gone on meanwhile
+    anew = None if run.classifier.prepare is None else run.redraw
     return Estimate(run.logits_fn, anew, num_samples / own)
 
   counts = tuple(config["regrade_samples"])

@@ -21,6 +21,7 @@ from toy_evaluation import (
 from gencls import data
 from gencls.attack_specs import AttackSpec
 from gencls.evaluate import evaluate, make_plans
+from gencls.intervals import share_interval
 from gencls.probes import Probes
 from gencls.regrade_cell import Estimate, Regrade
 from gencls.report import regraded, table
@@ -125,24 +126,51 @@ def test_a_broken_estimate_is_told_from_a_broken_model(broken, tmp_path):
   found = check_of(broken)
   assert found["status"] == "fail"
   assert f"K = {MANY} against K = 1: +" in found["detail"]
-  assert "the estimator, not the model, was broken" in found["detail"]
+  assert (
+    f"the images, optimised against K = 1, do not carry over to K = {MANY}: attack at that K "
+    "before concluding" in found["detail"]
+  )
   assert "unseen draws against the attack's own at" in found["detail"]
   sound = check_of(evaluated(tmp_path, 0.01, specs((0.1,))))
-  assert sound["status"] == "pass"
+  assert sound["status"] == "not run"  # too few images
   assert f"K = {MANY} against K = 1: +0.0" in sound["detail"]
 
 
-def test_the_flattered_model_is_found_too():
-  def cell(count, share):
-    right = np.repeat([1.0, 0.0], [round(100 * share), 100 - round(100 * share)])
-    where = {"num_samples": count, "norm": "linf", "eps": 0.1}
-    return Cell({"settings": {"regraded": where}, "num_images": 100}, {"correct": right})
+def checked(shares, n=1000, own=10):
+  """The check where each number of samples has so large a share right."""
 
-  worse = regraded.check([cell(10, 0.9), cell(1000, 0.5)], {})
+  def cell(count, share):
+    right = np.repeat([1.0, 0.0], [round(n * share), n - round(n * share)])
+    where = {"num_samples": count, "norm": "linf", "eps": 0.1}
+    return Cell({"settings": {"regraded": where}, "num_images": n}, {"correct": right})
+
+  return regraded.check([cell(*item) for item in shares.items()], {"num_samples": own})
+
+
+def test_the_flattered_model_is_found_too():
+  worse = checked({10: 0.9, 1000: 0.5})
   assert worse.status == "fail"
-  assert "the fewer samples flatter the model" in worse.detail
-  assert regraded.check([cell(10, 0.9), cell(1000, 0.89)], {}).status == "pass"
-  assert regraded.check([cell(10, 0.9)], {}).status == "not run"
+  assert "K = 10, which was attacked, grades these images better than K = 1000" in worse.detail
+  fewer = checked({1: 0.9, 10: 0.5})
+  assert fewer.status == "fail"
+  assert "optimised against K = 10, do not carry over to K = 1: attack at that K" in fewer.detail
+  assert checked({10: 0.9, 1000: 0.896}).status == "pass"
+  assert checked({10: 0.9}).status == "not run"
+
+
+def test_every_number_is_held_against_the_smallest():
+  between = checked({10: 0.5, 100: 0.9, 1000: 0.5})
+  assert between.status == "fail"
+  assert "K = 100 against K = 10: +40.0" in between.detail
+  assert "K = 1000" not in between.detail
+
+
+def test_too_few_images_decide_nothing():
+  few = checked({10: 0.9, 1000: 0.9}, n=200)
+  assert few.status == "not run"
+  assert few.detail.startswith("undecided, the interval is wider than ±1 point, keep more images")
+  assert checked({10: 0.9, 1000: 0.9}, n=300).status == "pass"
+  assert checked({10: 0.9, 1000: 0.5}, n=200).status == "fail"
 
 
 def test_why_it_was_not_run():
@@ -153,9 +181,23 @@ def test_why_it_was_not_run():
 def test_unseen_draws_are_those_of_no_attack(broken):
   """The attack has used the noise of its own key: that of another one is kinder."""
   cell = again(broken, 1, "linf", 0.1)
-  assert np.mean(cell.arrays["unseen"]) > np.mean(cell.arrays["correct"]) + 0.1
+  assert np.mean(cell.arrays["unseen"]) > np.mean(cell.arrays["correct"]) + 0.05
   many = again(broken, MANY, "linf", 0.1)
   np.testing.assert_array_equal(many.arrays["unseen"], many.arrays["correct"])
+
+
+def test_unseen_draws_are_many(broken):
+  """Under a known seed there is one draw that counts, and 20 that no attack has known."""
+  cell, many = (again(broken, count, "linf", 0.1) for count in (1, MANY))
+  assert cell.header["draws"] == {"unseen": 20, "correct": 1}
+  assert many.header["draws"] == {"unseen": 20, "correct": 20}
+  assert cell.header["settings"]["regraded"]["unseen_draws"] == 20
+  twentieths = 20 * cell.arrays["unseen"]
+  np.testing.assert_allclose(twentieths, np.round(twentieths), atol=1e-5)
+  assert np.mean((twentieths > 0.5) & (twentieths < 19.5)) > 0.5
+  rows = {(r["num_samples"], r["norm"], r["eps"]): r for r in summarise(broken)["regraded"]}
+  assert rows[1, "linf", 0.1]["unseen"] == share_interval(cell.arrays["unseen"], 20)._asdict()
+  assert rows[MANY, "linf", 0.1]["accuracy"] == share_interval(many.arrays["correct"], 20)._asdict()
 
 
 def test_fresh_draws_need_no_others(tmp_path):
@@ -177,7 +219,13 @@ def test_prepared_draws_are_drawn_anew(tmp_path):
   """Where `prepare` draws, keys change nothing: unseen draws come from another preparation."""
   plain = toy_subject()
   moved = {"mean": plain.params["mean"][::-1]}  # always wrong, but for the middle class
-  anew = jax.tree_util.Partial(plain.classifier.logits, moved)
+  other = jax.tree_util.Partial(plain.classifier.logits, moved)
+  draws = []
+
+  def anew(draw):
+    draws.append(draw)
+    return other if draw % 2 else plain.logits_fn
+
   cells = evaluate(
     plain,
     toy_images(N),
@@ -192,7 +240,8 @@ def test_prepared_draws_are_drawn_anew(tmp_path):
   arrays = again(cells, 1, "linf", 0.0).arrays
   assert np.mean(arrays["correct"]) > 0.9
   middle = toy_images(N).labels == 1
-  assert np.mean(arrays["unseen"][~middle]) < 0.1
+  assert 0.45 < np.mean(arrays["unseen"][~middle]) < 0.55  # every second preparation is wrong
+  assert set(draws) == set(range(1, 21))
 
 
 def test_the_tables_say_it(broken):
@@ -238,6 +287,7 @@ def test_more_samples_are_graded_in_smaller_batches(tmp_path):
       return noisy(params, keys, x)
 
     fn = estimator(0.1)(num_samples).logits_fn
+    assert isinstance(fn, jax.tree_util.Partial)
     return Estimate(jax.tree_util.Partial(counted, *fn.args), None, float(num_samples))
 
   regrade = Regrade((1, 7, 1000), of)

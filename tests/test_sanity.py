@@ -65,6 +65,28 @@ def test_a_gradient_that_does_not_predict_the_loss_is_found():
   assert sanity.gradient_fits(None).status == "not run"
 
 
+def test_a_gradient_that_few_images_can_be_judged_by_does_not_pass():
+  def check(size, measured, predicted=1.0):
+    n = len(size)
+    values = {"gradient_norm": size, "predicted": np.full(n, predicted), "measured": measured}
+    return sanity.gradient_fits(values)
+
+  one = np.ones(20)
+  mostly_zero, half_zero, lost, undefined = one.copy(), one.copy(), one.copy(), one.copy()
+  mostly_zero[1:], half_zero[10:], lost[9:], undefined[:3] = 0.0, 0.0, np.nan, np.nan
+  found = check(mostly_zero, one)
+  assert found.status == "fail"
+  assert found.detail.startswith("the gradient is zero for 19 of 20 images; ")
+  assert check(half_zero, one).status == "pass"
+  assert "at 10 usable images" in check(half_zero, one).detail
+  found = check(lost, one)
+  assert found.status == "fail"
+  assert found.detail.startswith("only 9 of 20 images with a gradient can be judged; ")
+  assert check(one, undefined).status == "fail"
+  assert "15% beyond a factor of 2 or not finite" in check(one, undefined).detail
+  assert "median none, 100%" in check(one, np.nan * one).detail
+
+
 def test_the_histogram_of_gradient_norms_is_told():
   size = np.concatenate([[0.0, np.inf], np.linspace(1, 101, 101)])
   one = np.ones(103)

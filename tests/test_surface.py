@@ -93,9 +93,9 @@ def test_bad_settings_fail_before_any_work(change, match, tmp_path):
   assert not list(tmp_path.glob("*.npz"))
 
 
-def looked_at(folder, surface):
+def looked_at(folder, surface, subject=None):
   return evaluate(
-    toy_subject(),
+    subject or toy_subject(),
     toy_images(12),
     protocol(clean=("accuracy",)),
     specs((0.1,))[:1],
@@ -118,6 +118,19 @@ def test_the_first_images_are_looked_at(cells):
   assert cell.header["num_images"] == 3
   middle = -cells[1].arrays["select_margin"][:3]
   np.testing.assert_allclose(cell.arrays["margin"][:, 2, 2], middle, rtol=1e-4, atol=1e-3)
+
+
+def test_a_plane_is_in_memory_for_few_images_at_once(tmp_path):
+  """The whole plane of an image is one call, so that images come one by one where it is large."""
+  rows, plain = [], toy_subject()
+
+  def counted(params, keys, x):
+    rows.append(len(x))  # while tracing
+    return plain.classifier.logits(params, keys, x)
+
+  fn = Partial(counted, plain.params)
+  looked_at(tmp_path, Surface(3, 0.2, 5), plain._replace(logits_fn=fn, attack_logits_fn=fn))
+  assert max(rows) == 5 * 5
 
 
 def test_the_picture_is_in_the_folder_and_in_the_page(cells, tmp_path):

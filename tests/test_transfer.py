@@ -15,6 +15,7 @@ from toy_evaluation import (
   toy_subject,
 )
 
+from configs.attacks import sanity
 from gencls import data, stored, transfer_source
 from gencls.attack_specs import AttackSpec
 from gencls.evaluate import evaluate
@@ -173,6 +174,19 @@ def test_what_cannot_be_transferred_is_said(made, tmp_path):
   gone.unlink()
   with pytest.raises(ValueError, match="is not finished, pgd is missing"):
     transfer_source.read(few, "toy", _first(7))
+
+
+def test_the_sanity_evaluation_keeps_what_it_may_have_to_pass_on(made, tmp_path):
+  """The images of small sets, all of them; how to go on with more is said before any attack."""
+  config = sanity.get_config("full")
+  assert config.keep_images == 1000 >= len(data.load("digits", split="test").labels)
+  cpu = sanity.get_config("cpu")
+  assert (cpu.num_images, cpu.keep_images) == (200, 1000)
+  assert f"--config.num_images={config.keep_images}" in " ".join((sanity.__doc__ or "").split())
+  few = tmp_path / "few"
+  evaluated(few, toy_subject(), specs((0.1,))[:1], keep=7)
+  with pytest.raises(ValueError, match=r"run this with --config.num_images=7 .*uses what is there"):
+    transfer_source.read(few, "toy", toy_images(N))
 
 
 def _first(n):
