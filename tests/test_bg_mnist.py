@@ -144,6 +144,19 @@ def test_photographs_are_decoded_in_order(folder):
   assert found.labels.tolist() == [i % 10 for i in range(12)]
 
 
+def test_a_folder_with_other_files_of_these_names_is_passed_over(tmp_path):
+  other, own = tmp_path / "other", write_jpegs(tmp_path / "own")
+  other.mkdir()
+  for part in ("train", "test"):
+    np.savez(other / f"{part}.npz", x=np.zeros(3))
+    assert cifar10_jpeg.find_folder([other, own]) == own
+    assert cifar10_jpeg.find_folder([other]) is None
+  (other / "test.npz").write_bytes(b"no zip")
+  assert cifar10_jpeg.find_folder([other, own]) == own
+  (other / "train.npz").write_bytes(b"no zip")  # nothing says that they are something else
+  assert cifar10_jpeg.find_folder([other, own]) == other
+
+
 def test_missing_photographs_name_the_places(folder, monkeypatch):
   def absent(*_):
     raise FileNotFoundError("cifar10 is not prepared by TFDS")
