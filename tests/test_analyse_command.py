@@ -142,6 +142,46 @@ def test_robustness_reads_the_evaluations_that_there_are(tmp_path, monkeypatch):
   assert "Without toy: it is of other images" in analyse(tmp_path, run=("robustness",))
 
 
+@pytest.mark.usefixtures("without_figures")
+def test_robustness_marks_what_is_not_run(tmp_path, monkeypatch):
+  toy(monkeypatch)
+  left = [("pgd", 0.5), "grey"]
+  folder = write_run(
+    tmp_path, "TOY", attacks=("fgsm", "pgd"), n=60, shape=(4, 4, 1), leave_out=left
+  )
+  monkeypatch.setattr(runs.Run, "split", lambda self, name: evaluated(folder))
+  page = analyse(tmp_path, run=("robustness",))
+  assert "Not run yet in toy" in page and "pgd linf 0.5." in page
+  starred = [
+    line.split("|")[2].strip() for line in page.splitlines() if " * " in line and "|" in line
+  ]
+  assert starred == ["pgd", "worst case"]
+  found = json.loads((tmp_path / running.FOLDER / "robustness.json").read_text())["numbers"]
+  assert found["missing"] == {"toy": [{"label": "pgd", "norm": "linf", "eps": 0.5}]}
+  assert [row["missing"] for row in found["rows"]] == [False, True, True]
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_cell_that_is_finished_meanwhile_is_not_read(tmp_path, monkeypatch):
+  """Its numbers would lie under the identity of the cells before."""
+  toy(monkeypatch)
+  made = {"attacks": ("fgsm", "pgd"), "n": 60, "shape": (4, 4, 1)}
+  folder = write_run(tmp_path, "TOY", **made, leave_out=["pgd"])
+  monkeypatch.setattr(runs.Run, "split", lambda self, name: evaluated(folder))
+  plans = running.make_plans
+
+  def then_finished(*args):
+    found = plans(*args)
+    write_run(tmp_path, "TOY", **made)
+    return found
+
+  monkeypatch.setattr(running, "make_plans", then_finished)
+  page = analyse(tmp_path, run=("robustness",))
+  assert "| pgd" not in page and "pgd linf 0.5" in page
+  monkeypatch.setattr(running, "make_plans", plans)
+  assert "| pgd" in analyse(tmp_path, run=("robustness",))
+
+
 def evaluated(folder):
   """The images of `write_run`, n = 60."""
   images = np.random.default_rng(99).integers(0, 256, (60, 4, 4, 1)).astype(np.uint8)

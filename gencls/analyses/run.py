@@ -33,7 +33,7 @@ from gencls.results import Cell, cell_path, data_digest, read_cell, write_cell
 from gencls.workdir import atomic_write, to_json
 
 # Raised by hand whenever the same settings give other numbers or other arrays than before.
-VERSION = 1
+VERSION = 2
 FOLDER = Path("results") / "analyses"
 PREFIX = "analyses_"  # of the figures
 OWN, FITTING = "logits_own", "logits_fitting"
@@ -147,7 +147,8 @@ def run(
     if plan.name in (OWN, FITTING):
       arrays, header = _logits(examined, plan.name), {}
     else:
-      arrays, numbers = REGISTRY[plan.name].analyse(inputs(), plan.settings["settings"])
+      given = inputs()._replace(depends=plan.settings["depends"])
+      arrays, numbers = REGISTRY[plan.name].analyse(given, plan.settings["settings"])
       header = {"numbers": numbers, "left_out_detectors": inputs().left_out}
     header |= {
       "analysis": plan.name,
