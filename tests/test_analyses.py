@@ -111,19 +111,23 @@ def test_pairs_are_eligible_and_of_two_classes(seed, n, classes):
     return
   pairs = paths.draw_pairs(labels, eligible, 200, seed)
   assert np.all(eligible[pairs]) and np.all(labels[pairs[:, 0]] != labels[pairs[:, 1]])
+  assert len(np.unique(pairs)) == 2 * len(pairs)  # independent: no image is in two of them
+  left = np.setdiff1d(np.flatnonzero(eligible), pairs)
+  assert len(np.unique(labels[left])) <= 1  # as many as the images last for
+  np.testing.assert_array_equal(paths.draw_pairs(labels, eligible, 1, seed), pairs[:1])
 
 
 def test_pairs_are_uniform():
-  labels = np.array([0, 1, 0, 2, 1, 0])
-  pairs = paths.draw_pairs(labels, np.ones(6, bool), 60_000, 3)
+  labels, draws = np.array([0, 1, 0, 2, 1, 0]), 12_000
   counts = np.zeros((6, 6))
-  np.add.at(counts, tuple(pairs.T), 1)
+  for seed in range(draws):
+    counts[tuple(paths.draw_pairs(labels, np.ones(6, bool), 1, seed)[0])] += 1
   others = np.sum(labels[:, None] != labels[None], axis=1)
-  expected = np.where(labels[:, None] != labels[None], 60_000 / 6 / others[:, None], 0)
+  expected = np.where(labels[:, None] != labels[None], draws / 6 / others[:, None], 0)
   allowed = expected > 0
   assert np.all(counts[~allowed] == 0)
   chi = np.sum((counts[allowed] - expected[allowed]) ** 2 / expected[allowed])
-  assert chi < stats.chi2.ppf(0.9999, np.sum(allowed) - 6)
+  assert chi < stats.chi2.ppf(0.9999, np.sum(allowed) - 1)
 
 
 def test_paths_start_and_end_at_the_images(inputs, walked):
@@ -163,7 +167,7 @@ def test_the_likelihoods_along_a_path_are_the_gaussians(inputs, walked):
 def test_pairs_count_only_if_both_ends_hold_under_the_key_of_the_path():
   noisy = toy_analyses.inputs(subject=toy_subject(noise=12.0))
   arrays, numbers = interpolation.analyse(noisy, {"num_pairs": 60, "num_steps": 3})
-  assert 0 < numbers["num_pairs"] < numbers["num_drawn"] == 60
+  assert 0 < numbers["num_pairs"] < numbers["num_drawn"] <= 15
   assert np.all(arrays["accepted"][:, [0, -1]])
   assert np.array_equal(np.argmax(arrays["logits"][:, [0, -1]], axis=2), arrays["label"])
   own = noisy.logits[arrays["pair"][:, 1]]
@@ -238,7 +242,13 @@ def test_ambiguous_inputs_are_the_means_of_two_images(inputs):
   marginal = special.logsumexp(density - np.log(CLASSES), axis=1)
   np.testing.assert_allclose(arrays["mixed_marginal"], marginal, atol=1e-3)
   both = np.concatenate([arrays["real_marginal"], arrays["mixed_marginal"]])
-  expected = roc_auc_score(np.repeat([1, 0], [30, 20]), both)
+  mixed = len(arrays["pair"])
+  assert mixed >= 5 and len(arrays["real_marginal"]) == 30 - 2 * mixed
+  assert not set(arrays["pair"].ravel()) & set(arrays["other"])
+  own = gaussian(floats(inputs.examined.dataset, arrays["other"]))
+  own = special.logsumexp(own - np.log(CLASSES), axis=1)
+  np.testing.assert_allclose(arrays["real_marginal"], own, atol=1e-3)
+  expected = roc_auc_score(np.repeat([1, 0], [30 - 2 * mixed, mixed]), both)
   assert numbers["detectors"]["marginal"]["auroc"]["mean"] == pytest.approx(expected)
   assert arrays["mixed_marginal"].mean() > arrays["real_marginal"].mean()
   labels, wrong = inputs.examined.dataset.labels, arrays["wrong_label"]
