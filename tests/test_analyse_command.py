@@ -120,6 +120,21 @@ def test_what_is_missing_is_made_and_other_settings_are_another_result(tmp_path,
 
 
 @pytest.mark.usefixtures("without_figures")
+def test_the_page_keeps_the_other_analyses_of_the_model(tmp_path, monkeypatch):
+  toy(monkeypatch)
+  both = analyse(tmp_path, run=("interpolation", "class_gap"))
+  assert analyse(tmp_path, run=("interpolation",)) == both
+  assert (tmp_path / running.FOLDER / "page.md").read_text() == both
+  page = analyse(tmp_path, run=("interpolation",), seed=1)  # says what the other section is of
+  assert "known seed 1." in page.split("##")[0] and page.count("known seed 0.") == 1
+  assert page.split("## Class gap")[1].strip().startswith("First 16 test images, known seed 0.")
+  other = toy_analyses.toy_run()
+  other.config["model"] = {"name": "toy", "hidden": 2}
+  monkeypatch.setattr(runs, "load", lambda *_, **__: other)
+  assert "Class gap" not in analyse(tmp_path, run=("interpolation",))
+
+
+@pytest.mark.usefixtures("without_figures")
 def test_a_model_without_densities_has_a_page(tmp_path, monkeypatch):
   toy(monkeypatch, toy_subject(score="posterior"))
   page = analyse(tmp_path)
