@@ -33,6 +33,7 @@ _DETECTOR = {
   "fitted_on": str,
   "num_images": int | None,
 }
+RESERVED = ("analyses",)  # folders in results/ that are no evaluation's
 # What of an attack's settings is no hyperparameter.
 NAMED = tuple(name for name in AttackSpec._fields if name not in ("label", "hyperparameters"))
 
@@ -44,6 +45,11 @@ def check(config: Mapping[str, Any]) -> None:
     raise ValueError(
       "name names a folder in the run's results: letters, digits, '_', '-' and '.' only, not "
       f"starting with '.', got {config['name']!r}"
+    )
+  if config["name"] in RESERVED:
+    raise ValueError(
+      f"name must not be {config['name']!r}: results/{config['name']} is the folder of "
+      "launch/analyse.py; give the evaluation another name with --config.name=..."
     )
   check_seed(config["seed"])
   _check_detector(config["detector"])

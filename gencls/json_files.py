@@ -1,6 +1,7 @@
 """Reading a file that holds one JSON object, whatever has happened to it meanwhile."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,11 @@ def parse(content: bytes) -> dict[str, Any]:
   """The object that some bytes are.
 
   Raises:
-    ValueError: if they are not JSON, or no object, or hold a NaN or an infinity.
+    ValueError: if they are not JSON, or no object, or hold a NaN or an infinity (1e999, too
+      large for a double, is one).
   """
   try:
-    found = json.loads(content, parse_constant=_refuse)
+    found = json.loads(content, parse_constant=_refuse, parse_float=_finite)
   except (ValueError, RecursionError) as error:
     raise ValueError(f"it is not valid JSON: {error}") from error
   if not isinstance(found, dict):
@@ -46,3 +48,10 @@ def parse(content: bytes) -> dict[str, Any]:
 
 def _refuse(name: str) -> None:
   raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+  number = float(digits)
+  if not math.isfinite(number):
+    raise ValueError(f"{digits} is too large for a double")
+  return number

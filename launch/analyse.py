@@ -4,8 +4,9 @@
   python launch/analyse.py --workdir=... --config=... --config.run="('interpolation',)"
 
 Leaves workdir/results/analyses/ (<analysis>.json with the numbers and what made them, *.npz with
-the arrays, page.md) and workdir/figures/analyses_*.png, and prints the page. Started several times
-at once, the processes share the analyses.
+the arrays, page.md with every analysis of this model that is there) and
+workdir/figures/analyses_*.png, and prints the page. Started several times at once, the processes
+share the analyses.
 """
 
 import sys

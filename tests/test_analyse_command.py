@@ -120,6 +120,21 @@ def test_what_is_missing_is_made_and_other_settings_are_another_result(tmp_path,
 
 
 @pytest.mark.usefixtures("without_figures")
+def test_the_page_keeps_the_other_analyses_of_the_model(tmp_path, monkeypatch):
+  toy(monkeypatch)
+  both = analyse(tmp_path, run=("interpolation", "class_gap"))
+  assert analyse(tmp_path, run=("interpolation",)) == both
+  assert (tmp_path / running.FOLDER / "page.md").read_text() == both
+  page = analyse(tmp_path, run=("interpolation",), seed=1)  # says what the other section is of
+  assert "known seed 1." in page.split("##")[0] and page.count("known seed 0.") == 1
+  assert page.split("## Class gap")[1].strip().startswith("First 16 test images, known seed 0.")
+  other = toy_analyses.toy_run()
+  other.config["model"] = {"name": "toy", "hidden": 2}
+  monkeypatch.setattr(runs, "load", lambda *_, **__: other)
+  assert "Class gap" not in analyse(tmp_path, run=("interpolation",))
+
+
+@pytest.mark.usefixtures("without_figures")
 def test_a_model_without_densities_has_a_page(tmp_path, monkeypatch):
   toy(monkeypatch, toy_subject(score="posterior"))
   page = analyse(tmp_path)
@@ -140,6 +155,46 @@ def test_robustness_reads_the_evaluations_that_there_are(tmp_path, monkeypatch):
   assert len(files(tmp_path)) == count + 1
   monkeypatch.setattr(runs.Run, "split", lambda self, name: toy_images(60))
   assert "Without toy: it is of other images" in analyse(tmp_path, run=("robustness",))
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_robustness_marks_what_is_not_run(tmp_path, monkeypatch):
+  toy(monkeypatch)
+  left = [("pgd", 0.5), "grey"]
+  folder = write_run(
+    tmp_path, "TOY", attacks=("fgsm", "pgd"), n=60, shape=(4, 4, 1), leave_out=left
+  )
+  monkeypatch.setattr(runs.Run, "split", lambda self, name: evaluated(folder))
+  page = analyse(tmp_path, run=("robustness",))
+  assert "Not run yet in toy" in page and "pgd linf 0.5." in page
+  starred = [
+    line.split("|")[2].strip() for line in page.splitlines() if " * " in line and "|" in line
+  ]
+  assert starred == ["pgd", "worst case"]
+  found = json.loads((tmp_path / running.FOLDER / "robustness.json").read_text())["numbers"]
+  assert found["missing"] == {"toy": [{"label": "pgd", "norm": "linf", "eps": 0.5}]}
+  assert [row["missing"] for row in found["rows"]] == [False, True, True]
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_cell_that_is_finished_meanwhile_is_not_read(tmp_path, monkeypatch):
+  """Its numbers would lie under the identity of the cells before."""
+  toy(monkeypatch)
+  made = {"attacks": ("fgsm", "pgd"), "n": 60, "shape": (4, 4, 1)}
+  folder = write_run(tmp_path, "TOY", **made, leave_out=["pgd"])
+  monkeypatch.setattr(runs.Run, "split", lambda self, name: evaluated(folder))
+  plans = running.make_plans
+
+  def then_finished(*args):
+    found = plans(*args)
+    write_run(tmp_path, "TOY", **made)
+    return found
+
+  monkeypatch.setattr(running, "make_plans", then_finished)
+  page = analyse(tmp_path, run=("robustness",))
+  assert "| pgd" not in page and "pgd linf 0.5" in page
+  monkeypatch.setattr(running, "make_plans", plans)
+  assert "| pgd" in analyse(tmp_path, run=("robustness",))
 
 
 def evaluated(folder):

@@ -92,6 +92,19 @@ def test_every_bandwidth_has_the_same_photographs_and_the_parts_have_others():
   np.testing.assert_array_equal(sharp.labels, LABELS)
 
 
+def test_no_photograph_is_behind_training_and_validation_digits():
+  which = bg_mnist.choice("train", 600, 500, 50)
+  assert len(which) == 600 and not set(which[:550]) & set(which[550:])
+  np.testing.assert_array_equal(which[:550], bg_mnist.choice("train", 550, 500))
+  left = np.setdiff1d(np.arange(3), bg_mnist.choice("train", 2, 3))
+  many = bg_mnist.choice("train", 40_002, 3, 40_000)[2:]
+  assert set(many) == set(left) and abs(np.mean(many == left[0]) - 1 / len(left)) < 0.01
+  with pytest.raises(
+    ValueError, match="got 3 photographs, all of which are behind the 90 training"
+  ):
+    bg_mnist.choice("train", 95, 3, 5)
+
+
 def test_other_sizes_and_bandwidths_are_refused():
   with pytest.raises(ValueError, match=r"shape \(32, 32, 3\), got uint8 of \(28, 28, 1\)"):
     bg_mnist.backgrounds(DIGITS, 0)
@@ -135,6 +148,21 @@ def test_a_data_set_like_the_others(folder):
   assert described["validation_size"] == 5000 and "5000" in described["train"]
 
 
+def test_validation_digits_have_backgrounds_of_their_own(folder):
+  write_set(folder / "mnist", part="train", images=np.zeros((20, 28, 28), np.uint8))
+  write_jpegs(folder / "cifar10_jpeg", "train")
+
+  def images(split, size):
+    found = data.load("bg_mnist_0", split, data_dir=folder, validation_size=size)
+    return [image.tobytes() for image in found.images]
+
+  train, held_out, whole = images("train", 12), images("validation", 12), images("train", 0)
+  assert len(held_out) == 12 and not set(train) & set(held_out)
+  assert train == whole[:8]  # whatever is held out
+  with pytest.raises(ValueError, match=r"validation_size must be in 0 \.\. 19"):
+    images("train", 20)
+
+
 def test_photographs_are_decoded_in_order(folder):
   write_jpegs(folder / "cifar10_jpeg")
   found = data.load("cifar10_jpeg", data_dir=folder)
@@ -142,6 +170,19 @@ def test_photographs_are_decoded_in_order(folder):
   others = np.abs(found.images.astype(int) - PHOTOS[::-1]).mean((1, 2, 3))
   assert np.all(error < 0.8 * others)
   assert found.labels.tolist() == [i % 10 for i in range(12)]
+
+
+def test_a_folder_with_other_files_of_these_names_is_passed_over(tmp_path):
+  other, own = tmp_path / "other", write_jpegs(tmp_path / "own")
+  other.mkdir()
+  for part in ("train", "test"):
+    np.savez(other / f"{part}.npz", x=np.zeros(3))
+    assert cifar10_jpeg.find_folder([other, own]) == own
+    assert cifar10_jpeg.find_folder([other]) is None
+  (other / "test.npz").write_bytes(b"no zip")
+  assert cifar10_jpeg.find_folder([other, own]) == own
+  (other / "train.npz").write_bytes(b"no zip")  # nothing says that they are something else
+  assert cifar10_jpeg.find_folder([other, own]) == other
 
 
 def test_missing_photographs_name_the_places(folder, monkeypatch):

@@ -41,9 +41,10 @@ def get_config(run: Sequence[str], arg: str = "") -> ConfigDict:
       "false_positive_rate": 0.05,  # of the fitting images, at most
       "fitted_on": "validation",  # or "train"
       "num_fitting_images": placeholder(int),  # at most the first n of that split; None: all
+      # At most, while images last: none is in two pairs, and half are kept to compare means with.
       "interpolation": {"num_pairs": 1487, "num_steps": 101},
       "class_gap": {},
-      "ambiguous": {"num_pairs": 10000},
+      "ambiguous": {"num_pairs": 2500},
       # Other sets of test images: of another shape, or not on this machine, they are left out.
       "out_of_distribution": {
         "sets": ("fashion_mnist", "mnist", "bg_mnist_0", "bg_mnist_5", "constant", "uniform_noise")
@@ -54,9 +55,9 @@ def get_config(run: Sequence[str], arg: str = "") -> ConfigDict:
   if arg == "cpu":
     config.update({"num_images": 200, "num_fitting_images": 1000})
     config.update({"interpolation": {"num_pairs": 100, "num_steps": 21}})
-    config.update({"ambiguous": {"num_pairs": 200}})
+    config.update({"ambiguous": {"num_pairs": 50}})
   if arg == "smoke":
     config.update({"num_images": 16, "num_fitting_images": 64})
     config.update({"interpolation": {"num_pairs": 4, "num_steps": 5}})
-    config.update({"ambiguous": {"num_pairs": 8}})
+    config.update({"ambiguous": {"num_pairs": 4}})
   return config.lock()

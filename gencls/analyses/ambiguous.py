@@ -39,7 +39,7 @@ from gencls.report import analysis_figures
 from gencls.report.grid import grid, percent
 from gencls.results import Cell
 
-_STREAM = 12  # of the random wrong labels
+_STREAM, _HALVES = 12, 13  # of the random wrong labels, and of which images are mixed
 _SHOWN = 8
 
 
@@ -65,10 +65,13 @@ def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Number
 
   Args:
     inputs: the classifier and its logits of the images.
-    settings: `num_pairs`, how many means.
+    settings: `num_pairs`, how many means if half of the images last: none is in two of them, nor
+      among the images that they are compared with.
   """
   examined, labels = inputs.examined, inputs.examined.dataset.labels
-  pairs = draw_pairs(labels, np.ones(len(labels), bool), settings["num_pairs"], examined.seed)
+  halves = np.random.default_rng([examined.seed, _HALVES]).permutation(len(labels))
+  pairs = draw_pairs(labels, halves < len(labels) // 2, settings["num_pairs"], examined.seed)
+  others = np.setdiff1d(np.arange(len(labels)), pairs)
   keys = keys_for(examined.seed, examined.dataset.indices[pairs[:, 0]], PURPOSE)
 
   def images(rows: np.ndarray) -> np.ndarray:
@@ -77,11 +80,16 @@ def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Number
 
   mixed = logits_of(examined, keys, images, "ambiguous")
   shown = np.arange(min(_SHOWN, len(pairs)))
-  arrays = {"pair": pairs, "mixed_logits": mixed, "x_mixed": images(shown)}
+  arrays = {"pair": pairs, "other": others, "mixed_logits": mixed, "x_mixed": images(shown)}
   arrays["mixed_label"] = labels[pairs]
-  numbers: Numbers = {"num_pairs": len(pairs), "detectors": {}, "score": examined.score}
+  numbers: Numbers = {
+    "num_pairs": len(pairs),
+    "num_others": len(others),
+    "detectors": {},
+    "score": examined.score,
+  }
   for name in inputs.fitted:
-    real = statistic(inputs, name, inputs.logits)
+    real = statistic(inputs, name, inputs.logits[others])
     values, accepts = judged(inputs, name, mixed)
     arrays |= {f"real_{name}": real, f"mixed_{name}": values, f"accepted_{name}": accepts}
     numbers["detectors"][name] = {
@@ -159,10 +167,11 @@ def markdown(cell: Cell) -> str:
     for name, each in numbers["labels"].items()
   ]
   return (
-    f"The mean of two test images of different classes, {numbers['num_pairs']} of them: "
-    f"{percent(numbers['neither'])}% are classified as neither, {percent(numbers['confident'])}% "
-    "with a probability above 0.9.\n\n"
-    + grid(["statistic", "AUROC against test images, %", "accepted, %"], mixed)
+    f"The mean of two test images of different classes, {numbers['num_pairs']} of them, no "
+    f"image in two: {percent(numbers['neither'])}% are classified as neither, "
+    f"{percent(numbers['confident'])}% with a probability above 0.9. The AUROC is against the "
+    f"{numbers['num_others']} test images that are in none of them.\n\n"
+    + grid(["statistic", "AUROC against other test images, %", "accepted, %"], mixed)
     + "\n\nTest images with their own label against the same images with a random wrong one:\n\n"
     + grid(["", "AUROC, %", "wrong labels accepted where 5% of the right ones are not, %"], labels)
   )

@@ -51,6 +51,7 @@ class Inputs(NamedTuple):
   logits: np.ndarray  # [N, C] of the images
   fitted: dict[str, detect.Fitted]  # by name, in order; those that this model can have
   left_out: dict[str, str]  # detectors that it cannot have, and why
+  depends: Any = None  # what the analysis said that it depends on
 
 
 class Caption(NamedTuple):

@@ -71,8 +71,9 @@ def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Number
 
   Args:
     inputs: the classifier and its logits of the images.
-    settings: `num_pairs`, how many are drawn, and `num_steps` A >= 3, both ends included. Pairs
-      whose ends are not right and accepted under the path's key too are left out.
+    settings: `num_pairs`, how many are drawn if the images last (none is in two pairs), and
+      `num_steps` A >= 3, both ends included. Pairs whose ends are not right and accepted under the
+      path's key too are left out.
   """
   examined, steps = inputs.examined, settings["num_steps"]
   if steps < 3 or settings["num_pairs"] < 1:
@@ -208,7 +209,8 @@ def markdown(cell: Cell) -> str:
   table = grid([f"of {numbers['num_pairs']} paths", "%"], rows)
   text = (
     f"Straight lines between pairs of test images of different classes, both classified right and "
-    f"accepted ({numbers['num_eligible']} images are; {numbers['num_drawn']} pairs were drawn). "
+    f"accepted ({numbers['num_eligible']} images are; {numbers['num_drawn']} pairs were drawn, no "
+    "image in two of them). "
     f"Detector: {numbers['detector'] or 'none'}. "
     f"Probability of the likelier end's class: {numbers['posterior_end']:.3f} at the "
     f"start, {numbers['posterior_middle']:.3f} in the middle."

@@ -1,5 +1,7 @@
 """Straight lines between images: which pairs, what lies between, and what logits say of it."""
 
+import collections
+
 import numpy as np
 
 from gencls.analyses.inputs import PURPOSE, Arrays, Examined, floats, log_lik, logits_of
@@ -10,31 +12,38 @@ _STREAM = 11  # of the random numbers that choose pairs
 
 
 def draw_pairs(labels: np.ndarray, eligible: np.ndarray, count: int, seed: int) -> np.ndarray:
-  """[P, 2] positions of two images of different classes, uniformly among the eligible ones.
+  """[P, 2] positions of two images of different classes, at random among the eligible ones.
+
+  No image is in two pairs, so that pairs are independent; there are fewer than `count` where the
+  images do not last.
 
   Args:
     labels: [N].
     eligible: [N] bool.
-    count: P.
+    count: P at most.
     seed: of the draws.
 
   Raises:
     ValueError: if the eligible images are not of two classes at least.
   """
   positions = np.flatnonzero(eligible)
-  positions = positions[np.argsort(labels[positions], kind="stable")]
-  found, starts, sizes = np.unique(labels[positions], return_index=True, return_counts=True)
+  found = np.unique(labels[positions])
   if len(found) < 2:
     raise ValueError(
       "pairs need eligible images of at least two classes, got "
       f"{len(positions)} of {len(found)} class(es) among {len(labels)} images"
     )
   rng = np.random.default_rng([seed, _STREAM])
-  first = rng.integers(0, len(positions), count)
-  own = np.searchsorted(found, labels[positions[first]])
-  second = rng.integers(0, len(positions) - sizes[own])
-  second += np.where(second >= starts[own], sizes[own], 0)  # over the images of its own class
-  return np.stack([positions[first], positions[second]], axis=1)
+  pairs: list[tuple[int, int]] = []
+  waiting: collections.deque[int] = collections.deque()  # all of one class
+  for position in rng.permutation(positions):
+    if len(pairs) == count:
+      break
+    if waiting and labels[waiting[0]] != labels[position]:
+      pairs.append((waiting.popleft(), int(position)))
+    else:
+      waiting.append(int(position))
+  return np.array(pairs)
 
 
 def between(first: np.ndarray, second: np.ndarray, alpha: np.ndarray) -> np.ndarray:

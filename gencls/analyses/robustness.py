@@ -1,7 +1,9 @@
 """Minimal eps and average robustness, from the per-example results of finished evaluations.
 
 For each image and attack the nearest wrong image that an evaluation holds: 0 for natural errors,
-infinity where the attack never succeeded. Of a fixed budget that is the smallest eps of the grid at
+infinity where the attack never succeeded. Under a fresh seed the select draws choose and the grade
+draws count: the smallest distance within which the worst image by the select draws is wrong on at
+least half of both. Of a fixed budget that is the smallest eps of the grid at
 which it did, or less where the graded image lies nearer; of a minimum-norm attack its distance. The
 share of images within eps is the attack's success curve, natural errors included, as a function of
 every eps and not of a grid alone.
@@ -32,17 +34,29 @@ from gencls.results import Cell, data_digest
 
 
 def nearest(cells: Sequence[Cell], untouched: Cell) -> np.ndarray:
-  """[N] float64, how far the nearest wrong image of an attack is; infinite where there is none.
+  """[N] float64, how far the nearest wrong image is; infinite where there is none.
+
+  An image is wrong if at least half of its select draws fail, and of its grade draws too. Asked is
+  only the one that the select draws choose within its distance (as `grading.worst_case`): of many
+  images that are mostly right, some draws of some are wrong by chance.
 
   Args:
-    cells: of one attack and norm: one cell for each eps, or a minimum-norm attack's only one.
+    cells: of one norm and one predicate: one for each attack and eps, or a minimum-norm attack's.
     untouched: of the clean images.
   """
-  natural = minimum_norm.failing(own_view(untouched, cells[0]).arrays["select_correct"])
-  found = np.where(natural, 0.0, np.inf)
-  for cell in cells:
-    found = np.minimum(found, minimum_norm.distances(own_view(cell)))
-  return found
+  views = [own_view(untouched, cells[0]), *map(own_view, cells)]
+  names = ("select_correct", "select_margin", "correct")
+  select, margin, correct = (np.stack([v.arrays[name] for v in views]) for name in names)
+  far = np.stack([np.zeros(select.shape[1]), *(c.arrays["norm"].astype(np.float64) for c in cells)])
+  worse = np.lexsort((far, margin, select), axis=0)  # of equal ones the nearer first
+  place = np.argsort(worse, axis=0)
+  outwards = np.lexsort((place, far), axis=0)
+  place, far, select, correct = (
+    np.take_along_axis(each, outwards, axis=0) for each in (place, far, select, correct)
+  )
+  chosen = place == np.minimum.accumulate(place, axis=0)
+  wrong = chosen & minimum_norm.failing(select) & minimum_norm.failing(correct)
+  return np.min(np.where(wrong, far, np.inf), axis=0)
 
 
 def curve(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,21 +81,50 @@ def attacks(evaluation: stored.Stored) -> dict[tuple[str, str], list[Cell]]:
 
 
 def depends(examined: Examined, settings: Mapping[str, Any]) -> Any:
-  """The cells that there are: with more of them the analysis is another."""
+  """The cells that there are, and those that are not: with more of them the analysis is another."""
   found = evaluations(examined.workdir, settings["evaluations"])
-  return {name: sorted(each.files()) for name, each in found.items()}
+  return {
+    name: {"files": sorted(each.files()), "missing": _missing(each)} for name, each in found.items()
+  }
+
+
+def _missing(evaluation: stored.Stored) -> list[dict[str, Any]]:
+  """The cells of untargeted attacks that are planned and not there."""
+  made = evaluation.statement.get("attacks", {})
+  return [
+    {"label": each.label, "norm": each.norm, "eps": each.eps}
+    for each in evaluation.planned
+    if each.state != stored.FINISHED
+    and each.norm
+    and each.label != GREY
+    and made.get(each.label, {}).get("target") is None
+  ]
+
+
+def _as_named(evaluation: stored.Stored, files: Sequence[str]) -> stored.Stored:
+  """With these cells only: others may have been finished since."""
+  finished = [each for each in evaluation.planned if each.state == stored.FINISHED]
+  kept = [cell for each, cell in zip(finished, evaluation.cells, strict=True) if each.file in files]
+  if len(kept) != len(files):
+    raise ValueError(
+      f"{evaluation.folder} has lost {len(files) - len(kept)} of {len(files)} cells while it was "
+      "read; run again"
+    )
+  return evaluation._replace(cells=kept)
 
 
 def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Numbers]:
   """The distances of every attack of every evaluation, and the nearest over all of them.
 
   Args:
-    inputs: the classifier; its images are those of the evaluations, or start like them.
-    settings: `evaluations`, the names of those that are read; () for all.
+    inputs: the classifier; its images are those of the evaluations, or start like them. What it
+      depends on names the cells that are read.
+    settings: of the analysis; the evaluations are those that `inputs.depends` names.
   """
   arrays: Arrays = {}
-  numbers: Numbers = {"rows": [], "left_out": {}}
-  for name, each in evaluations(inputs.examined.workdir, settings["evaluations"]).items():
+  numbers: Numbers = {"rows": [], "left_out": {}, "missing": {}}
+  for name, there in inputs.depends.items():
+    each = _as_named(stored.read(inputs.examined.workdir, name), there["files"])
     untouched = next((c for c in each.cells if c.header["label"] == UNTOUCHED), None)
     groups = attacks(each)
     x = _images(inputs.examined, each.statement["data"])
@@ -89,14 +132,19 @@ def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Number
       reason = "no untargeted attack is graded yet" if x is not None else "it is of other images"
       numbers["left_out"][name] = reason
       continue
+    if there["missing"]:
+      numbers["missing"][name] = there["missing"]
     for norm in dict.fromkeys(norm for _, norm in groups):
       own = {label: nearest(c, untouched) for (label, n), c in groups.items() if n == norm}
-      seeing = {label for (label, n), c in groups.items() if n == norm and _evading(c)}
-      blind = [own[label] for label in own if label not in seeing]
+      blind = [c for (_, n), c in groups.items() if n == norm and not _evading(c)]
       if len(blind) > 1:
-        own[WORST] = np.min(blind, axis=0)
+        own[WORST] = nearest([cell for cells in blind for cell in cells], untouched)
       for label, distances in own.items():
-        numbers["rows"].append(_row(name, label, norm, distances, x, len(arrays)))
+        row = _row(name, label, norm, distances, x, len(arrays))
+        row["missing"] = any(
+          m["norm"] == norm and label in (m["label"], WORST) for m in there["missing"]
+        )
+        numbers["rows"].append(row)
         arrays[f"distance_{len(arrays)}"] = distances
   return arrays, numbers
 
@@ -146,6 +194,9 @@ def figures(cell: Cell, caption: Caption) -> dict[str, Any]:
       f"n = {own[0]['broken']['n']}; natural errors count as broken at 0. Nearest wrong image that "
       "the evaluation has."
     )
+    missing = cell.header["numbers"]["missing"].get(name)
+    if missing:
+      note += f" Unfinished: {len(missing)} cells of attacks are not run yet."
     found[f"_{name}"] = analysis_figures.steps(panels, title, note, strong=WORST)
   return found
 
@@ -160,7 +211,7 @@ def markdown(cell: Cell) -> str:
       row["evaluation"],
       row["label"],
       row["norm"],
-      percent(row["broken"]),
+      percent(row["broken"]) + " *" * row["missing"],
       *["∞" if row[field] is None else f"{row[field]:.4g}" for field in fields],
     ]
     for row in numbers["rows"]
@@ -168,9 +219,19 @@ def markdown(cell: Cell) -> str:
   header = ["evaluation", "attack", "norm", "broken, %", "median eps", "of successes", "rho",
             "median of ‖η‖/‖x‖", "rho of successes"]  # fmt: skip
   left_out = "".join(f"\n\nWithout {name}: {why}." for name, why in numbers["left_out"].items())
+  left_out += "".join(
+    f"\n\nNot run yet in {name} (what has * can only break more images, and nearer): "
+    f"{', '.join(map(_cell_name, cells))}."
+    for name, cells in numbers["missing"].items()
+  )
   text = (
     "The nearest wrong image of every attack, natural errors at 0, failures infinitely far; rho = "
     "mean ‖η‖ / ‖x‖ in the attack's norm. Of a fixed budget, eps and rho are upper bounds that its "
     "grid of eps sets. The worst case is over the attacks on the classifier."
   )
   return f"{text}\n\n{grid(header, rows)}{left_out}" if rows else f"No attack.{left_out}"
+
+
+def _cell_name(missing: Mapping[str, Any]) -> str:
+  eps = "minimum" if missing["eps"] is None else f"{missing['eps']:g}"
+  return f"{missing['label']} {missing['norm']} {eps}"

@@ -2,13 +2,15 @@
 
   results/analyses/<analysis>-<identity>.npz   arrays, and everything else as its header
   results/analyses/logits_….npz                what several analyses start from
-  results/analyses/<analysis>.json, page.md    the numbers of the last run, with what made them
+  results/analyses/<analysis>.json             the numbers of the last run, with what made them
+  results/analyses/page.md                     what every <analysis>.json of this model says
   figures/analyses_….png
 
 Several processes may work on one folder: each analysis is made under a lock, by one.
 """
 
 import functools
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencls import data, locks, sharing
+from gencls import data, json_files, locks, sharing
 from gencls.analyses import REGISTRY
 from gencls.analyses.inputs import (
   FITTING_PURPOSE,
@@ -33,7 +35,7 @@ from gencls.results import Cell, cell_path, data_digest, read_cell, write_cell
 from gencls.workdir import atomic_write, to_json
 
 # Raised by hand whenever the same settings give other numbers or other arrays than before.
-VERSION = 1
+VERSION = 2
 FOLDER = Path("results") / "analyses"
 PREFIX = "analyses_"  # of the figures
 OWN, FITTING = "logits_own", "logits_fitting"
@@ -147,7 +149,8 @@ def run(
     if plan.name in (OWN, FITTING):
       arrays, header = _logits(examined, plan.name), {}
     else:
-      arrays, numbers = REGISTRY[plan.name].analyse(inputs(), plan.settings["settings"])
+      given = inputs()._replace(depends=plan.settings["depends"])
+      arrays, numbers = REGISTRY[plan.name].analyse(given, plan.settings["settings"])
       header = {"numbers": numbers, "left_out_detectors": inputs().left_out}
     header |= {
       "analysis": plan.name,
@@ -187,34 +190,62 @@ def write(
 ) -> str:
   """Writes numbers, figures and the page; returns the page.
 
+  The page has the other analyses of the same model too that are there.
+
   Args:
     cells: from `run`.
     statement: JSON-able; what the page is about (title, data, model, config).
     workdir: of the run.
     caption: of the figures.
   """
-  sections = []
   for name, cell in cells.items():
-    header, settings = cell.header, cell.header["settings"]
-    file = cell_path(Path(), name, settings).name
-    numbers = {**statement, **header, "file": file}
-    atomic_write(workdir / FOLDER / f"{name}.json", to_json(numbers))
     made = REGISTRY[name].figures(cell, caption)
     names = [f"{PREFIX}{name}{ending}.png" for ending in made]
     for path, figure in zip(names, made.values(), strict=True):
       figures.save(figure, workdir / "figures" / path)
-    sections.append(section(name, cell, names))
-  left_out = {k: v for each in cells.values() for k, v in each.header["left_out_detectors"].items()}
-  without = [f"No detector {detector}: {why}." for detector, why in left_out.items()]
-  page = "\n\n".join([f"# {caption.title}: analyses", caption.note, *without, *sections]) + "\n"
+    file = cell_path(Path(), name, cell.header["settings"]).name
+    numbers = {**statement, **cell.header, "file": file, "figures": names, "note": caption.note}
+    atomic_write(workdir / FOLDER / f"{name}.json", to_json(numbers))
+  model = _model(next(iter(cells.values())).header) if cells else {}
+  sections, without = [], []
+  for name in REGISTRY:
+    header = _shown(workdir / FOLDER, name, model)
+    if header is None:
+      continue
+    cell = cells[name] if name in cells else read_cell(workdir / FOLDER / header["file"])
+    note = "" if header["note"] == caption.note else header["note"]
+    sections.append(section(name, cell, header["figures"], note))
+    left_out = header["left_out_detectors"].items()
+    without += [f"No detector {detector}: {why}." for detector, why in left_out]
+  parts = [f"# {caption.title}: analyses", caption.note, *dict.fromkeys(without), *sections]
+  page = "\n\n".join(parts) + "\n"
   atomic_write(workdir / FOLDER / "page.md", page)
   return page
 
 
-def section(name: str, cell: Cell, figure_names: Sequence[str]) -> str:
-  """What the page says of one analysis."""
+def _model(header: Mapping[str, Any]) -> dict[str, Any]:
+  """What has to agree on one page; JSON-able."""
+  names = ("version", "model", "params", "step", "backend")
+  found = {name: header["settings"].get(name) for name in names}
+  return json.loads(json.dumps(found))
+
+
+def _shown(folder: Path, name: str, model: Mapping[str, Any]) -> dict[str, Any] | None:
+  """<analysis>.json, if it is there with its arrays and of this model."""
+  path = folder / f"{name}.json"
+  if not path.is_file():
+    return None
+  needs = ("settings", "file")
+  header = json_files.read_object(path, fix="delete it and run again", needs=needs)
+  fits = _model(header) == model and (folder / header["file"]).is_file()
+  return header if fits else None
+
+
+def section(name: str, cell: Cell, figure_names: Sequence[str], note: str = "") -> str:
+  """What the page says of one analysis; `note` where its images are not those of the page."""
   shown = "\n\n".join(f"![{name}](../../figures/{path})" for path in figure_names)
-  text = f"## {title(name)}\n\n{REGISTRY[name].markdown(cell)}"
+  head = f"## {title(name)}\n\n{note}\n\n" if note else f"## {title(name)}\n\n"
+  text = head + REGISTRY[name].markdown(cell)
   return f"{text}\n\n{shown}" if shown else text
 
 

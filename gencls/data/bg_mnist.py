@@ -6,7 +6,9 @@ The black background d = 0 of a digit is replaced by a photograph b: greyscaled,
   x = d + (1 − d) · b,   d and b in [0, 1].
 
 Each digit has a photograph of its own part (train or test), drawn with replacement by a fixed seed,
-the same for every X. Everything up to the last rounding is done in integers, so that the same
+the same for every X. No photograph is behind training and validation digits: the held-out digits
+have theirs from those that are behind no training digit, so that a model cannot have learnt them.
+Everything up to the last rounding is done in integers, so that the same
 sources give the same images on every machine.
 
 The paper states neither the size after "downsampling", nor the blur's border, nor how digit and
@@ -33,7 +35,7 @@ def name(bandwidth: int) -> str:
   return f"bg_mnist_{bandwidth}"
 
 
-def read(part: str, bandwidth: int, digits: Raw, photos: Raw) -> Raw:
+def read(part: str, bandwidth: int, digits: Raw, photos: Raw, num_held_out: int = 0) -> Raw:
   """The digits of a part with their backgrounds.
 
   Args:
@@ -41,14 +43,15 @@ def read(part: str, bandwidth: int, digits: Raw, photos: Raw) -> Raw:
     bandwidth: X >= 0, standard deviation of the blur in pixels.
     digits: MNIST.
     photos: CIFAR-10, the same part.
+    num_held_out: how many of the digits, the last ones, are for validation; of the training part.
 
   Returns:
     As `digits`, with other images.
 
   Raises:
-    ValueError: if an image has another size.
+    ValueError: if an image has another size, or every photograph is behind a training digit.
   """
-  which = choice(part, len(digits.labels), len(photos.labels))
+  which = choice(part, len(digits.labels), len(photos.labels), num_held_out)
   wanted, place = np.unique(which, return_inverse=True)
   behind = backgrounds(photos.images[wanted], bandwidth)
   images = np.concatenate(
@@ -63,11 +66,29 @@ def read(part: str, bandwidth: int, digits: Raw, photos: Raw) -> Raw:
   return raw._replace(indices=digits.indices)
 
 
-def choice(part: str, num_digits: int, num_photos: int) -> np.ndarray:
-  """[num_digits] which photograph is behind each digit; a longer set starts like a shorter one."""
+def choice(part: str, num_digits: int, num_photos: int, num_held_out: int = 0) -> np.ndarray:
+  """[num_digits] which photograph is behind each digit.
+
+  A longer set starts like a shorter one. The last `num_held_out` digits share no photograph with
+  those before them, which have theirs whatever is held out.
+
+  Raises:
+    ValueError: if no photograph is left for the digits that are held out.
+  """
   # Raw bits of a counter-based generator: NumPy promises that these never change.
   bits = np.random.Philox(key=SEED + (part == "test")).random_raw(num_digits)
-  return (bits % np.uint64(num_photos)).astype(np.int64)
+  first, last = np.split(bits, [num_digits - num_held_out])
+  chosen = (first % np.uint64(num_photos)).astype(np.int64)
+  if not num_held_out:
+    return chosen
+  left = np.setdiff1d(np.arange(num_photos), chosen)
+  if not len(left):
+    raise ValueError(
+      "validation digits need photographs that are behind no training digit, got "
+      f"{num_photos} photographs, all of which are behind the {len(first)} training digits; use "
+      "more photographs or hold out more digits"
+    )
+  return np.concatenate([chosen, left[(last % np.uint64(len(left))).astype(np.int64)]])
 
 
 def backgrounds(photos: np.ndarray, bandwidth: int) -> np.ndarray:

@@ -18,11 +18,32 @@ from gencls.data.dataset import Raw, checked
 
 NAME = "cifar10_jpeg"
 SHAPE = (32, 32, 3)
+ARRAYS = ("jpeg", "offsets", "labels")
 
 
 def find_folder(folders: Sequence[Path]) -> Path | None:
-  """The first of the folders that holds one of the two files, or None."""
-  return next((f for f in folders if any(_path(f, p).is_file() for p in ("train", "test"))), None)
+  """The first of the folders that holds one of the two files, or None.
+
+  Many things are called train.npz: files without these arrays are passed over. Of damaged ones only
+  the names are known, and both have to be there.
+  """
+  return next((f for f in folders if _is_folder(f)), None)
+
+
+def _is_folder(folder: Path) -> bool:
+  paths = [path for part in ("train", "test") if (path := _path(folder, part)).is_file()]
+  found = [_arrays(path) for path in paths]
+  packed = any(names is not None and set(ARRAYS) <= names for names in found)
+  return packed or found == [None, None]
+
+
+def _arrays(path: Path) -> set[str] | None:
+  """The names of a file's arrays; None if it is damaged."""
+  try:
+    with zipfile.ZipFile(path) as file:
+      return {name.removesuffix(".npy") for name in file.namelist()}
+  except (zipfile.BadZipFile, OSError):
+    return None
 
 
 def _path(folder: Path, part: str) -> Path:
@@ -48,7 +69,7 @@ def load_jpeg(part: str, folder: Path) -> Raw:
     raise FileNotFoundError(f"{folder} holds some of CIFAR-10 (JPEG), but {path.name} is not there")
   try:
     with np.load(path, allow_pickle=False) as file:
-      packed, offsets, labels = (file[name] for name in ("jpeg", "offsets", "labels"))
+      packed, offsets, labels = (file[name] for name in ARRAYS)
   except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
     raise ValueError(f"{path} is no packed CIFAR-10 (JPEG) ({error}); fetch it again") from error
   if len(offsets) != len(labels) + 1 or np.any(np.diff(offsets) <= 0) or offsets[-1] > packed.size:

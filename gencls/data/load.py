@@ -32,7 +32,8 @@ def load(
 
   `cifar10_jpeg` are train.npz and test.npz (see `gencls.data.cifar10_jpeg`), looked for like the
   IDX files. `bg_mnist_0`, `_1` and `_5` are made of MNIST and of these, or of "cifar10" by TFDS
-  where they are not there; `source` says of which.
+  where they are not there; `source` says of which. Their validation digits share no photograph with
+  the training digits, so that those digits' images depend on `validation_size`.
 
   Args:
     name: one of `BUILT_IN`, or a TFDS name such as "cifar10" or "emnist/letters".
@@ -52,7 +53,7 @@ def load(
   """
   splits.check_split(split)
   bare = name.removeprefix(splits.TFDS_PREFIX)
-  raw = _read(name, "test" if split == "test" else "train", data_dir)
+  raw = _read(name, "test" if split == "test" else "train", data_dir, validation_size)
   positions = slice(None)
   if split != "test":
     size = _default_size(bare, len(raw.labels)) if validation_size is None else validation_size
@@ -103,14 +104,23 @@ def _default_size(bare: str, num_training: int) -> int:
   return splits.IDX_VALIDATION_SIZE if as_mnist else num_training // 10
 
 
-def _read(name: str, part: str, data_dir: str | os.PathLike[str] | None) -> Raw:
+def _read(
+  name: str,
+  part: str,
+  data_dir: str | os.PathLike[str] | None,
+  validation_size: int | None = None,
+) -> Raw:
   if name == "digits":
     return read_digits(part)
   if name == cifar10_jpeg.NAME:
     return _read_jpeg(part, data_dir)
   if name in BACKGROUNDS:
     digits = _read("mnist", part, data_dir)
-    return bg_mnist.read(part, BACKGROUNDS[name], digits, _photos(name, part, data_dir))
+    photos, held_out = _photos(name, part, data_dir), 0
+    if part == "train":
+      held_out = _default_size(name, 0) if validation_size is None else validation_size
+      splits.check_validation_size(held_out, len(digits.labels))
+    return bg_mnist.read(part, BACKGROUNDS[name], digits, photos, held_out)
   bare = name.removeprefix(splits.TFDS_PREFIX)
   folder = idx.configured_folder(data_dir)
   if bare not in idx.SETS:

@@ -19,6 +19,16 @@ def check_split(split: str) -> None:
     raise ValueError(unknown_name("split", split, SPLITS))
 
 
+def check_validation_size(validation_size: int, n: int) -> None:
+  """Raises ValueError if as many cannot be held out of n training examples."""
+  if isinstance(validation_size, bool) or not isinstance(validation_size, int | np.integer):
+    raise ValueError(f"validation_size must be an integer or None, got {validation_size!r}")
+  if not 0 <= validation_size < n:
+    raise ValueError(
+      f"validation_size must be in 0 .. {n - 1} ({n} training examples), got {validation_size}"
+    )
+
+
 def stratified(labels: np.ndarray, size: int) -> np.ndarray:
   """Positions of `size` examples that hold each class in its share, evenly spaced in the file.
 
@@ -62,12 +72,7 @@ def training_positions(
     ValueError: if `validation_size` is out of range, or 0 where the validation split is wanted.
   """
   n = len(labels)
-  if isinstance(validation_size, bool) or not isinstance(validation_size, int | np.integer):
-    raise ValueError(f"validation_size must be an integer or None, got {validation_size!r}")
-  if not 0 <= validation_size < n:
-    raise ValueError(
-      f"validation_size must be in 0 .. {n - 1} ({n} training examples), got {validation_size}"
-    )
+  check_validation_size(validation_size, n)
   if split == "validation" and validation_size == 0:
     raise ValueError("validation_size must be >= 1 to load the validation split, got 0")
   last = np.arange(n - int(validation_size), n)

@@ -15,6 +15,7 @@ _FIELDS = [
   ("name", "../other"),
   ("name", ""),
   ("name", "a/b"),
+  ("name", "analyses", "name must not be 'analyses'", "launch/analyse.py"),
   ("seed", 1, "holds another evaluation", "seed: 0 -> 1"),
   ("split", "tests", _OTHER, "unknown split 'tests'", "did you mean 'test'"),
   ("num_images", 0, _OTHER),

@@ -173,6 +173,7 @@ CASES: list[Case] = [
   _plan("a list", lambda p: [p], "JSON list"),
   _plan("deeper than Python goes", lambda p: b"[" * 10**5, "not valid JSON"),
   _plan("NaN", lambda p: b'{"cells": NaN}', "NaN is no number"),
+  _plan("a number too large", lambda p: b'{"cells": 1e999}', "1e999 is too large"),
   _plan("without cells", lambda p: {**p, "cells": None}, "is damaged", "its cells"),
   _plan("a cell without a file", lambda p: {**p, "cells": [{"label": "a"}]}, "its cells", "norm"),
   _plan("an eps that is a text", lambda p: {**p, "cells": [{**p["cells"][0], "eps": "0"}]},
