@@ -101,6 +101,7 @@ def test_everything_is_written_and_nothing_is_computed_twice(tmp_path, monkeypat
   assert files(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_figures")
 def test_what_is_missing_is_made_and_other_settings_are_another_result(tmp_path, monkeypatch):
   toy(monkeypatch)

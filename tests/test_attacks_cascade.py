@@ -236,7 +236,7 @@ def test_auto_attack_rand_runs_and_members_that_are_missing_are_named(monkeypatc
     attacks.build("auto_attack", MODEL, eps=EPS)
 
 
-@pytest.mark.parametrize("version", ["standard", "plus"])
+@pytest.mark.parametrize("version", ["standard", pytest.param("plus", marks=pytest.mark.slow)])
 def test_each_version_runs_and_what_it_reports_holds_up(version):
   """Four rough classes, in a ball that breaks some: every member meets those that stand."""
   model = curved(seed=3, num_classes=4)
@@ -288,6 +288,7 @@ def _graded(x, y):
   return np.mean([np.argmax(np.asarray(logits(k, x)), axis=1) == y for k in draws])
 
 
+@pytest.mark.slow
 def test_under_fresh_draws_the_ensemble_is_as_strong_as_its_members_to_the_end():
   y = np.argmax(np.asarray(X).reshape(NUM, 6) @ np.asarray(NOISY.args[1]), axis=1)
   y[0] = (y[0] + 1) % 5  # a clean error is pushed further too

@@ -218,6 +218,7 @@ def test_nan_and_flat_models_move_nothing():
   np.testing.assert_array_equal(adv.info.success, [True, False, False, True])
 
 
+@pytest.mark.slow
 def test_a_cell_in_l3_holds_the_distances_and_its_curve(tmp_path):
   """The toy's boundaries are planes: between class means, at equal distances."""
   eps = (0.05, 0.1, 0.2, 0.5)

@@ -51,7 +51,13 @@ def test_there_is_something_to_break():
   assert 50 < STANDING.sum() < NUM
 
 
-@pytest.mark.parametrize("name", MINIMUM)
+LONG = {"hop_skip_jump", "carlini_wagner"}  # seconds each
+
+
+@pytest.mark.parametrize(
+  "name",
+  [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in MINIMUM],
+)
 def test_a_lucky_draw_of_the_clean_image_does_not_end_a_search(name):
   attack = attacks.build(name, noisy, randomness="fresh", **MINIMUM[name])
   x_adv = np.asarray(attacks.run(attack, KEYS, X, Y).x)

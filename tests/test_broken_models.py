@@ -98,7 +98,7 @@ def test_a_sound_model_passes_every_check(tmp_path):
 @pytest.mark.parametrize(
   ("logits", "caught"),
   [
-    (softmax_outputs, {NOT_PROBABILITIES}),
+    pytest.param(softmax_outputs, {NOT_PROBABILITIES}, marks=pytest.mark.slow),
     (detached_target, {FITS, NOTHING_NEW}),
     (quantised_input, {FITS, NO_ZERO_INPUT, NOTHING_NEW}),
   ],
