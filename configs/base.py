@@ -109,6 +109,18 @@ def adversarial(config: ConfigDict, **hyperparameters: Any) -> None:
   config.update({"train": {"loss": "adversarial"}, "adversarial": changed})
 
 
+def digits(config: ConfigDict, *, num_epochs: int = 30, learning_rate: float = 1e-3) -> None:
+  """Small networks and short trainings for the embedded 8x8 digits."""
+  train = {
+    "num_epochs": num_epochs,
+    "learning_rate": learning_rate,
+    "schedule": "cosine",
+    "warmup_steps": 100,
+    "validate_every": 250,
+  }
+  config.update({"model": {"channels": (32, 32), "hidden_size": 128}, "train": train})
+
+
 def full(config: ConfigDict) -> None:
   """The paper's protocol, for an accelerator: what `get_config` says."""
 

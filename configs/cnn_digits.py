@@ -14,15 +14,7 @@ from configs import base
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke", "adversarial"."""
   config = base.cnn("digits")
-  model = {"channels": (32, 32), "hidden_size": 128}
-  train = {
-    "num_epochs": 30,
-    "learning_rate": 1e-3,
-    "schedule": "cosine",
-    "warmup_steps": 100,
-    "validate_every": 250,
-  }
-  config.update({"model": model, "train": train})
+  base.digits(config)
   return base.variant(config, arg, {"cpu": base.full, "adversarial": adversarial})
 
 

@@ -14,13 +14,6 @@ from configs import base
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke"."""
   config = base.deep_latent("dfx", "digits")
-  model = {"channels": (32, 32), "hidden_size": 128, "latent_size": 16}
-  train = {
-    "num_epochs": 30,
-    "learning_rate": 1e-3,
-    "schedule": "cosine",
-    "warmup_steps": 100,
-    "validate_every": 250,
-  }
-  config.update({"model": model, "train": train})
+  base.digits(config)
+  config.update({"model": {"latent_size": 16}})
   return base.variant(config, arg, {"cpu": base.full})

@@ -16,14 +16,6 @@ from configs import base
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke"."""
   config = base.deep_latent("gfz", "digits")
-  model = {"channels": (32, 32), "hidden_size": 128, "latent_size": 16}
-  model["likelihood"] = "gaussian"
-  train = {
-    "num_epochs": 120,
-    "learning_rate": 2e-3,
-    "schedule": "cosine",
-    "warmup_steps": 100,
-    "validate_every": 250,
-  }
-  config.update({"model": model, "train": train})
+  base.digits(config, num_epochs=120, learning_rate=2e-3)
+  config.update({"model": {"latent_size": 16, "likelihood": "gaussian"}})
   return base.variant(config, arg, {"cpu": base.full})

@@ -8,7 +8,7 @@ differences, the loss surface around four images, and the worst case graded agai
 numbers of importance samples. Known seed, linf. cpu: the first 200 test images, 1,000 queries of
 Square and 100 draws of noise in place of 5,000 and 1,000; no APGD, whose 900 to 4,500 steps are for
 small models or accelerators, and no other K, which 20 draws of each image make dear
-(--config.regrade_samples="(10,100)" is an hour for GFZ on MNIST). Images that were made on another
+(--config.regrade_samples="(10,100)"; 280 TFLOP for GFZ on MNIST). Images that were made on another
 model are graded too where it is named, after it has been evaluated in the same way:
 
   --config.transfer_from="('runs/gfz_mnist:sanity',)"

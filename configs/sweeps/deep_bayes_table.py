@@ -9,8 +9,8 @@ numbers each model is evaluated as published (configs/attacks/deep_bayes_table.p
 it can be, under a known seed and by attacks that see the detector (FGSM, PGD and MIM of
 configs/attacks/detect.py). DFX and DBX have no log p(x, y) to threshold: their detector is the
 divergence from the mean posterior.
-full: the papers' protocol, on accelerators; cpu: the first 100 test images, about half an hour for
-each model with p(x | …), a quarter for the others; smoke: a few steps each.
+full: the papers' protocol, on accelerators; cpu: the first 100 test images (not timed; by the
+number of passes half an hour for each model with p(x | …)); smoke: a few steps each.
 """
 
 from ml_collections import ConfigDict

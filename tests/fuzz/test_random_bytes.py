@@ -4,6 +4,7 @@ Text without a checksum cannot tell one digit from another: of config.json, plan
 asked that they are read, or refused by name, and nothing else.
 """
 
+import contextlib
 import os
 
 import bad_data
@@ -57,18 +58,26 @@ def same(a, b):
   )
 
 
-@QUICK
-@given(damage=damages())
-def test_a_cell_is_what_was_written_or_refused(damage, scene):
-  path = bad_results.cell(scene)
-  whole, content = read_result(path), path.read_bytes()
+@contextlib.contextmanager
+def damaged(path, damage):
+  """Inside, the file is damaged: an error has to name it. Afterwards it is whole again."""
+  content = path.read_bytes()
   path.write_bytes(damage(content))
   try:
-    assert same(read_result(path), whole)
+    yield
   except ValueError as error:
     assert str(path) in str(error)
   finally:
     path.write_bytes(content)
+
+
+@QUICK
+@given(damage=damages())
+def test_a_cell_is_what_was_written_or_refused(damage, scene):
+  path = bad_results.cell(scene)
+  whole = read_result(path)
+  with damaged(path, damage):
+    assert same(read_result(path), whole)
 
 
 @QUICK
@@ -76,14 +85,9 @@ def test_a_cell_is_what_was_written_or_refused(damage, scene):
 def test_images_of_a_report_are_what_was_written_or_refused(damage, scene):
   folder = bad_results.results(scene)
   path, source = folder / "images.npz", stored.read(scene.run, NAME).statement["data"]
-  content, whole = path.read_bytes(), stored.clean_images(folder, source)
-  path.write_bytes(damage(content))
-  try:
+  whole = stored.clean_images(folder, source)
+  with damaged(path, damage):
     np.testing.assert_array_equal(stored.clean_images(folder, source), whole)
-  except ValueError as error:
-    assert str(path) in str(error)
-  finally:
-    path.write_bytes(content)
 
 
 @QUICK
@@ -108,42 +112,24 @@ def test_a_plan_is_read_or_refused_by_name(name, damage, scene):
   path = bad_results.results(scene) / name
   if name == "table.json":
     (path.parent / "plan.json").unlink(missing_ok=True)
-  content = path.read_bytes()
-  path.write_bytes(damage(content))
-  try:
+  with damaged(path, damage):
     stored.read(scene.run, NAME)
-  except ValueError as error:
-    assert str(path) in str(error)
-  finally:
-    path.write_bytes(content)
 
 
 @QUICK
 @given(damage=damages())
 def test_config_json_is_read_or_refused_by_name(damage, scene):
   path = scene.run / "config.json"
-  content = path.read_bytes()
-  path.write_bytes(damage(content))
-  try:
+  with damaged(path, damage):
     assert "config" in read_config(scene.run)
-  except ValueError as error:
-    assert str(path) in str(error)
-  finally:
-    path.write_bytes(content)
 
 
 @QUICK
 @given(damage=damages())
 def test_metrics_are_read_or_refused_by_name(damage, scene):
   path = scene.run / "metrics.jsonl"
-  content = path.read_bytes()
-  path.write_bytes(damage(content))
-  try:
+  with damaged(path, damage):
     assert all(isinstance(row["step"], int) for row in read_metrics(scene.run))
-  except ValueError as error:
-    assert str(path) in str(error)
-  finally:
-    path.write_bytes(content)
 
 
 @QUICK
