@@ -11,9 +11,7 @@ import json
 import os
 import re
 import shlex
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,16 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls import json_files
+from gencls.archives import DAMAGE, check_seal, sealed
 from gencls.types import Params
 from gencls.workdir import atomic_write, differences
 
 FORMAT = 1
 RESULT_FIELDS = ("label", "norm", "eps", "settings", "num_images", "seconds", "record")
-# What zipfile and NumPy raise for damaged bytes.
-_DAMAGE = (
-  *(zipfile.BadZipFile, zlib.error, struct.error, KeyError, EOFError, ValueError, TypeError),
-  *(RuntimeError, NotImplementedError, OverflowError, MemoryError),
-)
 CLIPPED = "clipped_"  # before the names of arrays [N, E, …] of images clipped to each eps
 _HEADER = "header"
 
@@ -86,7 +80,7 @@ def write_cell(path: Path, cell: Cell, write: Callable[[Path, bytes], None] = at
   header = np.frombuffer(json.dumps(cell.header, allow_nan=False).encode(), np.uint8)
   content = io.BytesIO()
   np.savez_compressed(content, allow_pickle=False, **{_HEADER: header}, **cell.arrays)
-  write(path, content.getvalue())
+  write(path, sealed(content.getvalue()))
 
 
 def read_cell(path: Path) -> Cell:
@@ -98,12 +92,13 @@ def read_cell(path: Path) -> Cell:
   """
   content = path.read_bytes()
   try:
+    check_seal(content)
     with zipfile.ZipFile(io.BytesIO(content)) as file:
       # Read whole, then parsed: an array shorter than its file would leave the checksum unread.
       parts = {name.removesuffix(".npy"): file.read(name) for name in file.namelist()}
     arrays = {name: np.load(io.BytesIO(part), allow_pickle=False) for name, part in parts.items()}
     header = json_files.parse(arrays.pop(_HEADER).tobytes())
-  except _DAMAGE as error:
+  except DAMAGE as error:
     raise ValueError(f"result cell {path} is damaged ({error}); delete it and run again") from error
   return Cell(header, arrays)
 

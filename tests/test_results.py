@@ -1,6 +1,7 @@
 """Result cells as files: whole or not at all, one for each identity."""
 
 import errno
+import itertools
 import json
 import shlex
 
@@ -44,6 +45,22 @@ def test_a_damaged_cell_is_named(tmp_path):
   path.write_bytes(path.read_bytes()[:500])
   with pytest.raises(ValueError, match=r"cell\.npz is damaged.*delete it"):
     read_cell(path)
+
+
+def test_no_flipped_bit_hides_an_array(tmp_path):
+  path = tmp_path / "cell.npz"
+  write_cell(path, Cell({"label": "fgsm"}, {"x_adv": np.ones(9), "correct": np.ones(3, bool)}))
+  whole = path.read_bytes()
+  assert np.load(path)["x_adv"].shape == (9,)  # other readers open it too
+  for at, bit in itertools.product(range(len(whole) - 66), range(8)):
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
+    with pytest.raises(ValueError, match=r"cell\.npz is damaged"):
+      read_cell(path)
+
+
+def test_cells_without_a_seal_are_read(tmp_path):
+  np.savez(tmp_path / "old.npz", header=np.frombuffer(b'{"label": "old"}', np.uint8), x=np.ones(2))
+  assert read_cell(tmp_path / "old.npz").header == {"label": "old"}
 
 
 def test_another_evaluation_is_not_overwritten(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gencls.archives import DAMAGE
 from gencls.data.dataset import Raw, checked
 
 NAME = "cifar10_jpeg"
@@ -42,7 +43,7 @@ def _arrays(path: Path) -> set[str] | None:
   try:
     with zipfile.ZipFile(path) as file:
       return {name.removesuffix(".npy") for name in file.namelist()}
-  except (zipfile.BadZipFile, OSError):
+  except DAMAGE:
     return None
 
 
@@ -70,7 +71,7 @@ def load_jpeg(part: str, folder: Path) -> Raw:
   try:
     with np.load(path, allow_pickle=False) as file:
       packed, offsets, labels = (file[name] for name in ARRAYS)
-  except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+  except DAMAGE as error:
     raise ValueError(f"{path} is no packed CIFAR-10 (JPEG) ({error}); fetch it again") from error
   if len(offsets) != len(labels) + 1 or np.any(np.diff(offsets) <= 0) or offsets[-1] > packed.size:
     raise ValueError(f"{path} is damaged: its offsets do not fit its labels; fetch it again")
