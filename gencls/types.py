@@ -31,6 +31,23 @@ class Loss(NamedTuple):
   updates: Any = {}  # noqa: RUF012
 
 
+class FitData(NamedTuple):
+  """What a classifier is fitted to: whole splits, and what its choices are made on."""
+
+  x: Array  # [N, H, W, D] float32 in [0, 1], the training images
+  y: Array  # [N] int32
+  validation_x: Array  # [M, H, W, D] float32: smoothing, components, … are chosen here, if at all
+  validation_y: Array  # [M] int32
+
+
+class Fitted(NamedTuple):
+  """What a fit returns."""
+
+  params: Params  # of the shapes of `Classifier.init`
+  # What was chosen and how it went, for the logs: name -> number, nats unless the name says so
+  metrics: dict[str, float]
+
+
 class Decoder(NamedTuple):
   """Images of a class from a latent, for attacks that search among them."""
 
@@ -52,7 +69,8 @@ class Classifier(NamedTuple):
   score: Score  # what logits[b, c] is; see NORMALISED_SCORES
   prepare: Callable[[Params, Key], Params] | None = None  # everything that does not depend on x
   sample: Callable[[Params, Keys, Array], Array] | None = None  # (params, keys, y [B]) -> x
-  fit: Callable[[Key, Any], Params] | None = None  # closed form or EM, instead of gradients
+  # Closed form, EM or L-BFGS instead of steps down a gradient: it drives its own loop, and compiles
+  fit: Callable[[Key, FitData], Fitted] | None = None
   # What only models with a latent have, for the attacks made for them:
   # (params, keys, x) -> [B, C, K], the terms of which a logit is the log-mean-exp
   log_weights: Callable[[Params, Keys, Array], Array] | None = None
