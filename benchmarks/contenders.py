@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from gencls import optimizer
+from gencls import optimizers
 from gencls.attacks import objective
 from gencls.data import to_float
 from gencls.keys import example_keys, fold
@@ -156,7 +156,7 @@ def training_variants(batch: int) -> list[tuple[str, int]]:
 
 def our_training_step(problem: Problem, micro_batch_size: int) -> Callable[[int], None]:
   """A step as `train.py` makes it: gather, noise, gradient, Adam, metrics; the state is donated."""
-  adam = optimizer.build(learning_rate=LEARNING_RATE)
+  adam = optimizers.build(learning_rate=LEARNING_RATE)
   names = metric_names(problem.classifier, problem.params, problem.images.shape[1:])
   step = jax.jit(
     make_step(

@@ -26,12 +26,15 @@ def get_config(data: str, model: dict[str, Any]) -> ConfigDict:
     },
     "model": model,
     "train": {
+      "method": "gradient",  # or "fit": the model's own, of all below only batch_size counts
       "loss": "model",  # the model's own, or "adversarial": the same at attacked images
       "batch_size": 50,  # over all devices; a multiple of their number
       "micro_batch_size": placeholder(int),  # most examples at once; None: all
       "num_epochs": 100,
       "max_steps": placeholder(int),  # None: num_epochs decides
       "learning_rate": 1e-4,
+      "optimizer": "adam",  # or "sgd"
+      "momentum": 0.0,  # of "sgd"
       "schedule": "constant",  # or "cosine"
       "warmup_steps": 0,
       "weight_decay": 0.0,  # decoupled (AdamW)
@@ -103,6 +106,13 @@ def cnn(data: str) -> ConfigDict:
   return get_config(data, model)
 
 
+def fitted(name: str, data: str, **hyperparameters: Any) -> ConfigDict:
+  """A model with a fit of its own, on the whole training split at once."""
+  config = get_config(data, {"name": name, **hyperparameters})
+  config.update({"train": {"method": "fit"}})
+  return config
+
+
 def adversarial(config: ConfigDict, **hyperparameters: Any) -> None:
   """Trains at images attacked by PGD, with these hyperparameters in place of `adversary`'s."""
   changed = {"hyperparameters": hyperparameters}
@@ -152,13 +162,12 @@ def smoke(config: ConfigDict) -> None:
   """Seconds: a few steps of a small network, to see that everything runs."""
   train = {"batch_size": 20, "max_steps": 12, "log_every": 2, "validate_every": 4}
   config.update({"train": train, "validate": {"num_images": 40}})
-  name = config.to_dict()["model"]["name"]
-  if name == "cvae":
-    config.update({"model": {"num_samples": 4, "latent_size": 4, "hidden_sizes": (32,)}})
-  else:
-    config.update({"model": {"hidden_size": 16, "channels": (4, 4)}})
-  if name in LATENT_MODELS:
-    config.update({"model": {"num_samples": 2, "latent_size": 4}})
+  small = {
+    **{"hidden_size": 16, "hidden_sizes": (32,), "channels": (4, 4)},
+    **{"num_samples": 2, "latent_size": 4, "num_components": 2},
+  }
+  model = config.to_dict()["model"]
+  config.update({"model": {name: value for name, value in small.items() if name in model}})
 
 
 VARIANTS = {"": full, "full": full, "cpu": cpu, "smoke": smoke}

@@ -106,7 +106,7 @@ def save(
       state=ocp.args.StandardSave(state),
       config=ocp.args.JsonSave(config),
       progress=ocp.args.JsonSave(progress),
-      arrays=ocp.args.JsonSave(_arrays(state)),
+      arrays=ocp.args.JsonSave(leaf_kinds(state)),
     ),
     metrics=None if accuracy is None else {"accuracy": accuracy},
     force=True,
@@ -160,7 +160,7 @@ def _read(manager: ocp.CheckpointManager, step: int, abstract_state: Any) -> Res
     step, args=ocp.args.Composite(**{name: ocp.args.JsonRestore() for name in names})
   )
   # Looked at first: Orbax would give up in the middle of reading, with a page of its own terms.
-  found = differences(texts["arrays"], _arrays(abstract_state))
+  found = differences(texts["arrays"], leaf_kinds(abstract_state))
   if found:
     raise ValueError(
       f"checkpoint {_folder(manager, step)} holds other arrays than this model and optimizer "
@@ -173,7 +173,7 @@ def _read(manager: ocp.CheckpointManager, step: int, abstract_state: Any) -> Res
   return Restored(step, state, texts["config"], texts["progress"])
 
 
-def _arrays(tree: Any) -> dict[str, str]:
+def leaf_kinds(tree: Any) -> dict[str, str]:
   """Path -> dtype and shape of every leaf."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {

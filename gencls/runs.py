@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gencls import checkpoint, data, models, optimizer, sharding
+from gencls import checkpoint, data, models, optimizers, sharding
+from gencls.fit import fitted_state
 from gencls.keys import purpose_key
 from gencls.train import abstract_state
+from gencls.train_step import TrainState
 from gencls.types import Classifier, LogitsFn, Params
 from gencls.workdir import read_config
 
@@ -118,6 +120,25 @@ def _check_record(workdir: str | os.PathLike[str], record: dict[str, Any]) -> No
     )
 
 
+def _state_shapes(
+  classifier: Classifier, settings: dict[str, Any], image_shape: tuple[int, ...]
+) -> TrainState:
+  """Of what a training with these settings has saved; older configs do not have every setting."""
+  mesh = sharding.data_mesh()
+  if settings.get("method", "gradient") == "fit":
+    return fitted_state(classifier, image_shape, mesh)
+  kept = {name: settings[name] for name in ("optimizer", "momentum") if name in settings}
+  tx = optimizers.build(
+    learning_rate=settings["learning_rate"],
+    weight_decay=settings["weight_decay"],
+    grad_clip=settings["grad_clip"],
+    schedule=settings["schedule"],
+    warmup_steps=settings["warmup_steps"],
+    **kept,
+  )
+  return abstract_state(classifier, tx, image_shape, mesh, ema=settings["ema_decay"] is not None)
+
+
 def _read_params(
   workdir: Path, record: dict[str, Any], classifier: Classifier, step: int | str
 ) -> tuple[Params, int]:
@@ -128,21 +149,8 @@ def _read_params(
       f"no checkpoints in {str(workdir)!r}: its training has saved none yet. Continue it with "
       f"launch/train.py --config=... --workdir={workdir}"
     )
-  settings = record["config"]["train"]
-  # Only its state's shapes matter, and those depend on the clip alone.
-  tx = optimizer.build(
-    learning_rate=settings["learning_rate"],
-    weight_decay=settings["weight_decay"],
-    grad_clip=settings["grad_clip"],
-    schedule=settings["schedule"],
-    warmup_steps=settings["warmup_steps"],
-  )
-  shapes = abstract_state(
-    classifier,
-    tx,
-    tuple(record["data"]["image_shape"]),
-    sharding.data_mesh(),
-    ema=settings["ema_decay"] is not None,
+  shapes = _state_shapes(
+    classifier, record["config"]["train"], tuple(record["data"]["image_shape"])
   )
   manager = checkpoint.open_manager(folder, read_only=True)
   try:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls import attacks, checkpoint, data, models, optimizer, sharding, train
+from gencls import attacks, checkpoint, data, models, optimizers, sharding, train
 from gencls.keys import example_keys
 from gencls.types import Classifier
 
@@ -107,7 +107,7 @@ def _attack(trained: _Trained) -> tuple[bool, str, None]:
 
 
 def _restore(trained: _Trained) -> tuple[bool, str, None]:
-  tx = optimizer.build(learning_rate=_RATE)
+  tx = optimizers.build(learning_rate=_RATE)
   shapes = train.abstract_state(trained.classifier, tx, (8, 8, 1), sharding.data_mesh(), ema=False)
   manager = checkpoint.open_manager(trained.folder + "/checkpoints", read_only=True)
   try:

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from gencls import checkpoint, optimizer, rungs, sharding, train_settings
+from gencls import checkpoint, optimizers, rungs, sharding, train_settings
 from gencls.data import Dataset, batches
 from gencls.logs import Meter, Writer
 from gencls.loop import FINISHED, INTERRUPTED, STOPPED_EARLY, Loop, Outcome, Progress, run
@@ -100,6 +100,8 @@ def train(
   num_epochs: int,
   max_steps: int | None = None,
   learning_rate: float,
+  optimizer: str = "adam",
+  momentum: float = 0.0,
   schedule: str = "constant",
   warmup_steps: int = 0,
   weight_decay: float = 0.0,
@@ -130,8 +132,8 @@ def train(
     batch_size: examples per step over all devices; a multiple of their number.
     num_epochs: passes over the training split; each drops what does not fill a batch.
     max_steps: a limit on the number of steps, or None.
-    learning_rate: see `optimizer.build`, as `schedule`, `warmup_steps`, `weight_decay` (decoupled)
-      and `grad_clip`.
+    learning_rate: see `optimizers.build`, as `optimizer`, `momentum`, `schedule`, `warmup_steps`,
+      `weight_decay` (decoupled) and `grad_clip`.
     schedule: "constant" or "cosine".
     warmup_steps: steps of linear rise.
     weight_decay: >= 0.
@@ -165,8 +167,10 @@ def train(
   steps_per_epoch, total_steps = num_steps(
     num_examples, batch_size=batch_size, num_epochs=num_epochs, max_steps=max_steps
   )
-  tx = optimizer.build(
+  tx = optimizers.build(
     learning_rate=learning_rate,
+    optimizer=optimizer,
+    momentum=momentum,
     schedule=schedule,
     warmup_steps=warmup_steps,
     total_steps=total_steps,

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from gencls import optimizer, sharding
+from gencls import optimizers, sharding
+from gencls.names import unknown_name
 from gencls.settings import at_least, check_finite, check_kinds, check_seed
+from gencls.types import Classifier
 
 
 class Setting(NamedTuple):
@@ -23,6 +25,8 @@ SETTINGS = {
   "num_epochs": Setting("train.num_epochs", _COUNT, 1),
   "max_steps": Setting("train.max_steps", _COUNT_OR_NONE, 1),
   "learning_rate": Setting("train.learning_rate", float),
+  "optimizer": Setting("train.optimizer", str),
+  "momentum": Setting("train.momentum", float),
   "schedule": Setting("train.schedule", str),
   "warmup_steps": Setting("train.warmup_steps", _COUNT),
   "weight_decay": Setting("train.weight_decay", float),
@@ -35,7 +39,27 @@ SETTINGS = {
   "num_validation_images": Setting("validate.num_images", _COUNT, 1),
   "keep": Setting("checkpoint.keep", _COUNT, 1),
 }
-_OPTIMIZER = ("learning_rate", "schedule", "warmup_steps", "weight_decay", "grad_clip")
+_OPTIMIZER = (
+  *("learning_rate", "optimizer", "momentum", "schedule", "warmup_steps", "weight_decay"),
+  "grad_clip",
+)
+METHODS = ("gradient", "fit")
+
+
+def check_method(method: str, classifier: Classifier, loss: str = "model") -> None:
+  """Raises ValueError for a way of training that does not exist, or not for this model."""
+  if method not in METHODS:
+    raise ValueError(unknown_name("train.method", method, METHODS))
+  if method == "fit" and classifier.fit is None:
+    raise ValueError(
+      'train.method="fit" needs a model with a fit of its own (naive Bayes, mixtures, …); this one '
+      'has none: use train.method="gradient"'
+    )
+  if method == "fit" and loss != "model":
+    raise ValueError(
+      f'train.loss must be "model" where train.method is "fit", got {loss!r}: a fit takes no steps '
+      'that could be attacked; use train.method="gradient"'
+    )
 
 
 def check(given: Mapping[str, Any], num_examples: int) -> None:
@@ -53,7 +77,7 @@ def check(given: Mapping[str, Any], num_examples: int) -> None:
       at_least(setting.least, **{setting.field: given[name]})
   if "seed" in given:
     check_seed(given["seed"])
-  optimizer.build(**{name: given[name] for name in _OPTIMIZER if name in given})
+  optimizers.build(**{name: given[name] for name in _OPTIMIZER if name in given})
   ema = given.get("ema_decay")
   if ema is not None and not 0 < ema < 1:
     raise ValueError(f"train.ema_decay must be in (0, 1), or None, got {ema}")

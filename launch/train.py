@@ -16,7 +16,17 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from gencls import adversarial, data, interrupts, models, runtime, train, train_settings, workdir
+from gencls import (
+  adversarial,
+  data,
+  fit,
+  interrupts,
+  models,
+  runtime,
+  train,
+  train_settings,
+  workdir,
+)
 from gencls.logs import show_log
 
 _LOG = logging.getLogger("gencls.launch")
@@ -50,6 +60,7 @@ def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
     shapes = {"image_shape": image_shape, "num_classes": num_classes}
     return models.build(**(model | overrides), **shapes, class_prior=prior)
 
+  method = settings.pop("method")
   settings |= {
     "seed": config["seed"],
     "num_validation_images": config["validate"]["num_images"],
@@ -61,6 +72,7 @@ def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
   classifier = adversarial.with_loss(classifier, settings.pop("loss"), config["adversarial"])
   # Before the folder is claimed: the corrected command must find it free.
   train_settings.check(settings, len(splits["train"].labels))
+  train_settings.check_method(method, classifier, config["train"]["loss"])
   statement = {
     "split": data.describe_split(source["name"], source["validation_size"]),
     "source": splits["train"].source,
@@ -76,15 +88,12 @@ def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
     changed = workdir.differences(held[name], record[name])
     if changed:
       _LOG.warning("%s differ from the run's start: %s", name, "; ".join(changed))
-  outcome = train.train(
-    classifier,
-    splits["train"],
-    splits["validation"],
-    workdir=folder,
-    predictor=predictor,
-    config=config,
-    **settings,
-  )
+  given = (classifier, splits["train"], splits["validation"])
+  if method == "fit":
+    own = {name: settings[name] for name in ("seed", "batch_size", "num_validation_images")}
+    outcome = fit.fit(*given, workdir=folder, config=config, **own)
+  else:
+    outcome = train.train(*given, workdir=folder, predictor=predictor, config=config, **settings)
   _LOG.info("training %s at step %d", outcome.reason, int(outcome.state.step))
   return outcome.reason
 

@@ -12,7 +12,7 @@ import pytest
 import toy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gencls import checkpoint, loop, optimizer, sharding, train
+from gencls import checkpoint, loop, optimizers, sharding, train
 from gencls.keys import example_keys, fold
 from gencls.logs import read_metrics
 from gencls.rungs import StuckError
@@ -170,7 +170,7 @@ def test_settings_out_of_range_are_refused(tmp_path, settings, message):
 def one_step(state, indices, x, y, classifier, **changes):
   settings = {"seed": 0, "steps_per_epoch": 5, "ema_decay": None}
   return train_step(
-    state, x, y, indices, classifier=classifier, optimizer=optimizer.build(learning_rate=0.1),
+    state, x, y, indices, classifier=classifier, optimizer=optimizers.build(learning_rate=0.1),
     **(settings | changes),
   )  # fmt: skip
 
@@ -224,7 +224,7 @@ def test_noise_is_new_each_epoch_and_follows_the_example():
   data = toy.dataset(6)
   x, y, indices = jnp.asarray(data.images / 255.0, jnp.float32), data.labels, data.indices
   spied = classifier._replace(loss=spy)
-  tx = optimizer.build(learning_rate=0.1)
+  tx = optimizers.build(learning_rate=0.1)
   state = initial_state(classifier, tx, jax.random.key(0), x, y, ema=False)
   for step, order in ((0, [0, 1, 2, 3, 4, 5]), (4, [5, 4, 3, 2, 1, 0]), (5, [0, 1, 2, 3, 4, 5])):
     at = np.asarray(order)
@@ -250,7 +250,7 @@ def test_micro_batches_are_the_largest_that_fit():
 def test_micro_batches_change_no_step():
   classifier, data = toy.classifier(), toy.dataset(6)
   x, y = jnp.asarray(data.images / 255.0, jnp.float32), data.labels
-  tx = optimizer.build(learning_rate=0.1)
+  tx = optimizers.build(learning_rate=0.1)
   state = initial_state(classifier, tx, jax.random.key(0), x, y, ema=False)
   whole, metrics = one_step(state, data.indices, x, y, classifier)
   for size in (1, 2, 3):
@@ -262,7 +262,7 @@ def test_micro_batches_change_no_step():
 def test_the_step_is_adam_on_the_mean_loss():
   classifier, data = toy.classifier(), toy.dataset(6)
   x, y = jnp.asarray(data.images / 255.0, jnp.float32), data.labels
-  tx = optimizer.build(learning_rate=0.1)
+  tx = optimizers.build(learning_rate=0.1)
   state = initial_state(classifier, tx, jax.random.key(0), x, y, ema=False)
   keys = fold(example_keys(0, data.indices, "train"), 0)
 

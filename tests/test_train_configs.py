@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gencls import models, optimizer
+from gencls import models, optimizers
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = sorted(CONFIGS.glob("*_*.py"))
@@ -32,7 +32,7 @@ def test_configs_build_what_they_name(path, monkeypatch):
     assert (config["model"]["name"], config["data"]["name"]) == (model, data)
     shape = (8, 8, 1) if data == "digits" else (28, 28, 1)
     models.build(**config["model"], image_shape=shape, num_classes=10)
-    optimizer.learning_rates(
+    optimizers.learning_rates(
       learning_rate=config["train"]["learning_rate"],
       schedule=config["train"]["schedule"],
       warmup_steps=config["train"]["warmup_steps"],

@@ -3,7 +3,7 @@ import signal
 import numpy as np
 import pytest
 
-from gencls import interrupts, optimizer, rungs, sharding
+from gencls import interrupts, optimizers, rungs, sharding
 from gencls.logs import metric_name, read_metrics
 from gencls.loop import Progress
 
@@ -28,7 +28,7 @@ def test_ladder_equals_brute_force():
 
 
 def test_cosine_with_warmup():
-  rates = optimizer.learning_rates(
+  rates = optimizers.learning_rates(
     learning_rate=2.0, schedule="cosine", warmup_steps=4, total_steps=12
   )
   got = [float(rates(step)) for step in range(13)]
@@ -38,7 +38,7 @@ def test_cosine_with_warmup():
 
 
 def test_constant_without_warmup_starts_at_once():
-  rates = optimizer.learning_rates(
+  rates = optimizers.learning_rates(
     learning_rate=0.3, schedule="constant", warmup_steps=0, total_steps=5
   )
   assert float(rates(0)) == float(rates(99)) == pytest.approx(0.3)
@@ -46,10 +46,10 @@ def test_constant_without_warmup_starts_at_once():
 
 def test_weight_decay_is_decoupled_and_clip_bounds_the_gradient():
   params, grads = {"w": np.float32([2.0])}, {"w": np.float32([0.0])}
-  tx = optimizer.build(learning_rate=0.1, weight_decay=0.5)
+  tx = optimizers.build(learning_rate=0.1, weight_decay=0.5)
   updates, _ = tx.update(grads, tx.init(params), params)
   np.testing.assert_allclose(updates["w"], [-0.1 * 0.5 * 2.0], rtol=1e-6)
-  tx = optimizer.build(learning_rate=0.1, grad_clip=1.0)
+  tx = optimizers.build(learning_rate=0.1, grad_clip=1.0)
   _, state = tx.update({"w": np.float32([100.0])}, tx.init(params), params)
   np.testing.assert_allclose(state[1].mu["w"], [0.1], rtol=1e-5)  # (1 - b1) * the clipped one
 

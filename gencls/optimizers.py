@@ -1,10 +1,11 @@
-"""Adam with warm-up, a schedule, and optional clipping and decoupled weight decay."""
+"""Adam or SGD with warm-up, a schedule, and optional clipping and decoupled weight decay."""
 
 import optax
 
 from gencls.names import unknown_name
 
 SCHEDULES = ("constant", "cosine")
+OPTIMIZERS = ("adam", "sgd")
 
 
 def learning_rates(
@@ -45,16 +46,20 @@ def learning_rates(
 def build(
   *,
   learning_rate: float,
+  optimizer: str = "adam",
+  momentum: float = 0.0,
   schedule: str = "constant",
   warmup_steps: int = 0,
   total_steps: int = 1,
   weight_decay: float = 0.0,
   grad_clip: float | None = None,
 ) -> optax.GradientTransformation:
-  """Adam (with weight decay: AdamW) behind an optional clip of the global gradient norm.
+  """Adam (with weight decay: AdamW) or SGD behind an optional clip of the global gradient norm.
 
   Args:
     learning_rate: the highest rate, > 0.
+    optimizer: "adam" or "sgd".
+    momentum: of "sgd", in [0, 1): v <- momentum · v + gradient.
     schedule: "constant" or "cosine".
     warmup_steps: steps of linear rise, >= 0.
     total_steps: steps of the whole training, which end the cosine.
@@ -65,8 +70,15 @@ def build(
     An optax transformation.
 
   Raises:
-    ValueError: if a number is out of range or the schedule is unknown.
+    ValueError: if a number is out of range or a name is unknown.
   """
+  if optimizer not in OPTIMIZERS:
+    raise ValueError(unknown_name("train.optimizer", optimizer, OPTIMIZERS))
+  if not 0 <= momentum < 1 or (momentum and optimizer != "sgd"):
+    raise ValueError(
+      f'train.momentum must be in [0, 1), and 0 unless train.optimizer is "sgd", got {momentum} '
+      f"for {optimizer!r}"
+    )
   rates = learning_rates(
     learning_rate=learning_rate,
     schedule=schedule,
@@ -79,7 +91,7 @@ def build(
     raise ValueError(f"train.grad_clip must be > 0, or None for no clipping, got {grad_clip}")
   return optax.chain(
     optax.identity() if grad_clip is None else optax.clip_by_global_norm(grad_clip),
-    optax.scale_by_adam(),
+    optax.trace(momentum) if optimizer == "sgd" else optax.scale_by_adam(),
     optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
     optax.scale_by_learning_rate(rates),
   )
