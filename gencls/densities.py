@@ -19,6 +19,11 @@ def standard_normal(x: Array) -> Array:
   return jnp.sum(-0.5 * x**2 - 0.5 * math.log(2 * math.pi), axis=-1)
 
 
+def kl_to_standard_normal(mean: Array, log_scale: Array) -> Array:
+  """KL(N(mean, diag(exp(log_scale)²)) ‖ N(0, I)) in closed form, [..., L] -> [...]."""
+  return jnp.sum(0.5 * (mean**2 + jnp.exp(2 * log_scale) - 1) - log_scale, axis=-1)
+
+
 def squared_error(x: Array, mean: Array) -> Array:
   """log N(x; mean, ½I) = −Σ(x − mean)² − (D/2) log π, [..., D] -> [...]."""
   return -jnp.sum((x - mean) ** 2, axis=-1) - 0.5 * x.shape[-1] * math.log(math.pi)

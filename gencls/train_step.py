@@ -167,13 +167,17 @@ def mean_over_parts(f: Callable[..., Any], batch: tuple[Array, ...], size: int |
   if parts == 1:
     return f(*batch)
   split = [jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0) for leaf in batch]
-  add = lambda total, part: (jax.tree.map(jnp.add, total, f(*part)), None)  # noqa: E731
+
+  def add(mean: Any, numbered: tuple[Array, Any]) -> tuple[Any, None]:
+    # A running mean, not a sum: what is the same in every part stays as it is, bit for bit.
+    number, part = numbered
+    return jax.tree.map(lambda old, new: old + (new - old) / number, mean, f(*part)), None
+
   zeros = jax.tree.map(
     lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
     jax.eval_shape(f, *(leaf[0] for leaf in split)),
   )
-  total, _ = jax.lax.scan(add, zeros, split)
-  return jax.tree.map(lambda leaf: leaf / parts, total)
+  return jax.lax.scan(add, zeros, (jnp.arange(1.0, parts + 1), split))[0]
 
 
 def metric_names(

@@ -32,8 +32,7 @@ def nearest_mean(classes=3, *, fitting):
 
 def means(key, data):
   del key
-  one_hot = jax.nn.one_hot(data.y, 3)
-  mean = jnp.einsum("nc,nhwd->chwd", one_hot, data.x) / jnp.sum(one_hot, axis=0)[:, None, None, None]
+  mean = jnp.stack([jnp.mean(data.x[data.y == c], axis=0) for c in range(3)])
   return Fitted({"mean": mean}, {"validation_images": len(data.validation_y)})
 
 

@@ -8,6 +8,7 @@ from gencls.models import deep_latent
 from gencls.models.cnn import cnn
 from gencls.models.cvae import cvae
 from gencls.models.inputs import checked
+from gencls.models.vae_classifier import pretrained_vae_classifier, vae_classifier
 from gencls.names import unknown_name
 from gencls.settings import annotations, check_finite, check_kinds
 from gencls.types import Classifier
@@ -16,6 +17,8 @@ REGISTRY: dict[str, Callable[..., Classifier]] = {
   **deep_latent.FACTORIES,
   "cvae": cvae,
   "cnn": cnn,
+  "vae_classifier": vae_classifier,
+  "pretrained_vae_classifier": pretrained_vae_classifier,
 }
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from gencls import densities
 from gencls.keys import fold
 from gencls.models import checks, likelihoods
 from gencls.models.likelihoods import Likelihood, floored_log_scale
@@ -120,8 +121,7 @@ def cvae(
     z = mean + jnp.exp(log_scale) * noise
     output = decode(params, z, one_hot, fold(keys, "decoder dropout"))
     log_p_x = density.log_prob(params["likelihood"], flat, output)
-    # KL(N(m, s²) ‖ N(0, I)) in closed form.
-    kl = jnp.sum(0.5 * (mean**2 + jnp.exp(2 * log_scale) - 1) - log_scale, axis=-1)
+    kl = densities.kl_to_standard_normal(mean, log_scale)
     log_p_y = jnp.log(jnp.asarray(prior, jnp.float32))[y]
     elbo = log_p_x + log_p_y - kl
     terms = {"elbo": elbo, "log_p_x": log_p_x, "log_p_y": log_p_y, "kl": kl}

@@ -1,0 +1,103 @@
+"""Classifiers on a variational code: what the labels reach, and when."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+
+from gencls import densities, models
+from gencls.keys import example_keys
+from gencls.train_step import initial_state, train_step
+
+SHAPE, CLASSES, BATCH = (8, 8, 1), 3, 12
+
+
+def built(name, **hyperparameters):
+  small = {"latent_size": 3, "channels": (4, 4), **hyperparameters}
+  return models.build(name, image_shape=SHAPE, num_classes=CLASSES, **small)
+
+
+def images():
+  x = jax.random.uniform(jax.random.key(0), (BATCH, *SHAPE))
+  return x, jnp.arange(BATCH) % CLASSES
+
+
+def test_kl_against_a_sum_of_log_densities():
+  rng = np.random.default_rng(0)
+  mean, scale = rng.normal(size=4), rng.uniform(0.1, 2, size=4)
+  z = np.random.default_rng(1).normal(mean, scale, size=(400_000, 4))
+  log_q, log_p = (stats.norm.logpdf(z, *p).sum(axis=1) for p in ((mean, scale), (0, 1)))
+  found = densities.kl_to_standard_normal(jnp.float32(mean), jnp.log(jnp.float32(scale)))
+  error = (log_q - log_p).std() / np.sqrt(len(z))
+  assert abs(found - (log_q - log_p).mean()) < 4 * error
+
+
+def test_the_code_is_noisy_in_training_alone():
+  classifier = built("vae_classifier", kl_weight=0.5)
+  x, y = images()
+  params = classifier.init(jax.random.key(1), x, y)
+  terms = [
+    classifier.loss(params, example_keys(seed, y, "train"), x, y, jnp.int32(0)) for seed in (0, 1)
+  ]
+  assert not np.allclose(terms[0].terms["log_p_y"], terms[1].terms["log_p_y"])
+  np.testing.assert_allclose(
+    terms[0].total, 0.5 * terms[0].terms["kl"] - terms[0].terms["log_p_y"], rtol=1e-6
+  )
+  one, other = (classifier.logits(params, example_keys(seed, y), x) for seed in (0, 1))
+  np.testing.assert_array_equal(one, other)
+
+
+def trained(classifier, steps, optimizer, x, y):
+  state = initial_state(classifier, optimizer, jax.random.key(1), x, y, ema=False)
+  step = jax.jit(
+    lambda state: train_step(
+      state, x, y, jnp.arange(BATCH), classifier=classifier, optimizer=optimizer, seed=0,
+      steps_per_epoch=1, ema_decay=None, micro_batch_size=4,
+    )[0]
+  )  # fmt: skip
+  states = [state]
+  for _ in range(steps):
+    states.append(step(states[-1]))
+  return [state.params for state in states]
+
+
+def same(one, other):
+  return all(
+    np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+  )
+
+
+def test_labels_never_reach_the_pretrained_encoder():
+  x, y = images()
+  classifier = built("pretrained_vae_classifier", pretrain_steps=3, decoder_size=16)
+  history = trained(classifier, 6, optax.adam(1e-2), x, y)
+  other = trained(classifier, 6, optax.adam(1e-2), x, (y + 1) % CLASSES)
+  assert same(history[-1]["frozen"], other[-1]["frozen"])
+  assert not same(history[-1]["head"], other[-1]["head"])
+  assert not same(history[1]["frozen"], history[3]["frozen"])  # it is trained at first
+  assert same(history[0]["head"], history[3]["head"])  # and the head is not
+  assert same(history[3]["encoder"], history[4]["frozen"])
+  assert same(history[4]["frozen"], history[6]["frozen"])  # frozen, though Adam has momentum
+  assert not same(history[4]["encoder"], history[6]["encoder"])
+  assert not same(history[3]["head"], history[6]["head"])
+  keys = example_keys(0, y)
+  moved = history[6] | {"encoder": jax.tree.map(jnp.zeros_like, history[6]["encoder"])}
+  np.testing.assert_array_equal(
+    classifier.logits(moved, keys, x), classifier.logits(history[6], keys, x)
+  )
+
+
+@pytest.mark.parametrize(
+  ("name", "changes", "message"),
+  [
+    ("vae_classifier", {"kl_weight": -0.1}, "kl_weight must be >= 0"),
+    ("vae_classifier", {"channels": (0,)}, "channels must be >= 1"),
+    ("pretrained_vae_classifier", {"pretrain_steps": 0}, "pretrain_steps must be >= 1"),
+    ("pretrained_vae_classifier", {"likelihood": "laplace"}, "unknown likelihood"),
+  ],
+)
+def test_bad_hyperparameters(name, changes, message):
+  with pytest.raises(ValueError, match=message):
+    built(name, **changes)
