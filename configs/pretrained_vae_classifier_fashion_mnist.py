@@ -1,6 +1,7 @@
 """Pre-trained VAE classifier on Fashion-MNIST.
 
-  python launch/train.py --config=configs/pretrained_vae_classifier_fashion_mnist.py:cpu --workdir=runs/pretrained_vae_classifier_fashion_mnist
+  python launch/train.py --config=configs/pretrained_vae_classifier_fashion_mnist.py:cpu \\
+    --workdir=runs/pretrained_vae_classifier_fashion_mnist
 
 full: the protocol of MNIST, on an accelerator; cpu: minutes on 2 cores. smoke: seconds, chance.
 """

@@ -1,6 +1,7 @@
 """Pre-trained VAE classifier on MNIST.
 
-  python launch/train.py --config=configs/pretrained_vae_classifier_mnist.py:cpu --workdir=runs/pretrained_vae_classifier_mnist
+  python launch/train.py --config=configs/pretrained_vae_classifier_mnist.py:cpu \\
+    --workdir=runs/pretrained_vae_classifier_mnist
 
 full: test accuracy >= 95.5% after 20 epochs of the VAE and 20 of the head, on an accelerator.
 cpu: minutes on 2 cores. smoke: seconds, chance.

@@ -1,6 +1,7 @@
 """VAE classifier on Fashion-MNIST.
 
-  python launch/train.py --config=configs/vae_classifier_fashion_mnist.py:cpu --workdir=runs/vae_classifier_fashion_mnist
+  python launch/train.py --config=configs/vae_classifier_fashion_mnist.py:cpu \\
+    --workdir=runs/vae_classifier_fashion_mnist
 
 full: the protocol of MNIST, on an accelerator; cpu: minutes on 2 cores. smoke: seconds, chance.
 """

@@ -1,6 +1,7 @@
 """VAE classifier on MNIST.
 
-  python launch/train.py --config=configs/vae_classifier_mnist.py:cpu --workdir=runs/vae_classifier_mnist
+  python launch/train.py --config=configs/vae_classifier_mnist.py:cpu \\
+    --workdir=runs/vae_classifier_mnist
 
 full: test accuracy >= 98.5% after 20 epochs, on an accelerator.
 cpu: minutes on 2 cores. smoke: seconds, chance.
