@@ -13,9 +13,18 @@ def given(overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def title(model: str, overrides: dict[str, Any]) -> str:
-  """For example "GFZ", "GFZ K=100" or "CVAE nearest"."""
+  """For example "GFZ", "GFZ K=100", "CVAE nearest" or "Gaussian naive Bayes"."""
   names = {"num_samples": "K={}"}
-  return " ".join([model.upper(), *(names.get(n, "{}").format(v) for n, v in overrides.items())])
+  words = [_word(word) for word in model.split("_")]
+  words[0] = words[0][0].upper() + words[0][1:]
+  return " ".join([*words, *(names.get(n, "{}").format(v) for n, v in overrides.items())])
+
+
+def _word(word: str) -> str:
+  """Short words are acronyms, and Bayes was a man, as was Ising."""
+  if word in ("bayes", "ising"):
+    return word.capitalize()
+  return word.upper() if len(word) <= 4 else word
 
 
 def training(run: Run) -> dict[str, Any]:

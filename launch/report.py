@@ -10,7 +10,8 @@ the runs. The models must have been evaluated on the same images by the same pro
 evaluations of one run stand side by side as --workdirs=runs/cvae:nearest,runs/cvae:log_mean_exp.
 The folder of a sweep, finished or not, stands for all its runs that have something to report.
 
---published=docs/published/deep_bayes_mnist.json puts the paper's table beside ours.
+--published=docs/published/deep_bayes_mnist.json puts the paper's table beside ours, and
+--honest=<evaluation> a third row below: the same runs under that evaluation, with its worst case.
 
 --compare prints the differences of two runs with paired intervals, and with --out leaves
 <name>_difference.md, .json and .html.
@@ -36,6 +37,9 @@ NAME = flags.DEFINE_string("name", None, "Name of the evaluation; every one if u
 OUT = flags.DEFINE_string("out", None, "Folder to write to.")
 PUBLISHED = flags.DEFINE_string(
   "published", None, "File of a paper's numbers to put beside ours, as docs/published/*.json."
+)
+HONEST = flags.DEFINE_string(
+  "honest", None, "Evaluation of the same runs, as hard as can be: a third row beside --published."
 )
 ATTACK = flags.DEFINE_string(
   "attack", None, "Attack of the success-rate figure; the first if unset."
@@ -63,13 +67,19 @@ def gather(workdirs: list[str], name: str | None) -> dict[str, list[Entry]]:
 
 
 def write(
-  workdirs: list[str], name: str | None, out: Path, attack: str | None, paper: str | None = None
+  workdirs: list[str],
+  name: str | None,
+  out: Path,
+  attack: str | None,
+  paper: str | None = None,
+  honest: str | None = None,
 ) -> None:
   """Writes everything and prints the tables."""
   numbers = None if paper is None else published.read(paper)
+  hard = [] if honest is None else compare.gather(workdirs, honest)
   evaluations = gather(workdirs, name)
   for each, entries in evaluations.items():
-    summaries = compare.write(entries, each, out, attack, numbers)
+    summaries = compare.write(entries, each, out, attack, numbers, hard)
     print(f"{each}\n\n{compare.headline(summaries)}\n\n{compare.not_run(summaries)}", end="")
   page = html.page(evaluations, views.record(provenance()))
   atomic_write(out / "report.html", page)
@@ -91,9 +101,11 @@ def main(argv: list[str]) -> None:
   workdirs = [each for text in given for each in sweep.workdirs(text, NAME.value)]
   if PUBLISHED.value is not None and NAME.value is None:
     raise app.UsageError("--published belongs to one evaluation: set --name")
+  if HONEST.value is not None and PUBLISHED.value is None:
+    raise app.UsageError("--honest stands beside a paper's numbers: set --published")
   if not workdirs or out is None:
     raise app.UsageError("set --workdirs (folders of evaluated runs) and --out")
-  write(workdirs, NAME.value, out, ATTACK.value, PUBLISHED.value)
+  write(workdirs, NAME.value, out, ATTACK.value, PUBLISHED.value, HONEST.value)
 
 
 if __name__ == "__main__":

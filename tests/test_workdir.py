@@ -130,3 +130,10 @@ def test_importing_the_library_alone_is_light():
 def test_unknown_public_name():
   with pytest.raises(AttributeError, match=r"no attribute 'lod'\. Public: "):
     gencls.lod  # noqa: B018
+
+
+def test_titles_of_models():
+  assert title("gfz", {"num_samples": 100}) == "GFZ K=100"
+  assert title("cvae", {"rule": "nearest"}) == "CVAE nearest"
+  assert title("gaussian_naive_bayes", {}) == "Gaussian naive Bayes"
+  assert title("pretrained_vae_classifier", {}) == "Pretrained VAE classifier"

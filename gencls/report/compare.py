@@ -219,6 +219,7 @@ def write(
   out: Path,
   attack: str | None = None,
   published: Mapping[str, Any] | None = None,
+  honest: Sequence[reading.Entry] = (),
 ) -> dict[str, Any]:
   """Writes the comparison of several models as Markdown, JSON and figures.
 
@@ -228,6 +229,7 @@ def write(
     out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png.
     attack: whose success rate is drawn; None: the first one that was run.
     published: numbers of a paper to put beside ours, from `published.read`.
+    honest: the same runs evaluated as hard as we can, for a third row beside the published ones.
 
   Returns:
     Title -> summary, what <name>.json holds.
@@ -237,7 +239,8 @@ def write(
   """
   summaries = {each.title: each.summary for each in entries}
   first = entries[0].summary
-  beside = beside_ours(published, summaries) if published else ""
+  hard = {each.title: each.summary for each in honest} or None
+  beside = beside_ours(published, summaries, hard) if published else ""
   text = (
     f"# {name} on {first['data']['name']}\n\n"
     f"The first {first['num_images']} {first['data']['split']} images. "

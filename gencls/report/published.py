@@ -1,21 +1,27 @@
-"""Published numbers beside ours: a table of a paper, and the same attacks as we ran them.
+"""Published numbers beside ours: tables of a paper, and the same attacks as we ran them.
 
-A file of published numbers is JSON: `source`, `data`, `images` and `norm` in words, `eps`, and
-accuracies in percent as model -> attack -> one number for each eps, null where the paper has none;
-in `detected` the same for each detector, of the successes. Numbers are the paper's, never ours.
-`settings` says how they were made, as dotted names in an evaluation's table.json: what differs is
-said above the table. `notes` are sentences about what no setting can make equal.
+A file of published numbers is JSON: `source`, `data` and `images` in words, and `tables`, or the
+one table itself. A table has a `norm`, `eps`, and accuracies in percent as model -> attack -> one
+number for each eps, null where the paper has none; in `detected` the same for each detector, of the
+successes. Numbers are the paper's, never ours. `models` gives our name of a model for the paper's;
+without it a model of the paper is the one whose title starts with its name. `settings` says how the
+numbers were made, as dotted names in an evaluation's table.json: what differs is said above the
+tables. `notes` are sentences about what no setting can make equal.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gencls.json_files import read_object
 from gencls.report.grid import grid, percent
 
-_FIELDS = ("source", "data", "images", "norm", "eps", "accuracy")
+_FIELDS = ("source", "data", "images")
+_TABLE = ("norm", "eps", "accuracy")
 Numbers = Mapping[str, Mapping[str, list[float | None]]]  # model -> attack -> a number for each eps
+Summaries = Mapping[str, Mapping[str, Any]]  # title -> summary
+# (label, norm, eps) -> an interval, or None where it was not run
+Found = Callable[[tuple[str, str, float]], Mapping[str, Any] | None]
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -27,25 +33,39 @@ def read(path: str | Path) -> dict[str, Any]:
   """
   path = Path(path)
   found = read_object(path, fix="published numbers are one JSON object", needs=_FIELDS)
-  for numbers in (found["accuracy"], *found.get("detected", {}).values()):
-    for model, attacks in numbers.items():
-      for attack, row in attacks.items():
-        if len(row) != len(found["eps"]):
-          raise ValueError(
-            f"{path}: {model}, {attack} has {len(row)} numbers; one for each eps of {found['eps']}"
-          )
+  for table in tables(found):
+    missing = [name for name in _TABLE if name not in table]
+    if missing:
+      raise ValueError(f"{path}: a table needs {', '.join(_TABLE)}; one has no {missing[0]}")
+    for numbers in (table["accuracy"], *table.get("detected", {}).values()):
+      for model, attacks in numbers.items():
+        for attack, row in attacks.items():
+          if len(row) != len(table["eps"]):
+            raise ValueError(
+              f"{path}: {model}, {attack} has {len(row)} numbers; one for each eps of "
+              f"{table['eps']}"
+            )
   return found
 
 
-def section(published: Mapping[str, Any], summaries: Mapping[str, Mapping[str, Any]]) -> str:
+def tables(published: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+  """The tables of a file; one without `tables` is a table itself."""
+  return published.get("tables", [published])
+
+
+def section(
+  published: Mapping[str, Any], summaries: Summaries, honest: Summaries | None = None
+) -> str:
   """Markdown tables of the published numbers, each above ours.
 
   Args:
     published: from `read`.
-    summaries: title -> summary. A model of the paper is the one whose title starts with its name.
+    summaries: title -> summary, evaluated as published.
+    honest: title -> summary of the same models, evaluated as hard as we can: a third row, and in
+      every row the worst case over the attacks of that evaluation; None: not evaluated.
 
   Returns:
-    Accuracy, then for each of our detectors the share of the successes that is detected.
+    The tables; below each, for each of our detectors, the share of the successes that is detected.
 
   Raises:
     ValueError: if the data set is another one, or no model is in the paper.
@@ -53,45 +73,71 @@ def section(published: Mapping[str, Any], summaries: Mapping[str, Mapping[str, A
   own = next(iter(summaries.values()))["data"]["name"]
   if own != published["data"]:
     raise ValueError(f"the published numbers are of {published['data']}, the evaluations of {own}")
-  pairs = {title: name for title in summaries if (name := _model(title, published["accuracy"]))}
+  names = dict.fromkeys(name for table in tables(published) for name in table["accuracy"])
+  pairs = {
+    title: name
+    for title, summary in summaries.items()
+    if (name := _model(title, summary, published)) in names
+  }
   if not pairs:
     raise ValueError(
-      f"none of {', '.join(summaries)} is in {published['source']}: "
-      f"{', '.join(published['accuracy'])}"
+      f"none of {', '.join(summaries)} is in {published['source']}: {', '.join(names)}"
     )
-  n = next(iter(summaries.values()))["num_images"]
-  rows = []
-  for title, name in pairs.items():
-    # As papers do: the image that the attack returned, not the worse of it and the untouched one.
-    ours = {_at(row): row.get("as_returned") for row in summaries[title]["rows"]}
-    rows += _two_rows(published, title, published["accuracy"][name], lambda at, o=ours: o.get(at))
+  sizes = {title: summary["num_images"] for title, summary in summaries.items() if title in pairs}
+  n = ", ".join(map(str, dict.fromkeys(sizes.values())))
   notes = [f"Beside {published['source']} ({published['images']}); ours: n = {n}, of the images as "
            "the attacks returned them.", *published.get("notes", ())]  # fmt: skip
   other = [text for title in pairs for text in _differences(published, title, summaries[title])]
   if other:
     notes.append(f"**Not as published: {'; '.join(other)}.**")
-  text = f"{' '.join(notes)}\n\n{grid(_header(published, 'accuracy, %'), rows)}\n\n"
-  for detector, numbers in published.get("detected", {}).items():
-    text += _detected(published, detector, numbers, pairs, summaries)
+  parts = [_table(table, pairs, summaries, honest) for table in tables(published)]
+  return f"{' '.join(notes)}\n\n{''.join(parts)}"
+
+
+def _table(
+  table: Mapping[str, Any],
+  pairs: Mapping[str, str],
+  summaries: Summaries,
+  honest: Summaries | None,
+) -> str:
+  """One table of the paper, ours below each row, then what its detectors find."""
+  columns = [(label, table["norm"], eps) for label in _labels(table) for eps in table["eps"]]
+  worst = [] if honest is None else [("", table["norm"], eps) for eps in table["eps"]]
+  rows = []
+  for title, name in pairs.items():
+    theirs = _published(table, table["accuracy"].get(name, {}))
+    rows.append([f"{title}, paper", *theirs, *["-"] * len(worst)])
+    # As papers do: the image that the attack returned, not the worse of it and the untouched one.
+    ours = _by_column(summaries[title]["rows"], "as_returned")
+    rows.append(_row(f"{title}, ours", columns, ours) + _worst(summaries[title], worst))
+    if honest is not None and title in honest:
+      hard = _by_column(honest[title]["rows"], "accuracy")
+      rows.append(_row(f"{title}, honest", columns, hard) + _worst(honest[title], worst))
+  header = ["accuracy, %", *map(_name, columns), *[f"worst case{_name(each)}" for each in worst]]
+  text = f"{grid(header, rows)}\n\n"
+  for detector, numbers in table.get("detected", {}).items():
+    text += _detected(table, columns, detector, numbers, pairs, summaries)
   return text
 
 
 def _detected(
-  published: Mapping[str, Any],
+  table: Mapping[str, Any],
+  columns: Sequence[tuple[str, str, float]],
   detector: str,
   numbers: Numbers,
   pairs: Mapping[str, str],
-  summaries: Mapping[str, Mapping[str, Any]],
+  summaries: Summaries,
 ) -> str:
   rows = []
   for title, name in pairs.items():
     found = summaries[title].get("detection")
     if found is not None and found["detector"]["name"] == detector:
-      ours = {_at(row): row["detected"] for row in found["rows"] if row["against"] == "classifier"}
-      rows += _two_rows(published, title, numbers.get(name, {}), lambda at, o=ours: o.get(at))
+      blind = [row for row in found["rows"] if row["against"] == "classifier"]
+      rows.append([f"{title}, paper", *_published(table, numbers.get(name, {}))])
+      rows.append(_row(f"{title}, ours", columns, _by_column(blind, "detected")))
   if not rows:
     return ""
-  header = _header(published, f"detected by {detector}, % of successes")
+  header = [f"detected by {detector}, % of successes", *map(_name, columns)]
   return f"{grid(header, rows)}\n\n"
 
 
@@ -107,42 +153,38 @@ def _differences(published: Mapping[str, Any], title: str, summary: Mapping[str,
   return found
 
 
-def _two_rows(
-  published: Mapping[str, Any],
-  title: str,
-  numbers: Mapping[str, list[float | None]],
-  ours: Callable[[tuple[str, str, float]], Mapping[str, Any] | None],
-) -> list[list[str]]:
-  """The paper's row, then ours; a dash where there is no number."""
-  columns = _columns(published)
-  nothing = [None] * len(published["eps"])
-  theirs = [value for label in _labels(published) for value in numbers.get(label, nothing)]
-  own = [ours(column) for column in columns]
-  return [
-    [f"{title}, paper", *["-" if value is None else f"{value:.1f}" for value in theirs]],
-    [f"{title}, ours", *["-" if found is None else percent(found) for found in own]],
-  ]
+def _published(table: Mapping[str, Any], numbers: Mapping[str, list[float | None]]) -> list[str]:
+  """The paper's cells; a dash where it has no number."""
+  nothing = [None] * len(table["eps"])
+  values = [value for label in _labels(table) for value in numbers.get(label, nothing)]
+  return ["-" if value is None else f"{value:.1f}" for value in values]
 
 
-def _columns(published: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-  return [
-    (label, published["norm"], eps) for label in _labels(published) for eps in published["eps"]
-  ]
+def _row(title: str, columns: Sequence[tuple[str, str, float]], found: Found) -> list[str]:
+  cells = [found(column) for column in columns]
+  return [title, *["-" if cell is None else percent(cell) for cell in cells]]
 
 
-def _labels(published: Mapping[str, Any]) -> list[str]:
-  return list(dict.fromkeys(label for each in published["accuracy"].values() for label in each))
+def _worst(summary: Mapping[str, Any], columns: Sequence[tuple[str, str, float]]) -> list[str]:
+  rows = [{**row, "label": ""} for row in summary.get("worst", ())]
+  return _row("", columns, _by_column(rows, "accuracy"))[1:]
 
 
-def _header(published: Mapping[str, Any], what: str) -> list[str]:
-  return [what, *[f"{label} {norm} {eps:g}" for label, norm, eps in _columns(published)]]
+def _by_column(rows: Sequence[Mapping[str, Any]], field: str) -> Found:
+  return {(row["label"], row["norm"], row["eps"]): row.get(field) for row in rows}.get
 
 
-def _at(row: Mapping[str, Any]) -> tuple[str, str, float]:
-  return row["label"], row["norm"], row["eps"]
+def _labels(table: Mapping[str, Any]) -> list[str]:
+  return list(dict.fromkeys(label for each in table["accuracy"].values() for label in each))
 
 
-def _model(title: str, names: Mapping[str, Any]) -> str | None:
-  """The paper's name of a model that we call `title`; "GFZ (run 2)" is GFZ too."""
-  first = title.split(" ", 1)[0]
-  return first if first in names else None
+def _name(column: tuple[str, str, float]) -> str:
+  label, norm, eps = column
+  return f"{label} {norm} {eps:g}"
+
+
+def _model(title: str, summary: Mapping[str, Any], published: Mapping[str, Any]) -> str:
+  """The paper's name of a model of ours; "GFZ (run 2)" is GFZ too."""
+  if "models" in published:
+    return published["models"].get(summary["model"]["name"], "")
+  return title.split(" ", 1)[0]
