@@ -9,6 +9,7 @@ import pytest
 
 import gencls
 from gencls import workdir
+from gencls.statements import title
 
 RECORD = {"config": {"seed": 0, "train": {"lr": 0.1, "epochs": 2}, "data": {"dir": None}}, "x": 1}
 
