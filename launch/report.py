@@ -5,7 +5,8 @@
   python launch/report.py --compare runs/gfz runs/cnn --name=fgsm_pgd --out=docs/results
 
 Leaves <out>/report.html, which opens from disk without a network, and for each evaluation
-<out>/<name>.md, .json, _worst_case.png and _success_rate.png; without --name for all evaluations of
+<out>/<name>.md, .json, _worst_case.png, _success_rate.png, with more than two attacks
+_attacks.png; without --name for all evaluations of
 the runs. The models must have been evaluated on the same images by the same protocol. Two
 evaluations of one run stand side by side as --workdirs=runs/cvae:nearest,runs/cvae:log_mean_exp.
 The folder of a sweep, finished or not, stands for all its runs that have something to report.

@@ -20,7 +20,7 @@ from toy_evaluation import (
 )
 
 from gencls.evaluate import evaluate
-from gencls.report import compare, pages, reading, table
+from gencls.report import attack_curves, compare, pages, reading, table
 from gencls.report.summary import success_rate, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,6 +112,31 @@ def test_models_side_by_side(evaluated, tmp_path):
   assert "sanity check" in text
   for content in (tmp_path / "out").glob("*.*"):
     assert str(tmp_path).encode() not in content.read_bytes()
+
+
+def test_every_attack_has_a_panel_and_every_model_its_curve_there():
+  def one(*rows):
+    level = lambda mean: {"mean": mean, "low": mean, "high": mean}  # noqa: E731
+    rows = [{"label": a, "norm": n, "eps": e, "accuracy": level(m)} for a, n, e, m in rows]
+    return {"rows": rows, "untouched": {"accuracy": level(1.0)}}
+
+  found = attack_curves.panels(
+    {
+      "A": one(("pgd", "linf", 0.2, 0.1), ("pgd", "linf", 0.1, 0.6), ("pgd", "l2", 1.0, 0.4)),
+      "B": one(("pgd", "linf", 0.1, 0.7), ("square", "linf", 0.1, 0.8)),
+    }
+  )
+  points = {
+    name: [(line.label, line.eps, line.mean) for line in lines] for name, lines in found.items()
+  }
+  assert points == {
+    "pgd (linf)": [("A", [0.0, 0.1, 0.2], [1.0, 0.6, 0.1]), ("B", [0.0, 0.1], [1.0, 0.7])],
+    "pgd (l2)": [("A", [0.0, 1.0], [1.0, 0.4])],
+    "square (linf)": [("B", [0.0, 0.1], [1.0, 0.8])],
+  }
+  figure = attack_curves.draw(found, "title", "note")
+  assert [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()] == list(points)
+  assert [text.get_text() for text in figure.legends[0].get_texts()] == ["A", "B"]
 
 
 def test_sanity_checks_side_by_side():

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gencls.names import unknown_name
-from gencls.report import figures, reading, table
+from gencls.report import attack_curves, figures, reading, table
 from gencls.report.detection_table import sentence, worst_table
 from gencls.report.pages import note
 from gencls.report.published import section as beside_ours
@@ -160,6 +160,13 @@ def worst_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
   return figures.curves(panels, title, "accuracy, %", note(first), first["largest_class_share"])
 
 
+def attacks_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
+  """Accuracy under each attack against eps, a panel for each attack."""
+  first = next(iter(summaries.values()))
+  title = f"Accuracy under each attack on {first['data']['name']}"
+  return attack_curves.draw(attack_curves.panels(summaries), title, note(first).split(";")[0])
+
+
 def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> Any:
   """Success rate of one attack against eps, a curve for each model."""
   norms: dict[str, list[figures.Line]] = {}
@@ -226,7 +233,8 @@ def write(
   Args:
     entries: from `gather`.
     name: of the files.
-    out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png.
+    out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png, and
+      <name>_attacks.png where there are more than two attacks.
     attack: whose success rate is drawn; None: the first one that was run.
     published: numbers of a paper to put beside ours, from `published.read`.
     honest: the same runs evaluated as hard as we can, for a third row beside the published ones.
@@ -255,6 +263,9 @@ def write(
     text += f"![worst case]({name}_worst_case.png)\n\n![success rate]({name}_success_rate.png)\n\n"
     figures.save(worst_figure(summaries), out / f"{name}_worst_case.png")
     figures.save(success_figure(summaries, attack or labels[0]), out / f"{name}_success_rate.png")
+    if len(dict.fromkeys(labels)) > 2:
+      text += f"![every attack]({name}_attacks.png)\n\n"
+      figures.save(attacks_figure(summaries), out / f"{name}_attacks.png")
   if any(summary["checks"] for summary in summaries.values()):
     text += f"{table.checks_of_models(summaries)}\n\n"
   text += (

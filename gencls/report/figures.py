@@ -123,16 +123,27 @@ def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: 
       _draw(axis, each, colour, marker)
     axis.set_xlabel(f"eps ({norm}, images in [0, 1])")
     axis.set_ylim(-3, 103)
-    radii = [eps for each in lines for eps in each.eps if eps > 0]
-    if radii and max(radii) > _WIDE * min(radii):
-      axis.set_xscale("symlog", linthresh=min(radii))
-    axis.set_xlim(left=0)
+    radii_axis(axis, [eps for each in lines for eps in each.eps])
     axis.set_yticks(range(0, 101, 20))
     axis.legend(loc="best")
   axes[0][0].set_ylabel(ylabel)
   axes[0][0].set_title(title)
   figure.supxlabel(note, fontsize=8, color=QUIET, x=0.02, ha="left")
   return figure
+
+
+def radii_axis(axis: Any, eps: Sequence[float]) -> None:
+  """From zero on, logarithmic where radii are far apart."""
+  radii = [each for each in eps if each > 0]
+  if radii and max(radii) > _WIDE * min(radii):
+    axis.set_xscale("symlog", linthresh=min(radii))
+  axis.set_xlim(left=0)
+
+
+def style(number: int) -> dict[str, Any]:
+  """Colour, marker and dashes of the n-th curve; after eight the dashes change."""
+  colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
+  return {"color": colour, "marker": marker, "ls": "-" if number < len(COLOURS) else "--"}
 
 
 def _draw(axis: Any, each: Line, colour: str, marker: str) -> None:

@@ -1,0 +1,65 @@
+"""Accuracy against eps with a panel for each attack and a curve for each model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gencls.report import figures
+
+_COLUMNS = 4
+
+
+def panels(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, list[figures.Line]]:
+  """A curve for each model that has an attack, under the attack's "label (norm)".
+
+  Args:
+    summaries: title -> summary.
+
+  Returns:
+    Panels in the order of the first model's attacks, of accuracies as graded.
+  """
+  found: dict[str, list[figures.Line]] = {}
+  for title, summary in summaries.items():
+    keys = dict.fromkeys((row["label"], row["norm"]) for row in summary["rows"])
+    for label, norm in keys:
+      rows = [row for row in summary["rows"] if (row["label"], row["norm"]) == (label, norm)]
+      found.setdefault(f"{label} ({norm})", []).append(
+        figures.line(title, rows, "accuracy", (summary["untouched"] or {}).get("accuracy"))
+      )
+  return found
+
+
+@figures.styled
+def draw(curves: Mapping[str, list[figures.Line]], title: str, note: str) -> Any:
+  """The panels in rows of four, with one legend for all.
+
+  Args:
+    curves: from `panels`.
+    title: what is shown.
+    note: small print below the figure.
+
+  Returns:
+    A matplotlib figure.
+  """
+  columns = min(_COLUMNS, len(curves))
+  rows = -(-len(curves) // columns)
+  figure, axes = figures.new(columns, rows, (1.8 + 3.6 * columns, 1.0 + 3.0 * rows), sharey=True)
+  labels = list(dict.fromkeys(line.label for lines in curves.values() for line in lines))
+  handles: dict[str, Any] = {}
+  for axis, (name, lines) in zip(axes.flat, curves.items(), strict=False):
+    for line in lines:
+      number = labels.index(line.label)
+      style = figures.style(number)
+      (handles[line.label],) = axis.plot(
+        line.eps, [100 * mean for mean in line.mean], **style, lw=1.6, ms=4, clip_on=False
+      )
+    axis.set_title(name, fontsize=10, fontweight="normal")
+    axis.set(ylim=(-3, 103), yticks=range(0, 101, 20), xlabel="eps")
+    figures.radii_axis(axis, [eps for line in lines for eps in line.eps])
+  for axis in list(axes.flat)[len(curves) :]:
+    axis.set_visible(False)
+  for row in axes:
+    row[0].set_ylabel("accuracy, %")
+  figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=9)
+  figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=12)
+  figure.supxlabel(note, fontsize=8, color=figures.QUIET, x=0.02, ha="left")
+  return figure
