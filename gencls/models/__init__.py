@@ -4,10 +4,11 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gencls.models import deep_latent
+from gencls.models import compositions, deep_latent
 from gencls.models.cnn import cnn
 from gencls.models.cvae import cvae
 from gencls.models.inputs import checked
+from gencls.models.ising import ising
 from gencls.names import unknown_name
 from gencls.settings import annotations, check_finite, check_kinds
 from gencls.types import Classifier
@@ -16,6 +17,8 @@ REGISTRY: dict[str, Callable[..., Classifier]] = {
   **deep_latent.FACTORIES,
   "cvae": cvae,
   "cnn": cnn,
+  **compositions.FACTORIES,
+  "ising": ising,
 }
 
 

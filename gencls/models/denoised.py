@@ -21,6 +21,7 @@ References:
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,26 +41,39 @@ from gencls.settings import at_least
 from gencls.straight_through import replace
 from gencls.types import Array, Classifier, Keys
 
-# (keys [B], external field h s [B, H, W], couplings, num_sweeps, burn_in) -> m [B, H, W]
-Method = Callable[[Keys, Array, Couplings, int, int], Array]
+
+class Ising(NamedTuple):
+  """An energy and how long to sweep."""
+
+  s: Array  # [B, H, W]
+  h: float
+  couplings: Couplings
+  num_sweeps: int
+  burn_in: int
+
+  def external(self) -> Array:
+    """The field of the observed image."""
+    return self.h * self.s
 
 
-def mean_field(
-  keys: Keys, external: Array, couplings: Couplings, num_sweeps: int, burn_in: int
-) -> Array:
+Method = Callable[[Keys, Ising], Array]  # (keys [B], model) -> m [B, H, W]
+
+
+def mean_field(keys: Keys, model: Ising) -> Array:
   """E[ŝ_i] under the best factorised distribution that sweeps from tanh(h s) lead to."""
-  del keys, burn_in
+  del keys
 
   def body(i: int, m: Array) -> Array:
     del i
-    return sweep(couplings, external, m, lambda colour, field, m: jnp.tanh(field))
+    return sweep(model.couplings, external, m, lambda colour, field, m: jnp.tanh(field))
 
-  return jax.lax.fori_loop(0, num_sweeps, body, jnp.tanh(external))
+  external = model.external()
+  return jax.lax.fori_loop(0, model.num_sweeps, body, jnp.tanh(external))
 
 
-def icm(keys: Keys, external: Array, couplings: Couplings, num_sweeps: int, burn_in: int) -> Array:
+def icm(keys: Keys, model: Ising) -> Array:
   """A local minimum of the energy; a pixel whose field is zero stays as it is."""
-  del keys, burn_in
+  del keys
 
   def update(colour: int, field: Array, s: Array) -> Array:
     del colour
@@ -67,39 +81,36 @@ def icm(keys: Keys, external: Array, couplings: Couplings, num_sweeps: int, burn
 
   def body(i: int, s: Array) -> Array:
     del i
-    return sweep(couplings, external, s, update)
+    return sweep(model.couplings, model.external(), s, update)
 
-  return jax.lax.fori_loop(0, num_sweeps, body, _signs(external))
+  return jax.lax.fori_loop(0, model.num_sweeps, body, _signs(model.s))
 
 
-def gibbs(
-  keys: Keys, external: Array, couplings: Couplings, num_sweeps: int, burn_in: int
-) -> Array:
+def gibbs(keys: Keys, model: Ising) -> Array:
   """E[ŝ_i] by Gibbs sampling: E[ŝ_i | neighbours] varies less than ŝ_i, with the same mean."""
 
   def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
     s, total = carry
-    s = sweep(couplings, external, s, gibbs_update(fold(keys, "denoise", i)))
-    mean = jnp.tanh(external + neighbour_field(couplings, s))
-    return s, total + jnp.where(i >= burn_in, mean, 0.0)
+    s = sweep(model.couplings, external, s, gibbs_update(fold(keys, "denoise", i)))
+    mean = jnp.tanh(external + neighbour_field(model.couplings, s))
+    return s, total + jnp.where(i >= model.burn_in, mean, 0.0)
 
-  start = (_signs(external), jnp.zeros_like(external))
-  _, total = jax.lax.fori_loop(0, burn_in + num_sweeps, body, start)
-  return total / num_sweeps
+  external = model.external()
+  start = (_signs(model.s), jnp.zeros_like(external))
+  _, total = jax.lax.fori_loop(0, model.burn_in + model.num_sweeps, body, start)
+  return total / model.num_sweeps
 
 
-def one_shot(
-  keys: Keys, external: Array, couplings: Couplings, num_sweeps: int, burn_in: int
-) -> Array:
-  """The published threshold; here the couplings are to be those of s: β / h for the field h s."""
-  del keys, num_sweeps, burn_in
-  bright = external + neighbour_field(couplings, external) >= 0
+def one_shot(keys: Keys, model: Ising) -> Array:
+  """The published threshold: neighbours as they are observed, none for pixels at the border."""
+  del keys
+  bright = model.external() + neighbour_field(model.couplings, model.s) >= 0
   inside = jnp.zeros(bright.shape[1:], bool).at[1:-1, 1:-1].set(True)
   return jnp.where(bright & inside[None], 1.0, -1.0)
 
 
-def _signs(external: Array) -> Array:
-  return jnp.where(external >= 0, 1.0, -1.0)
+def _signs(s: Array) -> Array:
+  return jnp.where(s >= 0, 1.0, -1.0)
 
 
 METHODS: dict[str, Method] = {
@@ -190,7 +201,6 @@ def denoised(
   """
   check_one_channel(jnp.shape(x), "the denoiser")
   s = 2 * (x[..., 0] - centre)
-  couplings = uniform(beta / h if method == "one_shot" else beta, rank=3)
-  m = METHODS[method](keys, h * s, couplings, num_sweeps, burn_in)
+  m = METHODS[method](keys, Ising(s, h, uniform(beta, rank=3), num_sweeps, burn_in))
   clean = (m[..., None] + 1) / 2
   return clean if method == "mean_field" else replace(x, clean)

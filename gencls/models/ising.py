@@ -99,22 +99,24 @@ def ising(
     return 2 * threshold(x[..., 0], at) - 1
 
   def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
-    del step
+    del keys, step
     if not generative:
-      log_p_y = densities.categorical(jax.nn.one_hot(y, num_classes), logits(params, keys, x))
+      log_p_y = densities.categorical(jax.nn.one_hot(y, num_classes), scores(params, spins(x)))
       return Loss(-log_p_y, {"log_p_y": log_p_y})
     own = jax.tree.map(lambda theta: theta[y], params)
     log_p = log_pseudo_likelihood(own, spins(x))
     log_p_y = jnp.asarray(log_prior)[y]
     return Loss(-log_p - log_p_y, {"log_pseudo_likelihood": log_p, "log_p_y": log_p_y})
 
-  def logits(params: Params, keys: Keys, x: Array) -> Array:
-    del keys
-    s = spins(x)
+  def scores(params: Params, s: Array) -> Array:
     if not generative:
       return discriminative_logits(params, s)
     every = jax.tree.map(lambda theta: theta[None], params)
     return log_pseudo_likelihood(every, s[:, None]) + jnp.asarray(log_prior)[None]
+
+  def logits(params: Params, keys: Keys, x: Array) -> Array:
+    del keys
+    return scores(params, spins(x))
 
   def sample(params: Params, keys: Keys, y: Array) -> Array:
     own = jax.tree.map(lambda theta: theta[y], params)
@@ -134,5 +136,5 @@ def ising(
     logits=logits,
     score="unnormalised" if generative else "posterior",
     sample=sample if generative else None,
-    fit=ising_fit.fitter(settings, init, logits, spins, generative=generative),
+    fit=ising_fit.fitter(settings, init, scores, spins, generative=generative),
   )

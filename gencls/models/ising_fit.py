@@ -37,7 +37,7 @@ class Settings(NamedTuple):
 def fitter(
   settings: Settings,
   init: Callable[[Key, Array, Array], Params],
-  logits: Callable[[Params, None, Array], Array],
+  logits: Callable[[Params, Array], Array],
   spins: Callable[[Array], Array],
   *,
   generative: bool,
@@ -47,7 +47,7 @@ def fitter(
   Args:
     settings: what is tried.
     init: of the classifier.
-    logits: of the classifier; its keys are not used.
+    logits: (params, spins [B, H, W]) -> [B, C].
     spins: x [B, H, W, 1] -> s [B, H, W].
     generative: by pseudo-likelihood; else by the cross-entropy.
 
@@ -65,7 +65,7 @@ def fitter(
       if generative
       else _pieces(spins, data.x, data.y)
     )
-    predict = jax.jit(lambda params, x: jnp.argmax(logits(params, None, x), axis=-1))
+    predict = jax.jit(lambda params, x: jnp.argmax(logits(params, spins(x)), axis=-1))
     tried, best = {}, (-1.0, params, 0.0)
     # From strong to weak: each minimum is a good start for the next.
     for l2 in sorted(settings.l2, reverse=True):
@@ -152,6 +152,7 @@ def cross_entropy_objective(
   params: Params, pieces: tuple[Array, Array, Array], penalties: Array
 ) -> Array:
   """Mean −log p(y | s) over the images, and the penalty; piece by piece."""
+
   @jax.checkpoint  # the products of the pixels are cheaper made again than kept
   def piece(total: Array, some: tuple[Array, Array, Array]) -> tuple[Array, None]:
     s, y, weight = some
@@ -177,14 +178,17 @@ def _pieces(
   s = np.concatenate(
     [np.asarray(spins(x[i : i + size])).astype(np.int8) for i in range(0, num, size)]
   )
-  extra = -num % size
-  pad = lambda a: np.pad(a, [(0, extra)] + [(0, 0)] * (a.ndim - 1)).reshape(  # noqa: E731
-    -1, size, *a.shape[1:]
-  )
+
+  def pad(a: np.ndarray) -> np.ndarray:
+    padded = np.pad(a, [(0, -num % size)] + [(0, 0)] * (a.ndim - 1))
+    return padded.reshape(-1, size, *a.shape[1:])
+
   return pad(s), pad(np.asarray(y, np.int32)), pad(np.full(num, 1 / num, np.float32))
 
 
-def _accuracy(predict: Callable[[Params, Array], Array], params: Params, x: Array, y: Array):
+def _accuracy(
+  predict: Callable[[Params, Array], Array], params: Params, x: Array, y: Array
+) -> float:
   right = [
     np.asarray(predict(params, x[i : i + PIECE])) == np.asarray(y[i : i + PIECE])
     for i in range(0, len(x), PIECE)

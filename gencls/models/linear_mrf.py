@@ -1,6 +1,6 @@
 """The published "Markov random field": a score linear in the pixels, normalised over a batch.
 
-  f_y(x) = Σ_i [ |u_yi| x_i + γ Σ_j |u_yj| x_j + Σ_k |v_y,i+k| x_j(k) ],  j = j(0..3) neighbours of i
+  f_y(x) = Σ_i [ |u_yi| x_i + Σ_k ( γ |u_yj(k)| + |v_y,i+k| ) x_j(k) ],  j(0..3) the neighbours of i
   logit_y = f_y(x) − log Σ_{b in batch} f_y(x_b),  loss −p_y (no logarithm), 600 training images
 
 There is no product x_i x_j, so that no pair of pixels interacts, and the weights v of neighbouring
@@ -91,21 +91,27 @@ def classifier(
       "reference": jnp.sum(flat(x[:NUM_IMAGES]), axis=0),
     }
 
-  def logits(params: Params, keys: Keys, x: Array) -> Array:
-    del keys
+  def scores(params: Params, x: Array) -> Array:
     reference = jax.lax.stop_gradient(params["reference"])[None]
     total = linear_scores(params, reference, neighbours)
     return linear_scores(params, flat(x), neighbours) - jnp.log(total)
 
+  def logits(params: Params, keys: Keys, x: Array) -> Array:
+    del keys
+    return scores(params, x)
+
+  def share(params: Params, x: Array, y: Array) -> Array:
+    p = jax.nn.softmax(scores(params, x), axis=-1)
+    return jnp.take_along_axis(p, y[:, None], axis=1)[:, 0]
+
   def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
-    del step
-    p = jax.nn.softmax(logits(params, keys, x), axis=-1)
-    own = jnp.take_along_axis(p, y[:, None], axis=1)[:, 0]
+    del keys, step
+    own = share(params, x, y)
     return Loss(-own, {"probability_share": own})
 
   @jax.jit
   def descend(params: Params, x: Array, y: Array) -> Params:
-    mean_loss = lambda params: jnp.mean(loss(params, None, x, y, jnp.int32(0)).total)  # noqa: E731
+    mean_loss = lambda params: -jnp.mean(share(params, x, y))  # noqa: E731
 
     def body(i: Array, params: Params) -> Params:
       del i
@@ -119,7 +125,7 @@ def classifier(
     checks.every_class(y, num_classes)
     accuracy = jax.jit(
       lambda params: jnp.mean(
-        jnp.argmax(logits(params, None, data.validation_x), axis=-1) == data.validation_y
+        jnp.argmax(scores(params, data.validation_x), axis=-1) == data.validation_y
       )
     )
     params = init(key, x, y)
