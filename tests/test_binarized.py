@@ -65,9 +65,9 @@ def test_the_gradient_is_the_inner_one_at_the_binary_image():
   outer = models.build(
     "cnn_binary", image_shape=SHAPE, num_classes=CLASSES, hidden_size=8, channels=(3,)
   )
-  params = inner.init(jax.random.key(1), HARD, Y)
+  params = jax.jit(inner.init)(jax.random.key(1), HARD, Y)
   gradients = [
-    jax.grad(lambda x, c=c: c.logits(params, KEYS, x)[:, 0].sum())(x)
+    jax.jit(jax.grad(lambda x, c=c: c.logits(params, KEYS, x)[:, 0].sum()))(x)
     for c, x in ((inner, HARD), (outer, X))
   ]
   np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-6)
@@ -79,12 +79,12 @@ def test_a_bernoulli_likelihood_of_binary_images_is_a_probability():
   size, classes = (2, 2, 1), 2
   every = ((np.arange(16)[:, None] >> np.arange(4)) & 1).astype("f4").reshape(16, *size)
   model = models.build("gfz_binary", image_shape=size, num_classes=classes, **SMALL)
-  params = model.init(jax.random.key(0), every, jnp.zeros(16, jnp.int32))
+  params = jax.jit(model.init)(jax.random.key(0), every, jnp.zeros(16, jnp.int32))
   for head in ("q", "y"):
     params["heads"][head] = jax.tree.map(jnp.zeros_like, params["heads"][head])
   keys = jnp.broadcast_to(KEYS[:1], (16,))  # the same latents for all images
   assert model.score == "estimate"
-  marginal = classify.log_marginal(model.logits(params, keys, every), model.score)
+  marginal = classify.log_marginal(jax.jit(model.logits)(params, keys, every), model.score)
   # Not exactly: q is N(0, 1.001²) by the floor of standard deviations.
   assert abs(float(jax.nn.logsumexp(marginal))) < 0.01
   grey = models.build("gfz", image_shape=size, num_classes=classes, likelihood="bernoulli", **SMALL)

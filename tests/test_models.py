@@ -29,7 +29,15 @@ HYPERPARAMETERS = {
   **dict.fromkeys(FACTORISATIONS, SMALL),
   "cvae": {"latent_size": 3, "hidden_sizes": (16,), "num_samples": 5},
   "cnn": {"hidden_size": 16, "channels": (4, 4)},
+  "cnn_binary": {"hidden_size": 16, "channels": (4, 4)},
+  "cnn_denoised": {"hidden_size": 16, "channels": (4, 4)},
+  "gfz_binary": SMALL,
+  "gfz_crf": SMALL,
+  "ising": {"num_sweeps": 3},
 }
+# What a model's classifier offers besides logits, if that is less than everything.
+ONLY_SAMPLES, NO_IMAGES = ("ising",), ("dfx", "dbx", "cnn", "cnn_binary", "cnn_denoised")
+NO_LATENT = ("ising", "cnn", "cnn_binary", "cnn_denoised")
 
 
 def slow(*values):
@@ -39,7 +47,8 @@ def slow(*values):
 
 ALL = sorted(models.REGISTRY)
 # One of each kind on every run, their siblings with the slow tests: decoder, no decoder, neither.
-FEW = [name if name in ("gfz", "dfx", "cvae", "cnn") else slow(name) for name in ALL]
+EVERY_RUN = ("gfz", "dfx", "cvae", "cnn", "ising")
+FEW = [name if name in EVERY_RUN else slow(name) for name in ALL]
 
 
 def build(name, **changes):
@@ -78,10 +87,11 @@ def test_contract(name):
   if classifier.sample is not None:
     image = jax.jit(classifier.sample)(params, keys, y)
     assert image.shape == x.shape and (image >= 0).all() and (image <= 1).all()
-  without_images = name in ("dfx", "dbx", "cnn")
   offered = (classifier.sample, classifier.reconstruct, classifier.decoder)
-  assert [function is None for function in offered] == [without_images] * 3
-  if not without_images:
+  by_latent = name not in NO_IMAGES + ONLY_SAMPLES
+  expected = [name not in NO_IMAGES, by_latent, by_latent]
+  assert [function is not None for function in offered] == expected
+  if by_latent:
     decoder = classifier.decoder
     assert (decoder.latent_size, decoder.num_classes) == (3, CLASSES)
     for image in (
@@ -89,8 +99,8 @@ def test_contract(name):
       jax.eval_shape(decoder.decode, params, keys, jnp.zeros((BATCH, 3)), y),
     ):
       assert image.shape == x.shape and image.dtype == jnp.float32
-  assert (classifier.log_weights is None) == (name == "cnn")
-  if name != "cnn":
+  assert (classifier.log_weights is None) == (name in NO_LATENT)
+  if name not in NO_LATENT:
     weights = jax.eval_shape(classifier.log_weights, params, keys, x)
     assert weights.shape == (BATCH, CLASSES, 5) and weights.dtype == jnp.float32
 
@@ -315,8 +325,9 @@ def test_bad_builds():
 
 def test_bad_values_are_refused_by_every_model():
   for name in ALL:
-    with pytest.raises(ValueError, match="dropout_rate must be in"):
-      build(name, dropout_rate=1.5)
+    if name != "ising":
+      with pytest.raises(ValueError, match="dropout_rate must be in"):
+        build(name, dropout_rate=1.5)
     with pytest.raises(ValueError, match="class_prior must hold 3 positive"):
       build(name, class_prior=(0.5, 0.5, 0.0))
 

@@ -7,6 +7,7 @@ from gencls import models, optimizer
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = sorted(CONFIGS.glob("*_*.py"))
+DATA = ("fashion_mnist", "mnist", "digits")  # the longer name first
 
 
 def get_config(path, arg, monkeypatch):
@@ -28,7 +29,8 @@ def test_every_model_has_a_config_for_both_sets():
 def test_configs_build_what_they_name(path, monkeypatch):
   for arg in ("", "full", "cpu", "smoke"):
     config = get_config(path, arg, monkeypatch).to_dict()
-    model, data = path.stem.split("_", 1)
+    data = next(name for name in DATA if path.stem.endswith(f"_{name}"))
+    model = path.stem.removesuffix(f"_{data}")
     assert (config["model"]["name"], config["data"]["name"]) == (model, data)
     shape = (8, 8, 1) if data == "digits" else (28, 28, 1)
     models.build(**config["model"], image_shape=shape, num_classes=10)
