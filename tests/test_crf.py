@@ -8,7 +8,7 @@ from lattice_enumeration import boltzmann, states
 
 from gencls import models
 from gencls.keys import example_keys
-from gencls.nets.crf import LEFT_OUT, CRFDecoder, MeanFieldCRF, filtered
+from gencls.nets.crf import INITIAL_WEIGHT, LEFT_OUT, CRFDecoder, MeanFieldCRF, filtered
 from gencls.nets.images import ConvDecoder
 
 RNG = np.random.default_rng(0)
@@ -51,6 +51,10 @@ def test_kernel_sums_at_the_start():
     filtered(ones, widths, "centre")[0, 14, 14], (1 + axis) ** 2 - 1, rtol=1e-5
   )
   assert filtered(ones, widths, "centre")[0, 0, 0] < 2.2  # zero outside the image
+  strength = {
+    name: INITIAL_WEIGHT[name] * filtered(ones, widths, name)[0, 14, 14] for name in LEFT_OUT
+  }
+  np.testing.assert_allclose(strength["centre"], strength["row_and_column"], rtol=0.01)
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
@@ -71,8 +75,8 @@ def test_updates_are_those_of_two_labels(left_out):
 def test_mean_field_marginals_within_the_stated_error():
   """p(l) ∝ exp(Σ a_i [l_i = 1] + w Σ_{i<j} k(i, j) [l_i = l_j]) on a fully connected 3×3.
 
-  Off by 0.0003 at w = 0.05, 0.003 at 0.15, of second order in w; by 0.26 at 1, where the training
-  starts: mean field is then sure of what is not.
+  Off by 0.0003 at w = 0.05, 0.003 at 0.15, of second order in w; by 0.26 at 1, where mean field
+  is sure of what is not.
   """
   a = RNG.normal(size=9)
   k = kernel(3, 3, np.ones(2), "centre")

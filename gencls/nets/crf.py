@@ -30,6 +30,10 @@ from gencls.types import Array, Keys
 
 LEFT_OUT = ("centre", "row_and_column")
 REACH = 5  # rows and columns: a filter of 11 on each axis
+# Published: 1, for a kernel that sums to 2.270. The one without its centre sums to 5.284, and starts
+# as strong: at 1 it starts deep among states that hold themselves (w Σ k > 2), and 8×8 digits end at
+# a loss of 20.0 nats and 90%, not at 18.1 and 94%.
+INITIAL_WEIGHT = {"centre": 0.43, "row_and_column": 1.0}
 
 
 def band(size: int, inverse_width: Array) -> Array:
@@ -62,7 +66,8 @@ def filtered(t: Array, inverse_widths: Array, left_out: str) -> Array:
 class MeanFieldCRF(nn.Module):
   """Mean field from logits to logits; each channel is an image of its own.
 
-  Three numbers are trained: the weight and the inverse width of each axis, all 1 at the start.
+  Three numbers are trained: the weight, from `INITIAL_WEIGHT`, and the inverse width of each axis,
+  from 1.
   """
 
   image_shape: tuple[int, int, int]
@@ -79,7 +84,7 @@ class MeanFieldCRF(nn.Module):
   @nn.compact
   def __call__(self, logits: Array) -> Array:
     """[..., H · W · D] -> [..., H · W · D]."""
-    weight = self.param("weight", nn.initializers.ones, ())
+    weight = self.param("weight", nn.initializers.constant(INITIAL_WEIGHT[self.left_out]), ())
     widths = self.param("inverse_widths", nn.initializers.ones, (2,))
     height, width, depth = self.image_shape
     a = logits.reshape(-1, height, width, depth)
