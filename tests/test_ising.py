@@ -74,7 +74,7 @@ def test_discriminative_logits_are_the_energies_and_a_bias():
 
 def test_gibbs_samples_have_the_marginals_of_the_distribution():
   params = {k: v for k, v in theta().items() if k != "bias"}
-  num, sample = 4000, build(num_sweeps=60).sample
+  num, sample = 2000, build(num_sweeps=30).sample
   keys = example_keys(3, jnp.arange(num))
   images = {y: np.asarray(jax.jit(sample)(params, keys, jnp.full(num, y)))[..., 0] for y in (0, 1)}
   for y, x in images.items():
@@ -106,6 +106,7 @@ def test_the_patterns_are_sufficient_statistics():
   np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_fitting_finds_the_parameters_of_gibbs_samples():
   params = {k: v for k, v in theta(scale=0.4).items() if k != "bias"}
   num = 6000
@@ -124,7 +125,8 @@ def digits():
 
 
 @pytest.mark.parametrize(
-  ("training", "least"), [("pseudo_likelihood", 0.84), ("discriminative", 0.93)]
+  ("training", "least"),
+  [("pseudo_likelihood", 0.84), pytest.param("discriminative", 0.93, marks=pytest.mark.slow)],
 )
 def test_fitted_on_digits(training, least):
   (x, y), (vx, vy), (tx, ty) = digits()
@@ -177,6 +179,7 @@ def test_the_published_score_is_linear_and_its_batches_matter():
   np.testing.assert_allclose(model.logits(own, None, images[:3]), batch[:3], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_published_training_learns_from_600_images():
   (x, y), (vx, vy), (tx, ty) = digits()
   model = ising(
