@@ -50,6 +50,38 @@ def _identity(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tu
   return _threshold(*primals), tangents[0]
 
 
+def replace(x: Array, value: Array) -> Array:
+  """`value`, bit for bit, with the identity as its derivative in x, and none of its own.
+
+  For operations on x without a useful derivative, of which `threshold` is one.
+
+  Args:
+    x: what the gradient goes to, floating point.
+    value: of the shape of x, computed from it.
+
+  Returns:
+    `value` in the dtype of x.
+  """
+  return _replace(x, value.astype(x.dtype))
+
+
+@jax.custom_jvp
+def _replace(x: Array, value: Array) -> Array:
+  del x
+  return value
+
+
+@_replace.defjvp
+def _replace_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]):
+  return _replace(*primals), tangents[0]
+
+
+def check_threshold(at: float) -> None:
+  """Raises ValueError for a threshold outside (0, 1]."""
+  if not 0 < at <= 1:
+    raise ValueError(f"at must be in (0, 1], or every pixel is the same, got {at}")
+
+
 def binarize(logits_fn: LogitsFn, at: float = 0.5) -> Partial:
   """A model that sees only which pixels reach the threshold, with straight-through gradients.
 
@@ -64,8 +96,7 @@ def binarize(logits_fn: LogitsFn, at: float = 0.5) -> Partial:
   Raises:
     ValueError: if `at` is out of its range.
   """
-  if not 0 < at <= 1:
-    raise ValueError(f"at must be in (0, 1], or every pixel is the same, got {at}")
+  check_threshold(at)
   inner = logits_fn if isinstance(logits_fn, Partial) else Partial(logits_fn)
   return Partial(_binarized, inner, jnp.float32(at))
 

@@ -32,6 +32,11 @@ HYPERPARAMETERS = {
   "cnn": {"hidden_size": 16, "channels": (4, 4)},
   "vae_classifier": {"latent_size": 3, "channels": (4, 4)},
   "pretrained_vae_classifier": {"latent_size": 3, "channels": (4, 4), "decoder_size": 16},
+  "cnn_binary": {"hidden_size": 16, "channels": (4, 4)},
+  "cnn_denoised": {"hidden_size": 16, "channels": (4, 4)},
+  "gfz_binary": SMALL,
+  "gfz_crf": SMALL,
+  "ising": {"num_sweeps": 3},
 }
 
 
@@ -42,6 +47,8 @@ OFFERED = {
   **{name: WITH_IMAGES for name, parents in FACTORISATIONS.items() if parents["x"]},
   **{name: ("log_weights",) for name, parents in FACTORISATIONS.items() if not parents["x"]},
   "cvae": ("prepare", *WITH_IMAGES),
+  **dict.fromkeys(("gfz_binary", "gfz_crf"), WITH_IMAGES),
+  "ising": ("sample", "fit"),
 }
 
 
@@ -52,7 +59,8 @@ def slow(*values):
 
 ALL = sorted(models.REGISTRY)
 # One of each kind on every run, their siblings with the slow tests: decoder, no decoder, neither.
-FEW = [name if name in ("gfz", "dfx", "cvae", "cnn") else slow(name) for name in ALL]
+EVERY_RUN = ("gfz", "dfx", "cvae", "cnn", "ising")
+FEW = [name if name in EVERY_RUN else slow(name) for name in ALL]
 
 
 def build(name, **changes):

@@ -7,6 +7,7 @@ from gencls import models, optimizers
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = sorted(CONFIGS.glob("*_*.py"))
+DATA = ("fashion_mnist", "mnist", "digits")  # the longer name first
 
 
 def get_config(path, arg, monkeypatch):

@@ -4,10 +4,11 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gencls.models import deep_latent
+from gencls.models import compositions, deep_latent
 from gencls.models.cnn import cnn
 from gencls.models.cvae import cvae
 from gencls.models.inputs import checked
+from gencls.models.ising import ising
 from gencls.models.vae_classifier import pretrained_vae_classifier, vae_classifier
 from gencls.names import unknown_name
 from gencls.settings import annotations, check_finite, check_kinds
@@ -19,6 +20,8 @@ REGISTRY: dict[str, Callable[..., Classifier]] = {
   "cnn": cnn,
   "vae_classifier": vae_classifier,
   "pretrained_vae_classifier": pretrained_vae_classifier,
+  **compositions.FACTORIES,
+  "ising": ising,
 }
 
 

@@ -17,6 +17,7 @@ import jax
 
 from gencls.models import checks, latent, likelihoods, sampling
 from gencls.models.factorisations import FACTORISATIONS, Y_HIDDEN_LAYERS, Parents
+from gencls.nets.crf import CRFDecoder, MeanFieldCRF
 from gencls.nets.images import ConvDecoder, ConvFeatures
 from gencls.nets.mlp import MLP
 from gencls.settings import at_least
@@ -50,6 +51,7 @@ def deep_latent(
   kl_warmup_steps: int = 0,
   memory_budget_gib: float = 2.0,
   max_rows: int | None = None,
+  crf: str | None = None,
 ) -> Classifier:
   """A deep latent-variable classifier.
 
@@ -69,6 +71,8 @@ def deep_latent(
     memory_budget_gib: what the decoder's activations may take at once, in GiB.
     max_rows: rows of (x, y, z) processed at once in prediction, within the budget; None: what is
       fastest on the default backend.
+    crf: a mean-field CRF on the decoder's logits, whose kernel leaves this out: "centre" or
+      "row_and_column", see `nets.crf`; None: there is none.
 
   Returns:
     A `Classifier`; its score is "posterior" for the models that drop p(x), else the likelihood's.
@@ -87,7 +91,11 @@ def deep_latent(
   if memory_budget_gib <= 0:
     raise ValueError(f"memory_budget_gib must be > 0, got {memory_budget_gib}")
   parents = FACTORISATIONS[factorisation]
-  decoder = ConvDecoder(image_shape, tuple(channels), hidden_size, dropout_rate)
+  decoder: ConvDecoder | CRFDecoder = ConvDecoder(
+    image_shape, tuple(channels), hidden_size, dropout_rate
+  )
+  if crf is not None:
+    decoder = CRFDecoder(decoder, MeanFieldCRF(image_shape, left_out=crf))
   networks = _networks(
     factorisation,
     decoder,
@@ -129,7 +137,7 @@ def deep_latent(
 
 def _networks(
   factorisation: str,
-  decoder: ConvDecoder,
+  decoder: nn.Module,
   *,
   features: Callable[[], nn.Module],
   mlp: Callable[[int, int], nn.Module],

@@ -1,0 +1,38 @@
+"""Ising model for every class on Fashion-MNIST, fitted by L-BFGS.
+
+  python launch/train.py --config=configs/ising_fashion_mnist.py --workdir=runs/ising_fashion_mnist
+
+The protocol of MNIST, seconds to minutes on 2 cores; accuracy is reported, none is published.
+smoke: seconds.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """`arg`: "", "full" or "cpu" (the same here), "smoke", "discriminative", "published"."""
+  config = base.fitted(
+    "ising",
+    "fashion_mnist",
+    training="pseudo_likelihood",
+    at=0.5,
+    l2=(100.0, 300.0, 1000.0, 3000.0),  # candidates of the penalty of couplings
+    unary_l2=1.0,
+    max_iterations=200,
+    num_sweeps=200,  # of Gibbs sampling, for samples
+  )
+  variants = {"discriminative": discriminative, "published": published}
+  return base.variant(config, arg, variants)
+
+
+def discriminative(config: ConfigDict) -> None:
+  """A free bias in the place of log Z_y, and the cross-entropy."""
+  changes = {"training": "discriminative", "l2": (10.0, 100.0), "max_iterations": 50}
+  config.update({"model": changes})
+
+
+def published(config: ConfigDict) -> None:
+  """A score without products of pixels, on the first 600 images."""
+  config.update({"model": {"training": "linear_batch_normalised", "max_iterations": 1100}})

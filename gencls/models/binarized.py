@@ -1,0 +1,34 @@
+"""A threshold in front of any classifier: it sees only which pixels are bright."""
+
+from gencls.models.preprocessed import preprocess
+from gencls.straight_through import check_threshold, threshold
+from gencls.types import Classifier, Score
+
+
+def binarize(classifier: Classifier, at: float = 0.5, score: Score | None = None) -> Classifier:
+  """The classifier of binary images: 1 where x >= at, else 0.
+
+  Gradients pass the threshold by the straight-through estimator (its derivative is taken to be the
+  identity): a result that an attack by gradients obtained on this model should name it.
+
+  Args:
+    classifier: the inner model. What it makes (samples, reconstructions, decoded images) is not
+      thresholded.
+    at: the threshold, in (0, 1]; a pixel equal to it becomes 1.
+    score: what the inner model's logits are of binary images, where that is more than they are of
+      grey ones: those of a Bernoulli likelihood are then the logarithm of a probability, not an
+      energy. It is one of the binary image: of 2^D images, not a density over [0, 1]^D. None: what
+      the inner model says.
+
+  Returns:
+    A `Classifier` with the parameters of the inner one.
+
+  Raises:
+    ValueError: if `at` is out of its range.
+
+  References:
+    Bengio et al. 2013, arXiv:1308.3432; Athalye et al. 2018, arXiv:1802.00420 (BPDA).
+  """
+  check_threshold(at)
+  binary = preprocess(classifier, lambda keys, x: threshold(x, at))
+  return binary._replace(score=score or classifier.score)

@@ -1,0 +1,68 @@
+"""Models that are another model behind a threshold or a denoiser."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from gencls.models.binarized import binarize
+from gencls.models.cnn import cnn
+from gencls.models.deep_latent import deep_latent
+from gencls.models.denoised import denoise
+from gencls.types import Classifier
+
+Factory = Callable[..., Classifier]
+
+
+def compose(outer: Factory, inner: Factory) -> Factory:
+  """The factory of outer(inner(**of the inner one), **of the outer one).
+
+  Args:
+    outer: maps a classifier, its first parameter, and hyperparameters to a classifier.
+    inner: a model's factory.
+
+  Returns:
+    A factory whose signature has the hyperparameters of both.
+
+  Raises:
+    ValueError: if both have a hyperparameter of the same name.
+  """
+  of_inner = inspect.signature(inner).parameters
+  of_outer = dict(list(inspect.signature(outer).parameters.items())[1:])
+  both = sorted(of_inner.keys() & of_outer.keys())
+  if both:
+    raise ValueError(f"hyperparameters of composed factories must differ, got twice: {both}")
+
+  def build(**hyperparameters: Any) -> Classifier:
+    own = {name: hyperparameters.pop(name) for name in of_outer if name in hyperparameters}
+    return outer(inner(**hyperparameters), **own)
+
+  parameters = [
+    p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*of_inner.values(), *of_outer.values())
+  ]
+  build.__signature__ = inspect.Signature(  # pyright: ignore[reportFunctionMemberAccess]
+    parameters, return_annotation=Classifier
+  )
+  return build
+
+
+def _binary(classifier: Classifier, at: float = 0.5) -> Classifier:
+  return binarize(classifier, at)
+
+
+def _binary_estimate(classifier: Classifier, at: float = 0.5) -> Classifier:
+  # On binary images every likelihood of the latent-variable models is one, the Bernoulli too.
+  return binarize(classifier, at, score="estimate")
+
+
+FACTORIES: dict[str, Factory] = {
+  "cnn_binary": compose(_binary, cnn),
+  "cnn_denoised": compose(denoise, cnn),
+  "gfz_binary": compose(
+    _binary_estimate, functools.partial(deep_latent, "gfz", likelihood="bernoulli")
+  ),
+  "gfz_crf": compose(
+    _binary_estimate,
+    functools.partial(deep_latent, "gfz", likelihood="bernoulli", crf="centre"),
+  ),
+}

@@ -1,0 +1,196 @@
+"""Fitting Ising classifiers by L-BFGS, one minimum for each candidate penalty.
+
+A pixel, its four neighbours and the class are all that a conditional p(s_i | s_neighbours, y) sees:
+2⁵ patterns. The numbers of images with each pattern at each pixel are sufficient statistics of the
+pseudo-likelihood, so that one pass over the images is all it takes, and an iteration costs the same
+for any number of them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencls import densities
+from gencls.lbfgs import minimise
+from gencls.models import checks
+from gencls.models.ising_scores import discriminative_logits
+from gencls.models.lattice import Couplings
+from gencls.types import Array, FitData, Fitted, Key, Params
+
+PIECE = 2000  # images at once
+TOLERANCE = 3e-4  # of the gradient of the mean over images, nats
+# s_left, s_right, s_up, s_down of the 16 patterns of neighbours, [16, 4]
+NEIGHBOURS = 2.0 * ((np.arange(16)[:, None] >> np.arange(4)) & 1) - 1
+
+
+class Settings(NamedTuple):
+  """Of a fit."""
+
+  l2: tuple[float, ...]  # candidates of the penalty of couplings
+  unary_l2: float
+  max_iterations: int
+
+
+def fitter(
+  settings: Settings,
+  init: Callable[[Key, Array, Array], Params],
+  logits: Callable[[Params, Array], Array],
+  spins: Callable[[Array], Array],
+  *,
+  generative: bool,
+) -> Callable[[Key, FitData], Fitted]:
+  """The `fit` of an Ising classifier.
+
+  Args:
+    settings: what is tried.
+    init: of the classifier.
+    logits: (params, spins [B, H, W]) -> [B, C].
+    spins: x [B, H, W, 1] -> s [B, H, W].
+    generative: by pseudo-likelihood; else by the cross-entropy.
+
+  Returns:
+    (key, data) -> fitted. The objectives are convex: the key is not used.
+  """
+  objective = pseudo_likelihood_objective if generative else cross_entropy_objective
+
+  def fit(key: Key, data: FitData) -> Fitted:
+    params = init(key, data.x[:1], data.y[:1])
+    num_classes = len(params["unary"])
+    checks.every_class(data.y, num_classes)
+    statistics = (
+      pattern_counts(spins, data.x, data.y, num_classes)
+      if generative
+      else _pieces(spins, data.x, data.y)
+    )
+    predict = jax.jit(lambda params, x: jnp.argmax(logits(params, spins(x)), axis=-1))
+    tried, best = {}, (-1.0, params, 0.0)
+    # From strong to weak: each minimum is a good start for the next.
+    for l2 in sorted(settings.l2, reverse=True):
+      penalties = jnp.asarray([settings.unary_l2, l2]) / len(data.x)
+      found = minimise(
+        objective,
+        params,
+        statistics,
+        penalties,
+        max_iterations=settings.max_iterations,
+        tolerance=TOLERANCE,
+      )
+      params = found.params
+      tried[f"objective_nats/l2={l2:g}"] = found.value
+      tried[f"iterations/l2={l2:g}"] = float(found.iterations)
+      accuracy = 0.0
+      if len(settings.l2) > 1:
+        accuracy = _accuracy(predict, params, data.validation_x, data.validation_y)
+        tried[f"validation_accuracy/l2={l2:g}"] = accuracy
+      if accuracy > best[0]:
+        best = (accuracy, params, l2)
+    return Fitted(best[1], tried | {"l2": best[2]})
+
+  return fit
+
+
+def pattern_counts(
+  spins: Callable[[Array], Array], x: Array, y: Array, num_classes: int
+) -> np.ndarray:
+  """How often each pattern is seen at each pixel of each class.
+
+  Args:
+    spins: x [B, H, W, 1] -> s [B, H, W].
+    x: [N, H, W, 1].
+    y: [N].
+    num_classes: C.
+
+  Returns:
+    [C, H, W, 16, 2] float32: the patterns of neighbours are the rows of `NEIGHBOURS` (a neighbour
+    off the image counts as −1, its coupling is 0); last the pixel itself, −1 or +1. Divided by N.
+  """
+  height, width = x.shape[1:3]
+  counts = np.zeros(num_classes * height * width * 32)
+  pixel = np.arange(height * width).reshape(height, width)
+  for i in range(0, len(x), PIECE):
+    on = np.asarray(spins(x[i : i + PIECE])) > 0
+    p = np.pad(on, ((0, 0), (1, 1), (1, 1))).astype(np.int64)
+    around = (p[:, 1:-1, :-2], p[:, 1:-1, 2:], p[:, :-2, 1:-1], p[:, 2:, 1:-1])
+    pattern = sum(bits << k for k, bits in enumerate(around))
+    label = np.asarray(y[i : i + PIECE])[:, None, None]
+    index = ((label * height * width + pixel) * 16 + pattern) * 2 + on
+    counts += np.bincount(index.ravel(), minlength=counts.size)
+  return (counts / len(x)).astype(np.float32).reshape(num_classes, height, width, 16, 2)
+
+
+def pseudo_likelihood_objective(params: Params, counts: Array, penalties: Array) -> Array:
+  """Mean −Σ_i log p(s_i | s_neighbours, y) over the images, and the penalty.
+
+  Args:
+    params: of the classifier.
+    counts: from `pattern_counts`.
+    penalties: [2] λ of the θ_i and of the θ_ij, divided by the number of images.
+  """
+  couplings = Couplings(params["right"], params["down"])
+  # θ of the edges to the left, right, up and down of each pixel, 0 where there is none.
+  pad = lambda theta, axis, before: jnp.pad(  # noqa: E731
+    theta, [(before, 1 - before) if a == axis else (0, 0) for a in range(3)]
+  )
+  edges = jnp.stack(
+    [
+      pad(couplings.right, 2, 1),
+      pad(couplings.right, 2, 0),
+      pad(couplings.down, 1, 1),
+      pad(couplings.down, 1, 0),
+    ],
+    axis=-1,
+  )
+  field = params["unary"][..., None] + edges @ jnp.asarray(NEIGHBOURS.T, jnp.float32)
+  log_p = jnp.stack([jax.nn.log_sigmoid(-2 * field), jax.nn.log_sigmoid(2 * field)], axis=-1)
+  return _penalty(params, penalties) - jnp.sum(counts * log_p)
+
+
+def cross_entropy_objective(
+  params: Params, pieces: tuple[Array, Array, Array], penalties: Array
+) -> Array:
+  """Mean −log p(y | s) over the images, and the penalty; piece by piece."""
+
+  @jax.checkpoint  # the products of the pixels are cheaper made again than kept
+  def piece(total: Array, some: tuple[Array, Array, Array]) -> tuple[Array, None]:
+    s, y, weight = some
+    logits = discriminative_logits(params, s.astype(jnp.float32))
+    log_p = densities.categorical(jax.nn.one_hot(y, logits.shape[-1]), logits)
+    return total - jnp.sum(weight * log_p), None
+
+  total, _ = jax.lax.scan(piece, jnp.float32(0), pieces)
+  return _penalty(params, penalties) + total
+
+
+def _penalty(params: Params, penalties: Array) -> Array:
+  square = lambda name: 0.5 * jnp.sum(params[name] ** 2)  # noqa: E731
+  return penalties[0] * square("unary") + penalties[1] * (square("right") + square("down"))
+
+
+def _pieces(
+  spins: Callable[[Array], Array], x: Array, y: Array
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Spins (int8), labels and weights (1 / N, 0 for padding) in pieces of equal size."""
+  num = len(x)
+  size = min(PIECE, num)
+  s = np.concatenate(
+    [np.asarray(spins(x[i : i + size])).astype(np.int8) for i in range(0, num, size)]
+  )
+
+  def pad(a: np.ndarray) -> np.ndarray:
+    padded = np.pad(a, [(0, -num % size)] + [(0, 0)] * (a.ndim - 1))
+    return padded.reshape(-1, size, *a.shape[1:])
+
+  return pad(s), pad(np.asarray(y, np.int32)), pad(np.full(num, 1 / num, np.float32))
+
+
+def _accuracy(
+  predict: Callable[[Params, Array], Array], params: Params, x: Array, y: Array
+) -> float:
+  right = [
+    np.asarray(predict(params, x[i : i + PIECE])) == np.asarray(y[i : i + PIECE])
+    for i in range(0, len(x), PIECE)
+  ]
+  return float(np.mean(np.concatenate(right)))

@@ -1,0 +1,71 @@
+"""A classifier behind a map of its images: what binarisation and denoising have in common."""
+
+from collections.abc import Callable
+
+import jax
+
+from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Loss, Params
+
+FIT_PIECE = 1000  # images at once where a whole split is mapped
+
+# (keys [B], x [B, H, W, D]) -> x. The keys are the model's own: a transform that draws folds them.
+Transform = Callable[[Keys, Array], Array]
+
+
+def preprocess(classifier: Classifier, transform: Transform) -> Classifier:
+  """The classifier of transformed images.
+
+  What takes images (init, loss, logits, log_weights, reconstruct, fit) gets them transformed; what
+  makes them (sample, decoder) makes them as before.
+
+  Args:
+    classifier: the inner model.
+    transform: an image's result must depend on its own key only.
+
+  Returns:
+    A `Classifier` of the same score, with the parameters of the inner one.
+  """
+
+  def init(key: Key, x: Array, y: Array) -> Params:
+    return classifier.init(key, transform(jax.random.split(key, len(x)), x), y)
+
+  def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
+    return classifier.loss(params, keys, transform(keys, x), y, step)
+
+  def logits(params: Params, keys: Keys, x: Array) -> Array:
+    return classifier.logits(params, keys, transform(keys, x))
+
+  def log_weights(params: Params, keys: Keys, x: Array) -> Array:
+    assert classifier.log_weights
+    return classifier.log_weights(params, keys, transform(keys, x))
+
+  def reconstruct(params: Params, keys: Keys, x: Array, y: Array) -> Array:
+    assert classifier.reconstruct
+    return classifier.reconstruct(params, keys, transform(keys, x), y)
+
+  def fit(key: Key, data: FitData) -> Fitted:
+    assert classifier.fit
+    train, validation, own = jax.random.split(key, 3)
+    x, validation_x = (
+      _whole(transform, k, x) for k, x in ((train, data.x), (validation, data.validation_x))
+    )
+    return classifier.fit(own, data._replace(x=x, validation_x=validation_x))
+
+  return classifier._replace(
+    init=init,
+    loss=loss,
+    logits=logits,
+    log_weights=log_weights if classifier.log_weights else None,
+    reconstruct=reconstruct if classifier.reconstruct else None,
+    fit=fit if classifier.fit else None,
+  )
+
+
+def _whole(transform: Transform, key: Key, x: Array) -> Array:
+  """A split, transformed piece by piece."""
+  keys = jax.random.split(key, len(x))
+  apply = jax.jit(transform)
+  pieces = [
+    apply(keys[i : i + FIT_PIECE], x[i : i + FIT_PIECE]) for i in range(0, len(x), FIT_PIECE)
+  ]
+  return jax.numpy.concatenate(pieces)

@@ -1,0 +1,231 @@
+"""The Ising classifier against enumeration of a 3×3 lattice, in NumPy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from lattice_enumeration import boltzmann, conditionals, energies, states
+
+from gencls import models
+from gencls.data import load, to_float
+from gencls.keys import example_keys
+from gencls.lbfgs import minimise
+from gencls.models import ising_fit, lattice, linear_mrf
+from gencls.models.ising import ising
+from gencls.types import FitData
+
+CLASSES, SHAPE = 2, (3, 3, 1)
+S = states(3, 3)
+BINARY = jnp.asarray((S[..., None] + 1) / 2, jnp.float32)
+KEYS = example_keys(0, jnp.arange(len(S)))
+PRIOR = (0.7, 0.3)
+
+
+def build(**changes):
+  return models.build("ising", image_shape=SHAPE, num_classes=CLASSES, class_prior=PRIOR, **changes)
+
+
+@functools.cache
+def theta(seed=0, scale=0.7):
+  rng = np.random.default_rng(seed)
+  sizes = {"unary": (3, 3), "right": (3, 2), "down": (2, 3), "bias": ()}
+  return {k: (scale * rng.normal(size=(CLASSES, *v))).astype("f4") for k, v in sizes.items()}
+
+
+def fields(y):
+  return [theta()[name][y] for name in ("unary", "right", "down")]
+
+
+def test_energy_and_log_z_against_loops():
+  for y in range(CLASSES):
+    unary, right, down = fields(y)
+    got = lattice.energy(lattice.Couplings(right[None], down[None]), unary[None], S)
+    expected = energies(S, unary, right, down)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    np.testing.assert_allclose(jax.nn.logsumexp(-got), boltzmann(expected)[1], rtol=1e-6)
+
+
+def test_pseudo_likelihood_is_the_sum_of_the_conditionals():
+  params = {k: v for k, v in theta().items() if k != "bias"}
+  classifier = build()
+  logits = jax.jit(classifier.logits)(params, KEYS, BINARY)
+  for y in range(CLASSES):
+    probability, _ = boltzmann(energies(S, *fields(y)))
+    expected = np.log(conditionals(probability, S)).sum((1, 2)) + np.log(PRIOR[y])
+    np.testing.assert_allclose(logits[:, y], expected, rtol=1e-5, atol=1e-5)
+  assert classifier.score == "unnormalised"
+  y = jnp.arange(len(S)) % CLASSES
+  loss = classifier.loss(params, KEYS, BINARY, y, jnp.int32(0))
+  np.testing.assert_allclose(loss.total, -logits[jnp.arange(len(S)), y], rtol=1e-5)
+
+
+def test_discriminative_logits_are_the_energies_and_a_bias():
+  """With b_y = log p(y) − log Z_y they are log p(x, y): the class posterior is the exact one."""
+  classifier = build(training="discriminative")
+  exact = [boltzmann(energies(S, *fields(y))) for y in range(CLASSES)]
+  bias = np.asarray([np.log(PRIOR[y]) - exact[y][1] for y in range(CLASSES)], "f4")
+  logits = classifier.logits(theta() | {"bias": bias}, KEYS, BINARY)
+  expected = np.stack([np.log(exact[y][0]) + np.log(PRIOR[y]) for y in range(CLASSES)], 1)
+  np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+  assert classifier.score == "posterior" and classifier.sample is None
+
+
+def test_gibbs_samples_have_the_marginals_of_the_distribution():
+  params = {k: v for k, v in theta().items() if k != "bias"}
+  num, sample = 2000, build(num_sweeps=30).sample
+  keys = example_keys(3, jnp.arange(num))
+  images = {y: np.asarray(jax.jit(sample)(params, keys, jnp.full(num, y)))[..., 0] for y in (0, 1)}
+  for y, x in images.items():
+    probability, _ = boltzmann(energies(S, *fields(y)))
+    on = (S > 0).astype(float)
+    mean = np.einsum("n,nij->ij", probability, on)
+    error = np.sqrt(mean * (1 - mean) / num)
+    assert (np.abs(x.mean(0) - mean) < 4.5 * error).all()
+    pair = np.sum(probability * on[:, 1, 1] * on[:, 1, 2])  # not only single pixels
+    assert abs((x[:, 1, 1] * x[:, 1, 2]).mean() - pair) < 4.5 * np.sqrt(pair * (1 - pair) / num)
+  assert set(np.unique(images[0])) == {0.0, 1.0}
+  few = sample(params, keys[:5], jnp.zeros(5, jnp.int32))[::-1, ..., 0]
+  np.testing.assert_array_equal(few, images[0][:5][::-1])  # a key, not a batch
+
+
+def test_the_patterns_are_sufficient_statistics():
+  """The objective from counts is the mean loss over the images and the penalty."""
+  rng = np.random.default_rng(1)
+  x = jnp.asarray(rng.random((4100, *SHAPE)), jnp.float32)  # three pieces
+  y = jnp.asarray(rng.integers(0, CLASSES, 4100), jnp.int32)
+  params = {k: v for k, v in theta().items() if k != "bias"}
+  counts = ising_fit.pattern_counts(lambda x: 2.0 * (x[..., 0] >= 0.5) - 1, x, y, CLASSES)
+  loss = build().loss(params, None, x, y, jnp.int32(0))
+  penalties = jnp.asarray([0.3, 0.7])
+  squares = {k: 0.5 * np.sum(v**2) for k, v in params.items()}
+  expected = -jnp.mean(loss.terms["log_pseudo_likelihood"])
+  expected += 0.3 * squares["unary"] + 0.7 * (squares["right"] + squares["down"])
+  got = ising_fit.pseudo_likelihood_objective(params, counts, penalties)
+  np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_fitting_finds_the_parameters_of_gibbs_samples():
+  params = {k: v for k, v in theta(scale=0.4).items() if k != "bias"}
+  num = 6000
+  y = jnp.arange(num) % CLASSES
+  x = jax.jit(build(num_sweeps=30).sample)(params, example_keys(0, jnp.arange(num)), y)
+  fitted = build(l2=(1.0,)).fit(jax.random.key(0), FitData(x, y, x[:1], y[:1]))
+  for name, value in params.items():
+    np.testing.assert_allclose(fitted.params[name], value, atol=0.12)
+  assert fitted.metrics["l2"] == 1.0 and "validation_accuracy/l2=1" not in fitted.metrics
+
+
+@functools.cache
+def digits():
+  splits = [load("digits", split=name) for name in ("train", "validation", "test")]
+  return [(to_float(d.images, d.num_levels), d.labels.astype(np.int32)) for d in splits]
+
+
+@pytest.mark.parametrize(
+  ("training", "least"),
+  [("pseudo_likelihood", 0.84), pytest.param("discriminative", 0.93, marks=pytest.mark.slow)],
+)
+def test_fitted_on_digits(training, least):
+  (x, y), (vx, vy), (tx, ty) = digits()
+  classifier = ising(
+    image_shape=(8, 8, 1), num_classes=10, training=training, l2=(1.0, 10.0), max_iterations=60
+  )
+  fitted = classifier.fit(jax.random.key(0), FitData(x, y, vx, vy))
+  wanted = jax.eval_shape(classifier.init, jax.random.key(0), x, y)
+  assert jax.tree.map(lambda a: (a.shape, a.dtype), fitted.params) == jax.tree.map(
+    lambda a: (a.shape, a.dtype), wanted
+  )
+  accuracy = np.mean(jax.jit(classifier.logits)(fitted.params, None, tx).argmax(1) == ty)
+  assert accuracy >= least
+  candidates = {n: fitted.metrics[f"validation_accuracy/l2={n:g}"] for n in (1.0, 10.0)}
+  assert candidates[fitted.metrics["l2"]] == max(candidates.values())
+  assert all(isinstance(value, float) for value in fitted.metrics.values())
+  gradient = jax.grad(lambda x: classifier.logits(fitted.params, None, x)[:, 0].sum())(tx[:2])
+  assert jnp.isfinite(gradient).all() and jnp.abs(gradient).max() > 0
+
+
+def test_the_published_score_is_linear_and_its_batches_matter():
+  rng = np.random.default_rng(0)
+  x, num = (rng.random((7, 12)) < 0.5).astype("f4"), 12
+  around = linear_mrf.neighbour_indices(3, 4)
+  params = {
+    "unary": rng.normal(size=(2, num)),
+    "pairwise": rng.normal(size=(2, 4 * num)),
+    "gamma": 0.4,
+  }
+  u, v = np.abs(params["unary"]), np.abs(params["pairwise"])
+  expected = np.zeros((7, 2))
+  for b, y, p in np.ndindex(7, 2, num):
+    row, column = divmod(p, 4)
+    expected[b, y] += u[y, p] * x[b, p]
+    for k, (dr, dc) in enumerate(((0, -1), (0, 1), (-1, 0), (1, 0))):
+      inside = 0 <= row + dr < 3 and 0 <= column + dc < 4
+      n = (row + dr) * 4 + column + dc if inside else 0
+      expected[b, y] += 0.4 * u[y, n] * x[b, n] + v[y, p + k] * x[b, n]
+  params = jax.tree.map(jnp.float32, params)
+  np.testing.assert_allclose(linear_mrf.linear_scores(params, x, around), expected, rtol=1e-5)
+  batch = linear_mrf.batch_normalised_scores(params, x, around)
+  np.testing.assert_allclose(batch, expected - np.log(expected.sum(0)), rtol=1e-4, atol=1e-4)
+  half = linear_mrf.batch_normalised_scores(params, x[:3], around)
+  assert (np.abs(half - batch[:3]) > 0.1).all()
+  # Ours has a fixed batch in its parameters, and is the published score on it.
+  model = ising(image_shape=(3, 4, 1), num_classes=2, training="linear_batch_normalised")
+  images = x.reshape(7, 3, 4, 1)
+  own = model.init(jax.random.key(0), images, np.zeros(7, "i4")) | params
+  np.testing.assert_allclose(model.logits(own, None, images), batch, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(model.logits(own, None, images[:3]), batch[:3], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_published_training_learns_from_600_images():
+  (x, y), (vx, vy), (tx, ty) = digits()
+  model = ising(
+    image_shape=(8, 8, 1), num_classes=10, training="linear_batch_normalised", max_iterations=200
+  )
+  fitted = model.fit(jax.random.key(0), FitData(x, y, vx, vy))
+  assert np.mean(model.logits(fitted.params, None, tx).argmax(1) == ty) > 0.6
+  again = model.fit(jax.random.key(0), FitData(x[:600], y[:600], vx, vy))
+  np.testing.assert_array_equal(fitted.params["unary"], again.params["unary"])
+
+
+def test_lbfgs_against_least_squares():
+  rng = np.random.default_rng(0)
+  a, b = rng.normal(size=(30, 4)).astype("f4"), rng.normal(size=30).astype("f4")
+
+  def objective(p, a, b):
+    return jnp.mean((a @ p["w"] - b) ** 2)
+
+  found = minimise(objective, {"w": jnp.zeros(4)}, a, b, tolerance=1e-6)
+  np.testing.assert_allclose(found.params["w"], np.linalg.lstsq(a, b)[0], atol=1e-4)
+  assert found.iterations < 30 and found.gradient_norm <= 1e-6
+  assert minimise(objective, {"w": jnp.zeros(4)}, a, b, max_iterations=2).iterations == 2
+  with pytest.raises(ValueError, match="ended at an objective of nan"):
+    minimise(objective, {"w": jnp.zeros(4)}, a * jnp.nan, b)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"training": "discriminatve"}, "did you mean 'discriminative'"),
+    ({"l2": ()}, "l2 must hold positive numbers"),
+    ({"l2": (0.0,)}, "l2 must hold positive numbers"),
+    ({"unary_l2": 0.0}, "unary_l2 must be > 0"),
+    ({"num_sweeps": 0}, "num_sweeps must be >= 1"),
+    ({"at": 1.5}, r"at must be in \(0, 1\]"),
+  ],
+)
+def test_bad_hyperparameters(changes, message):
+  with pytest.raises(ValueError, match=message):
+    build(**changes)
+
+
+def test_bad_data():
+  with pytest.raises(ValueError, match=r"ising has one spin .* got \(3, 3, 3\)"):
+    models.build("ising", image_shape=(3, 3, 3), num_classes=2)
+  data = FitData(BINARY, jnp.zeros(len(S), jnp.int32), BINARY, jnp.zeros(len(S), jnp.int32))
+  for training in ("pseudo_likelihood", "discriminative", "linear_batch_normalised"):
+    with pytest.raises(ValueError, match=r"training example, got none of \[1\]"):
+      build(training=training).fit(jax.random.key(0), data)
