@@ -10,7 +10,7 @@ import numpy as np
 from gencls import classify
 from gencls.calibration import expected_calibration_error, label_nll, log_softmax
 from gencls.grading import forward, keys_for, predict
-from gencls.likelihood import bits_per_dimension, dequantise
+from gencls.likelihood import bits_per_dimension, density_levels, dequantise
 from gencls.names import unknown_name
 from gencls.types import NORMALISED_SCORES, Array, Classifier, Keys, LogitsFn, Params
 
@@ -123,9 +123,12 @@ def clean_batch(
       [np.asarray(_log_marginal(z, score)) for z in every], axis=0
     )
   if "bpd" in metrics and has_likelihood:
-    noisy = _dequantise(keys("dequantise"), jnp.asarray(levels), num_levels)
-    density = _log_marginal(forward(draws[0], keys(0), noisy), score)
-    values["bpd"] = bits_per_dimension(np.asarray(density), x[0].size, num_levels)
+    over = density_levels(subject.classifier, num_levels)
+    z = every[0]
+    if over > 1:
+      noisy = _dequantise(keys("dequantise"), jnp.asarray(levels), num_levels)
+      z = forward(draws[0], keys(0), noisy)
+    values["bpd"] = bits_per_dimension(np.asarray(_log_marginal(z, score)), x[0].size, over)
   return values
 
 

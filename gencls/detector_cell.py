@@ -9,6 +9,7 @@ import numpy as np
 from gencls import acceptance, data, detect
 from gencls.batch_loop import Arrays, Turn, Work, over_batches
 from gencls.grading import forward, keys_for, predict
+from gencls.likelihood import density_levels
 from gencls.names import unknown_name
 from gencls.results import Cell, data_digest
 from gencls.thresholds import Rule
@@ -96,7 +97,7 @@ def detector_cell(work: Work, spec: DetectorSpec, score: str) -> tuple[Arrays, d
     per_class=spec.per_class,
     score=score,
     dims=int(np.prod(dataset.images.shape[1:])),
-    num_levels=dataset.num_levels,
+    num_levels=density_levels(work.subject.classifier, dataset.num_levels),
   )
   keys = keys_for(work.protocol.seed, dataset.indices, PURPOSE)
   accept = detect.detector(spec.name, fitted)

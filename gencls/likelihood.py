@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls.types import Array, Keys
+from gencls.types import Array, Classifier, Keys
 
 
 def dequantise(keys: Keys, levels: Array, num_levels: int) -> Array:
@@ -34,6 +34,15 @@ def dequantise(keys: Keys, levels: Array, num_levels: int) -> Array:
   # float32 rounds 255 + 0.99999999 up to 256: keep x' below 1.
   top = np.nextafter(np.float32(1), np.float32(0))
   return jnp.minimum((levels.astype(jnp.float32) + noise) / num_levels, top)
+
+
+def density_levels(classifier: Classifier, num_levels: int) -> int:
+  """The grey levels that one value of a model's log p(x) is spread over, for `bits_per_dimension`.
+
+  Those of the images for a density over [0, 1]^D; 1 for the probability of a binary image, which is
+  one already.
+  """
+  return 1 if classifier.binary else num_levels
 
 
 def bits_per_dimension(log_density: np.ndarray, dims: int, num_levels: int) -> np.ndarray:

@@ -67,6 +67,8 @@ class Classifier(NamedTuple):
   loss: Callable[[Params, Keys, Array, Array, Array], Loss]  # (params, keys, x, y, step)
   logits: Callable[[Params, Keys, Array], Array]  # (params, keys, x) -> [B, C]
   score: Score  # what logits[b, c] is; see NORMALISED_SCORES
+  # The logits are of the thresholded image, one of 2^(H·W·D), and no density over [0, 1]^(H·W·D)
+  binary: bool = False
   prepare: Callable[[Params, Key], Params] | None = None  # everything that does not depend on x
   sample: Callable[[Params, Keys, Array], Array] | None = None  # (params, keys, y [B]) -> x
   # Closed form, EM or L-BFGS instead of steps down a gradient: it drives its own loop, and compiles

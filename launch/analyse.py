@@ -25,6 +25,7 @@ from gencls.analyses import run as running
 from gencls.analyses import settings
 from gencls.analyses.inputs import Caption, Examined
 from gencls.cells import first_images
+from gencls.likelihood import density_levels
 from gencls.results import params_digest, portable_command
 from gencls.statements import given, portable_source, title, training
 
@@ -51,6 +52,7 @@ def examined(
   return Examined(
     logits_fn=found.logits_fn,
     score=found.classifier.score,
+    density_levels=density_levels(found.classifier, whole.num_levels),
     class_prior=np.asarray(found.record["class_prior"], np.float64),
     dataset=first_images(whole, config["num_images"]),
     whole=whole,

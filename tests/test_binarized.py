@@ -45,6 +45,7 @@ def test_everything_that_takes_images_gets_binary_ones():
     model.loss({}, KEYS, X, Y, jnp.int32(0)).total, HARD.reshape(BATCH, -1).sum(1)
   )
   assert model.log_weights and model.reconstruct and model.sample and model.fit
+  assert model.binary and not TOY.binary
   np.testing.assert_array_equal(model.log_weights({}, KEYS, X)[..., 0], HARD.reshape(BATCH, -1))
   np.testing.assert_array_equal(model.reconstruct({}, KEYS, X, Y), HARD)
   assert (model.sample({}, KEYS, Y) == jnp.float32(0.3)).all()  # what it makes stays as it is

@@ -71,6 +71,14 @@ def test_bpd_is_the_mean_over_the_cells_of_dequantisation(known):
   assert np.mean(found) == pytest.approx(expected.mean(), abs=5 * expected.std(0).mean() / 30**0.5)
 
 
+def test_bits_of_a_binary_model_are_those_of_its_probability(tmp_path):
+  plain = toy_subject()
+  subject = plain._replace(classifier=plain.classifier._replace(binary=True))
+  cell = run(tmp_path, subject, the_specs=[])[0]
+  bits = -cell.arrays["log_marginal_nats"] / (np.prod(SHAPE) * np.log(2))
+  np.testing.assert_allclose(cell.arrays["bpd"], bits, rtol=1e-6)
+
+
 def test_models_without_a_likelihood_say_why(tmp_path):
   metrics = run(tmp_path, toy_subject(score="posterior"), the_specs=[])[0].header["metrics"]
   for name in ("elbo_nats", "log_marginal_nats", "bpd"):

@@ -23,6 +23,7 @@ def examined(workdir=Path("nowhere"), n=30, subject=None, **changes):
   found = Examined(
     logits_fn=subject.logits_fn,
     score=subject.classifier.score,
+    density_levels=whole.num_levels,
     class_prior=PRIOR,
     dataset=first,
     whole=whole,

@@ -64,7 +64,7 @@ def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Number
     numbers[name] = {"p05": float(low), "median": float(median), "p95": float(high)}
   numbers["gap"]["share_certain"] = float(np.mean(gap > numbers["certain_gap_nats"]))
   numbers["standard_deviation_of_true"] = float(np.std(true))
-  dims, levels = int(np.prod(examined.dataset.images.shape[1:])), examined.dataset.num_levels
+  dims, levels = int(np.prod(examined.dataset.images.shape[1:])), examined.density_levels
   numbers["per_dim"] = {
     name: _per_dim(float(np.mean(values)), dims, levels, examined.score)
     for name, values in (("true", true), ("wrong", wrong))

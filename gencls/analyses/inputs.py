@@ -30,6 +30,7 @@ class Examined(NamedTuple):
 
   logits_fn: LogitsFn  # a Partial whose leaves are the parameters
   score: str  # what the logits are
+  density_levels: int  # see `gencls.likelihood`
   class_prior: np.ndarray  # [C] p(y), of the training images
   dataset: data.Dataset  # the first n images of the split
   whole: data.Dataset  # all of it
@@ -135,7 +136,7 @@ def make_inputs(examined: Examined, logits: np.ndarray, fitting_logits: np.ndarr
         per_class=False,
         score=examined.score,
         dims=int(np.prod(dataset.images.shape[1:])),
-        num_levels=dataset.num_levels,
+        num_levels=examined.density_levels,
       )
     except ValueError as error:  # no log p(x), or a class that is never predicted
       left_out[name] = str(error)

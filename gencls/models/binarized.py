@@ -31,4 +31,4 @@ def binarize(classifier: Classifier, at: float = 0.5, score: Score | None = None
   """
   check_threshold(at)
   binary = preprocess(classifier, lambda keys, x: threshold(x, at))
-  return binary._replace(score=score or classifier.score)
+  return binary._replace(score=score or classifier.score, binary=True)
