@@ -10,6 +10,7 @@ from gencls.models.cvae import cvae
 from gencls.models.inputs import checked
 from gencls.models.ising import ising
 from gencls.models.vae_classifier import pretrained_vae_classifier, vae_classifier
+from gencls.models.naive_bayes import bernoulli_naive_bayes, gaussian_naive_bayes
 from gencls.names import unknown_name
 from gencls.settings import annotations, check_finite, check_kinds
 from gencls.types import Classifier
@@ -22,6 +23,8 @@ REGISTRY: dict[str, Callable[..., Classifier]] = {
   "pretrained_vae_classifier": pretrained_vae_classifier,
   **compositions.FACTORIES,
   "ising": ising,
+  "gaussian_naive_bayes": gaussian_naive_bayes,
+  "bernoulli_naive_bayes": bernoulli_naive_bayes,
 }
 
 
