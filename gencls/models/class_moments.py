@@ -42,9 +42,7 @@ def of_block(x: Array, weights: Array) -> ClassMoments:
   count = jnp.sum(per_class, axis=1, keepdims=True)
   mean = jnp.matmul(per_class, x, precision=Precision.HIGHEST) / jnp.maximum(count, 1)
   centred = x - jnp.matmul(weights, mean, precision=Precision.HIGHEST)
-  return ClassMoments(
-    count, mean, jnp.matmul(per_class, centred**2, precision=Precision.HIGHEST)
-  )
+  return ClassMoments(count, mean, jnp.matmul(per_class, centred**2, precision=Precision.HIGHEST))
 
 
 def merged(a: ClassMoments, b: ClassMoments) -> ClassMoments:

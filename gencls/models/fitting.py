@@ -1,5 +1,6 @@
 """What models fitted without gradients share: blocks of data, and choices made on validation."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
@@ -33,18 +34,23 @@ def class_counts(y: Array, num_classes: int) -> np.ndarray:
   return counts
 
 
-def blocks(x: Array, y: Array, size: int = BLOCK) -> Iterator[tuple[Array, Array, Array]]:
+def even_block(num_examples: int) -> int:
+  """The size of the fewest blocks of at most `BLOCK` examples that differ least in size."""
+  num_blocks = max(math.ceil(num_examples / BLOCK), 1)
+  return max(math.ceil(num_examples / num_blocks), 1)
+
+
+def blocks(x: Array, y: Array) -> Iterator[tuple[Array, Array, Array]]:
   """All examples in blocks of one size, the last one filled up with examples of weight zero.
 
   Args:
     x: [N, ...].
     y: [N].
-    size: examples in a block.
 
   Yields:
     x [size, ...], y [size] and weights [size], 1 for examples and 0 for the filling.
   """
-  size = min(size, max(len(x), 1))
+  size = even_block(len(x))
   for start in range(0, len(x), size):
     part, labels = jnp.asarray(x[start : start + size]), jnp.asarray(y[start : start + size])
     missing = size - len(part)
