@@ -10,10 +10,10 @@ from gencls.models.cvae import cvae
 from gencls.models.gaussian_mixture import gaussian_mixture
 from gencls.models.inputs import checked
 from gencls.models.ising import ising
-from gencls.models.vae_classifier import pretrained_vae_classifier, vae_classifier
 from gencls.models.logistic_regression import logistic_regression
 from gencls.models.mlp import mlp
 from gencls.models.naive_bayes import bernoulli_naive_bayes, gaussian_naive_bayes
+from gencls.models.vae_classifier import pretrained_vae_classifier, vae_classifier
 from gencls.names import unknown_name
 from gencls.settings import annotations, check_finite, check_kinds
 from gencls.types import Classifier

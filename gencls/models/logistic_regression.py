@@ -28,9 +28,9 @@ def logistic_regression(
 ) -> Classifier:
   """Multinomial logistic regression with an L2 penalty.
 
-  `fit` minimises Σ_n −log p(y_n | x_n) + (l2 / 2) ‖W‖² over all N images by L-BFGS, the bias b being
-  free of the penalty: l2 is scikit-learn's 1 / C, and its default. The loss of gradient descent is
-  the first term alone: the optimiser's weight decay is its penalty.
+  `fit` minimises Σ_n −log p(y_n | x_n) + (l2 / 2) ‖W‖² over all N images by L-BFGS, the bias b
+  being free of the penalty: l2 is scikit-learn's 1 / C, and its default. The loss of gradient
+  descent is the first term alone: the optimiser's weight decay is its penalty.
 
   Args:
     image_shape: (H, W, D).
