@@ -22,7 +22,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,14 +66,12 @@ def classes(args: argparse.Namespace) -> list[np.ndarray]:
   return [x[y == c][: args.images_per_class] for c in range(int(y.max()) + 1)]
 
 
-class Ours:
+class Ours(NamedTuple):
   """Our side of one class: the images on the device, filled up to the size of all classes."""
 
-  def __init__(self, x: np.ndarray, size: int, args: argparse.Namespace) -> None:
-    self.centre = x.mean(axis=0)
-    filled = np.pad(x - self.centre, ((0, size - len(x)), (0, 0)))
-    self.x, self.weights = jnp.asarray(filled), jnp.asarray(np.arange(size) < len(x), jnp.float32)
-    self.args = args
+  x: Any  # [N, D], centred
+  weights: Any  # [N]
+  args: argparse.Namespace
 
   def blocks(self) -> mixture_em.Blocks:
     """The features that EM reads."""
@@ -110,6 +108,12 @@ class Ours:
     return self.em(blocks, self.start(blocks, self.args.seed), TOL)
 
 
+def filled(x: np.ndarray, size: int, args: argparse.Namespace) -> Ours:
+  """Our side, of centred images."""
+  weights = jnp.asarray(np.arange(size) < len(x), jnp.float32)
+  return Ours(jnp.pad(jnp.asarray(x), ((0, size - len(x)), (0, 0))), weights, args)
+
+
 def peer(x: np.ndarray, args: argparse.Namespace, **settings: Any) -> GaussianMixture:
   """scikit-learn's fit of one class."""
   model = GaussianMixture(
@@ -140,13 +144,13 @@ def peer_from(x: np.ndarray, params: Any, args: argparse.Namespace) -> GaussianM
 
 def measure_class(x: np.ndarray, size: int, args: argparse.Namespace) -> dict[str, Any]:
   """Seconds and log-likelihoods of both sides for one class."""
-  ours, record = Ours(x, size, args), {}
+  centred = x - x.mean(axis=0)
+  ours, record = filled(centred, size, args), {}
   params = ours.start(ours.blocks(), args.seed)
   mixture, record["em_ours"] = timed(lambda: ours.same_iterations(params))
-  centred = x - ours.centre
-  for name, kind in (("float32", np.float32), ("float64", np.float64)):
-    images = centred.astype(kind)
-    reference, record[f"em_sklearn_{name}"] = timed(lambda: peer_from(images, params, args))  # noqa: B023
+  double = centred.astype(np.float64)
+  _, record["em_sklearn_float32"] = timed(lambda: peer_from(centred, params, args))
+  reference, record["em_sklearn_float64"] = timed(lambda: peer_from(double, params, args))
   record["em_log_lik_ours"] = mixture.log_lik
   record["em_log_lik_sklearn"] = float(reference.lower_bound_)
   if not args.em_only:
@@ -193,7 +197,7 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
   images = classes(args)
   block = fitting.even_block(max(map(len, images)))
   size = -(-max(map(len, images)) // block) * block
-  _, compilation = timed(Ours(images[0], size, args).fit)
+  _, compilation = timed(filled(images[0] - images[0].mean(axis=0), size, args).fit)
   log(f"the first fit, with compilation: {compilation:.1f} s")
   records = []
   for c, x in enumerate(images):

@@ -55,7 +55,7 @@ def test_moments_keep_small_variances_over_many_blocks():
   got = class_moments(x.reshape(-1, *SHAPE), y, 2, lambda x: x)
   for c in (0, 1):
     part = x[y == c].astype(np.float64)
-    assert got.count[c, 0] == len(part)
+    assert got.num_examples[c, 0] == len(part)
     np.testing.assert_allclose(got.mean[c], part.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(got.variance()[c], part.var(axis=0), rtol=1e-3)
 
@@ -75,11 +75,11 @@ def test_the_floor_is_chosen_on_validation():
   for floor in floors:
     alone, one = fitted("gaussian_naive_bayes", data, variance_floor=floor)
     right = np.argmax(alone.logits(one.params, None, data.validation_x), axis=1) == y
-    name = f"validation_accuracy/variance_floor={floor:g}"
+    name = f"validation_accuracy/variance_floor_{floor:g}"
     assert fit.metrics[name] == pytest.approx(right.mean())
   np.testing.assert_array_equal(fit.params["log_scale"], one.params["log_scale"])
   assert (
-    fit.metrics["validation_accuracy"] == fit.metrics["validation_accuracy/variance_floor=0.01"]
+    fit.metrics["validation_accuracy"] == fit.metrics["validation_accuracy/variance_floor_0.01"]
   )
 
 

@@ -22,13 +22,13 @@ from gencls.types import Array
 class ClassMoments(NamedTuple):
   """Of each class and pixel."""
 
-  count: Array  # [C, 1]
+  num_examples: Array  # [C, 1]
   mean: Array  # [C, D]
   squares: Array  # [C, D], Σ (x − mean)²
 
   def variance(self) -> Array:
     """[C, D], the maximum of the likelihood; zero for a class without examples."""
-    return self.squares / jnp.maximum(self.count, 1)
+    return self.squares / jnp.maximum(self.num_examples, 1)
 
 
 def of_block(x: Array, weights: Array) -> ClassMoments:
@@ -47,9 +47,9 @@ def of_block(x: Array, weights: Array) -> ClassMoments:
 
 def merged(a: ClassMoments, b: ClassMoments) -> ClassMoments:
   """The moments of both blocks together."""
-  count = a.count + b.count
-  difference, share = b.mean - a.mean, b.count / jnp.maximum(count, 1)
-  squares = a.squares + b.squares + difference**2 * a.count * share
+  count = a.num_examples + b.num_examples
+  difference, share = b.mean - a.mean, b.num_examples / jnp.maximum(count, 1)
+  squares = a.squares + b.squares + difference**2 * a.num_examples * share
   return ClassMoments(count, a.mean + difference * share, squares)
 
 

@@ -76,7 +76,7 @@ def logistic_regression(
         grad, state, params, value=value, grad=grad, value_fn=of_params
       )
       steepest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(grad)]))
-      return optax.apply_updates(params, updates), state, value, steepest
+      return optax.apply_updates(params, updates), state, jnp.asarray(value), steepest
 
     params, iteration, value, steepest = init(key, x), 0, jnp.inf, jnp.inf
     state = solver.init(params)

@@ -103,8 +103,8 @@ def bernoulli_naive_bayes(
   """
 
   def fit(moments: ClassMoments, alpha: float) -> Params:
-    ones = jnp.round(moments.mean * moments.count)
-    return {"logits": jnp.log(ones + alpha) - jnp.log(moments.count - ones + alpha)}
+    ones = jnp.round(moments.mean * moments.num_examples)
+    return {"logits": jnp.log(ones + alpha) - jnp.log(moments.num_examples - ones + alpha)}
 
   def log_prob(params: Params, x: Array) -> Array:
     # densities.bernoulli of every class as one product: Σ x a + Σ log(1 − σ(a)).
@@ -154,7 +154,7 @@ def _naive_bayes(
     fitting.class_counts(data.y, num_classes)
     moments = class_moments(data.x, data.y, num_classes, pixels.transform)
     candidates = {
-      f"{name}={value:g}": lambda value=value: Fitted(
+      f"{name}_{value:g}": lambda value=value: Fitted(
         pixels.fit(moments, value), {name: float(value)}
       )
       for value in values
