@@ -39,7 +39,7 @@ def grid(config: ConfigDict) -> None:
   model = {
     "covariance": ("spherical", "diagonal", "factor_analyser", "full"),
     "num_components": (1, 3, 10),
-    "reg_covar": 1e-3,
+    "reg_covar": (1e-3, 1e-2),
   }
   with config.ignore_type():  # tuples in place of one value
     config.update({"model": model})

@@ -4,6 +4,7 @@ References:
   Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization".
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gencls import densities
 from gencls.models import checks, fitting
 from gencls.models.discriminative import discriminative
 from gencls.settings import at_least
 from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Params
+
+SOLVER = optax.lbfgs()
 
 
 def logistic_regression(
@@ -55,33 +59,13 @@ def logistic_regression(
     del key  # a convex problem: it may start at zero
     return {"weights": jnp.zeros((x[0].size, num_classes)), "bias": jnp.zeros(num_classes)}
 
-  def scores(params: Params, x: Array, keys: Keys | None) -> Array:
-    del keys
-    return x.reshape(len(x), -1) @ params["weights"] + params["bias"][None]
-
   def fit(key: Key, data: FitData) -> Fitted:
     fitting.class_counts(data.y, num_classes)
     x, y = jnp.asarray(data.x), jax.nn.one_hot(data.y, num_classes)
-    solver = optax.lbfgs()
-
-    def objective(params: Params, x: Array, y: Array) -> Array:
-      log_p_y = jnp.sum(y * jax.nn.log_softmax(scores(params, x, None)), axis=1)
-      return -jnp.mean(log_p_y) + 0.5 * l2 / len(x) * jnp.sum(params["weights"] ** 2)
-
-    @jax.jit
-    def step(params: Params, state: Any, x: Array, y: Array) -> tuple[Params, Any, Array, Array]:
-      of_params = lambda params: objective(params, x, y)  # noqa: E731
-      value, grad = optax.value_and_grad_from_state(of_params)(params, state=state)
-      updates, state = solver.update(
-        grad, state, params, value=value, grad=grad, value_fn=of_params
-      )
-      steepest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(grad)]))
-      return optax.apply_updates(params, updates), state, jnp.asarray(value), steepest
-
     params, iteration, value, steepest = init(key, x), 0, jnp.inf, jnp.inf
-    state = solver.init(params)
+    state = SOLVER.init(params)
     for iteration in range(1, max_iterations + 1):
-      new_params, state, value, steepest = step(params, state, x, y)
+      new_params, state, value, steepest = _step(params, state, x, y, l2)
       if not jnp.isfinite(value):
         raise FloatingPointError(f"L-BFGS's objective is {value} in iteration {iteration}")
       if steepest <= tol:
@@ -94,4 +78,27 @@ def logistic_regression(
     }
     return Fitted(params, metrics)
 
-  return discriminative(init, scores, num_classes)._replace(fit=fit)
+  return discriminative(init, _scores, num_classes)._replace(fit=fit)
+
+
+def _scores(params: Params, x: Array, keys: Keys | None = None) -> Array:
+  del keys
+  return x.reshape(len(x), -1) @ params["weights"] + params["bias"][None]
+
+
+def _objective(params: Params, x: Array, y: Array, l2: Any) -> Array:
+  """The objective of `logistic_regression` divided by N, for one-hot labels."""
+  log_p_y = densities.categorical(y, _scores(params, x))
+  return 0.5 * l2 / len(x) * jnp.sum(params["weights"] ** 2) - jnp.mean(log_p_y)
+
+
+@jax.jit
+def _step(
+  params: Params, state: Any, x: Array, y: Array, l2: Any
+) -> tuple[Params, Any, Array, Array]:
+  """The next parameters and state, and the objective and its largest derivative before it."""
+  of_params = functools.partial(_objective, x=x, y=y, l2=l2)
+  value, grad = optax.value_and_grad_from_state(of_params)(params, state=state)
+  updates, state = SOLVER.update(grad, state, params, value=value, grad=grad, value_fn=of_params)
+  steepest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(grad)]))
+  return optax.apply_updates(params, updates), state, jnp.asarray(value), steepest
