@@ -37,6 +37,11 @@ HYPERPARAMETERS = {
   "gfz_binary": SMALL,
   "gfz_crf": SMALL,
   "ising": {"num_sweeps": 3},
+  "gaussian_naive_bayes": {},
+  "bernoulli_naive_bayes": {},
+  "gaussian_mixture": {"num_components": 2, "covariance": "diagonal"},
+  "logistic_regression": {},
+  "mlp": {"hidden_sizes": (16,)},
 }
 
 
@@ -49,6 +54,10 @@ OFFERED = {
   "cvae": ("prepare", *WITH_IMAGES),
   **dict.fromkeys(("gfz_binary", "gfz_crf"), WITH_IMAGES),
   "ising": ("sample", "fit"),
+  "gaussian_naive_bayes": ("sample", "fit"),
+  "bernoulli_naive_bayes": ("sample", "fit"),
+  "gaussian_mixture": ("sample", "fit"),
+  "logistic_regression": ("fit",),
 }
 
 
@@ -59,7 +68,11 @@ def slow(*values):
 
 ALL = sorted(models.REGISTRY)
 # One of each kind on every run, their siblings with the slow tests: decoder, no decoder, neither.
-EVERY_RUN = ("gfz", "dfx", "cvae", "cnn", "ising")
+CLASSICAL = (
+  *("gaussian_naive_bayes", "bernoulli_naive_bayes", "gaussian_mixture"),
+  *("logistic_regression", "mlp"),
+)
+EVERY_RUN = ("gfz", "dfx", "cvae", "cnn", "ising", *CLASSICAL)
 FEW = [name if name in EVERY_RUN else slow(name) for name in ALL]
 
 
@@ -114,7 +127,7 @@ def test_contract(name):
     assert weights.shape == (BATCH, CLASSES, 5) and weights.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", ["gfz", "cnn", *(slow(n) for n in ALL if n not in ("gfz", "cnn"))])
+@pytest.mark.parametrize("name", [n if n in ("gfz", "cnn", *CLASSICAL) else slow(n) for n in ALL])
 def test_batches_do_not_matter(name):
   classifier, params, keys, x, _ = problem(name)
   logits = jax.jit(classifier.logits)
@@ -123,7 +136,7 @@ def test_batches_do_not_matter(name):
   np.testing.assert_array_equal(logits(params, keys[order], x[order]), whole[order])
   parts = jnp.concatenate([logits(params, keys[:3], x[:3]), logits(params, keys[3:], x[3:])])
   np.testing.assert_allclose(parts, whole, rtol=2e-5, atol=2e-5)
-  if name in ("gfz", "dfx", "cvae", "cnn"):  # the others are made of the same parts
+  if name in EVERY_RUN:  # the others are made of the same parts
     eager = classifier.logits(params, keys, x)
     np.testing.assert_allclose(eager, whole, rtol=2e-5, atol=2e-5)
 

@@ -7,8 +7,12 @@ from typing import Any
 from gencls.models import compositions, deep_latent
 from gencls.models.cnn import cnn
 from gencls.models.cvae import cvae
+from gencls.models.gaussian_mixture import gaussian_mixture
 from gencls.models.inputs import checked
 from gencls.models.ising import ising
+from gencls.models.logistic_regression import logistic_regression
+from gencls.models.mlp import mlp
+from gencls.models.naive_bayes import bernoulli_naive_bayes, gaussian_naive_bayes
 from gencls.models.vae_classifier import pretrained_vae_classifier, vae_classifier
 from gencls.names import unknown_name
 from gencls.settings import annotations, check_finite, check_kinds
@@ -22,6 +26,11 @@ REGISTRY: dict[str, Callable[..., Classifier]] = {
   "pretrained_vae_classifier": pretrained_vae_classifier,
   **compositions.FACTORIES,
   "ising": ising,
+  "gaussian_naive_bayes": gaussian_naive_bayes,
+  "bernoulli_naive_bayes": bernoulli_naive_bayes,
+  "gaussian_mixture": gaussian_mixture,
+  "logistic_regression": logistic_regression,
+  "mlp": mlp,
 }
 
 

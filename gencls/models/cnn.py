@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 
-from gencls import densities
-from gencls.keys import fold
 from gencls.models import checks
+from gencls.models.discriminative import discriminative
 from gencls.nets.apply import apply
 from gencls.nets.images import ConvFeatures
 from gencls.nets.mlp import MLP
-from gencls.types import Array, Classifier, Key, Keys, Loss, Params
+from gencls.types import Array, Classifier, Key, Keys, Params
 
 
 class _Network(nn.Module):
@@ -54,17 +52,10 @@ def cnn(
   checks.sizes(hidden_size=hidden_size, channels=channels)
   network = _Network(tuple(channels), hidden_size, num_classes, dropout_rate)
 
-  def init(key: Key, x: Array, y: Array) -> Params:
+  def init(key: Key, x: Array) -> Params:
     return network.init(key, x)["params"]
 
-  def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
-    del step
-    logits = apply(network, params, x, fold(keys, "dropout"))
-    log_p_y = densities.categorical(jax.nn.one_hot(y, num_classes), logits)
-    return Loss(-log_p_y, {"log_p_y": log_p_y})
+  def scores(params: Params, x: Array, keys: Keys | None) -> Array:
+    return apply(network, params, x, keys)
 
-  def logits(params: Params, keys: Keys, x: Array) -> Array:
-    del keys
-    return apply(network, params, x)
-
-  return Classifier(init=init, loss=loss, logits=logits, score="posterior")
+  return discriminative(init, scores, num_classes)

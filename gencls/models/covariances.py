@@ -1,0 +1,160 @@
+"""Normal components by the shape of their covariance: the density, and both steps of EM.
+
+The names are values of the option `covariance` of the mixture. M components have their parameters
+stacked along the leading axis. ‖x − μ‖² comes from matrix products, ‖x‖² − 2 x·μ + ‖μ‖², which is
+why x must be centred: what float32 loses is in proportion to ‖x‖².
+
+References:
+  Dempster, Laird and Rubin 1977, "Maximum likelihood from incomplete data via the EM algorithm".
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.lax import Precision
+
+from gencls.types import Array, Key, Params
+
+LOG_2_PI = math.log(2 * math.pi)
+TINY = 1e-6  # examples, added to a component's: an empty one keeps finite parameters
+
+# Float32 and not less: the difference of large numbers is what counts.
+product = functools.partial(jnp.matmul, precision=Precision.HIGHEST)
+
+
+class Covariance(NamedTuple):
+  """Components with one shape of covariance; params always hold "mean" [M, D]."""
+
+  # (x [B, D]) -> what of x the density and the statistics read, computed once; B leads
+  features: Callable[[Array], dict[str, Array]]
+  log_density: Callable[[Params, Any], Array]  # (params, features) -> [B, M] nats
+  # (params, features, weights [B, M]) -> sums over the examples
+  statistics: Callable[[Params, Any, Array], dict[str, Array]]
+  maximize: Callable[[Params, Any, Any], Params]  # (params, sums, reg_covar) -> params
+  start: Callable[[Key, Array, Any], Params]  # (key, means [M, D], scale) -> params
+  noise: Callable[[Key, Params], Array]  # (key, params of one component) -> draw of x − μ, [D]
+
+
+def _spherical() -> Covariance:
+  """σ² I."""
+
+  def features(x: Array) -> dict[str, Array]:
+    return {"x": x, "square": jnp.sum(x**2, axis=1, keepdims=True)}
+
+  def log_density(params: Params, of_x: Any) -> Array:
+    mean, log_scale = params["mean"], params["log_scale"][None]
+    distance = of_x["square"] + jnp.sum(mean**2, axis=1)[None] - 2 * product(of_x["x"], mean.T)
+    distance = jnp.maximum(distance, 0.0) * jnp.exp(-2 * log_scale)
+    return -0.5 * distance - mean.shape[1] * (log_scale + 0.5 * LOG_2_PI)
+
+  def maximize(params: Params, sums: Any, reg_covar: Any) -> Params:
+    del params
+    count = sums["count"] + TINY
+    mean = sums["x"] / count[:, None]
+    variance = (sums["square"][:, 0] / count - jnp.sum(mean**2, axis=1)) / mean.shape[1]
+    return {"mean": mean, "log_scale": 0.5 * jnp.log(jnp.maximum(variance, 0.0) + reg_covar)}
+
+  def start(key: Key, mean: Array, scale: Any) -> Params:
+    del key
+    return {"mean": mean, "log_scale": jnp.log(scale) * jnp.ones(len(mean))}
+
+  statistics = weighted_sums("x", "square")
+  return Covariance(features, log_density, statistics, maximize, start, _scaled_noise)
+
+
+def _diagonal() -> Covariance:
+  """diag(σ_1², …, σ_D²)."""
+
+  def maximize(params: Params, sums: Any, reg_covar: Any) -> Params:
+    del params
+    count = (sums["count"] + TINY)[:, None]
+    mean = sums["x"] / count
+    variance = jnp.maximum(sums["squares"] / count - mean**2, 0.0)
+    return {"mean": mean, "log_scale": 0.5 * jnp.log(variance + reg_covar)}
+
+  def start(key: Key, mean: Array, scale: Any) -> Params:
+    del key
+    return {"mean": mean, "log_scale": jnp.log(scale) * jnp.ones_like(mean)}
+
+  statistics = weighted_sums("x", "squares")
+  return Covariance(with_squares, diagonal_log_density, statistics, maximize, start, _scaled_noise)
+
+
+def _full() -> Covariance:
+  """Any, by the upper Cholesky factor P of the precision, Σ⁻¹ = P Pᵀ."""
+
+  def log_density(params: Params, of_x: Any) -> Array:
+    mean, factor = params["mean"], jnp.triu(params["precision_cholesky"])
+    components, size = mean.shape
+    whitened = product(of_x["x"], jnp.moveaxis(factor, 0, 1).reshape(size, -1))
+    whitened = whitened.reshape(-1, components, size) - product(mean[:, None], factor)[None, :, 0]
+    log_det = jnp.sum(jnp.log(jnp.abs(jnp.diagonal(factor, axis1=1, axis2=2))), axis=1)
+    return -0.5 * (jnp.sum(whitened**2, axis=2) + size * LOG_2_PI) + log_det[None]
+
+  def statistics(params: Params, of_x: Any, weights: Array) -> dict[str, Array]:
+    x, sums = of_x["x"], weighted_sums("x")(params, of_x, weights)
+    weighted = weights.T[:, :, None] * x[None]  # [M, B, D]
+    return sums | {"outer": product(jnp.moveaxis(weighted, 1, 2), x[None])}
+
+  def maximize(params: Params, sums: Any, reg_covar: Any) -> Params:
+    del params
+    count = sums["count"] + TINY
+    mean = sums["x"] / count[:, None]
+    covariance = sums["outer"] / count[:, None, None] - mean[:, :, None] * mean[:, None]
+    return {"mean": mean, "precision_cholesky": precision_cholesky(covariance, reg_covar)}
+
+  def start(key: Key, mean: Array, scale: Any) -> Params:
+    del key
+    eye = jnp.eye(mean.shape[1])[None] / scale
+    return {"mean": mean, "precision_cholesky": jnp.repeat(eye, len(mean), axis=0)}
+
+  def noise(key: Key, params: Params) -> Array:
+    draw = jax.random.normal(key, params["mean"].shape)
+    factor = jnp.triu(params["precision_cholesky"])
+    return jax.scipy.linalg.solve_triangular(factor, draw, trans="T", lower=False)
+
+  return Covariance(lambda x: {"x": x}, log_density, statistics, maximize, start, noise)
+
+
+def precision_cholesky(covariance: Array, reg_covar: Any = 0.0) -> Array:
+  """The upper triangular P of (Σ + reg_covar I)⁻¹ = P Pᵀ, [M, D, D] -> [M, D, D]."""
+  eye = jnp.broadcast_to(jnp.eye(covariance.shape[-1])[None], covariance.shape)
+  lower = jnp.linalg.cholesky(covariance + reg_covar * eye)
+  inverse = jax.scipy.linalg.solve_triangular(lower, eye, lower=True)
+  return jnp.swapaxes(inverse, 1, 2)
+
+
+def diagonal_log_density(params: Params, of_x: Any) -> Array:
+  """log N(x; μ_m, diag(σ_m²)) of every component, [B, M]."""
+  mean, log_scale = params["mean"], params["log_scale"]
+  precision = jnp.exp(-2 * log_scale)
+  distance = product(of_x["squares"], precision.T) - 2 * product(of_x["x"], (mean * precision).T)
+  distance = jnp.maximum(distance + jnp.sum(mean**2 * precision, axis=1)[None], 0.0)
+  return -0.5 * (distance + mean.shape[1] * LOG_2_PI) - jnp.sum(log_scale, axis=1)[None]
+
+
+def with_squares(x: Array) -> dict[str, Array]:
+  """The features of covariances with a diagonal: x and x² of each pixel."""
+  return {"x": x, "squares": x**2}
+
+
+def weighted_sums(*names: str) -> Callable[[Params, Any, Array], dict[str, Array]]:
+  """The statistics that are weighted sums of these features."""
+
+  def statistics(params: Params, of_x: Any, weights: Array) -> dict[str, Array]:
+    del params
+    sums = {name: product(weights.T, of_x[name]) for name in names}
+    return sums | {"count": jnp.sum(weights, axis=0)}
+
+  return statistics
+
+
+def _scaled_noise(key: Key, params: Params) -> Array:
+  return jnp.exp(params["log_scale"]) * jax.random.normal(key, params["mean"].shape)
+
+
+SPHERICAL, DIAGONAL, FULL = _spherical(), _diagonal(), _full()

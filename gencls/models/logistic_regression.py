@@ -1,0 +1,104 @@
+"""Multinomial logistic regression, p(y | x) ∝ exp(W x + b)_y.
+
+References:
+  Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization".
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gencls import densities
+from gencls.models import checks, fitting
+from gencls.models.discriminative import discriminative
+from gencls.settings import at_least
+from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Params
+
+SOLVER = optax.lbfgs()
+
+
+def logistic_regression(
+  *,
+  image_shape: tuple[int, int, int],
+  num_classes: int,
+  class_prior: Sequence[float] | None = None,
+  l2: float = 1.0,
+  tol: float = 1e-4,
+  max_iterations: int = 1000,
+) -> Classifier:
+  """Multinomial logistic regression with an L2 penalty.
+
+  `fit` minimises Σ_n −log p(y_n | x_n) + (l2 / 2) ‖W‖² over all N images by L-BFGS, the bias b
+  being free of the penalty: l2 is scikit-learn's 1 / C, and its default. The loss of gradient
+  descent is the first term alone: the optimiser's weight decay is its penalty.
+
+  Args:
+    image_shape: (H, W, D).
+    num_classes: C.
+    class_prior: checked and not used, the bias learns it; every model is built alike.
+    l2: of the weights, for the whole training set; >= 0.
+    tol: the fit ends where no derivative of the objective, divided by N, is larger.
+    max_iterations: of L-BFGS, at most.
+
+  Returns:
+    A `Classifier` whose logits are "posterior" scores.
+
+  Raises:
+    ValueError: if a number is out of range.
+  """
+  del image_shape
+  checks.class_prior(class_prior, num_classes)
+  at_least(0, l2=l2, tol=tol)
+  at_least(1, max_iterations=max_iterations)
+
+  def init(key: Key, x: Array) -> Params:
+    del key  # a convex problem: it may start at zero
+    return {"weights": jnp.zeros((x[0].size, num_classes)), "bias": jnp.zeros(num_classes)}
+
+  def fit(key: Key, data: FitData) -> Fitted:
+    fitting.class_counts(data.y, num_classes)
+    x, y = jnp.asarray(data.x), jax.nn.one_hot(data.y, num_classes)
+    params, iteration, value, steepest = init(key, x), 0, jnp.inf, jnp.inf
+    state = SOLVER.init(params)
+    for iteration in range(1, max_iterations + 1):
+      new_params, state, value, steepest = _step(params, state, x, y, l2)
+      if not jnp.isfinite(value):
+        raise FloatingPointError(f"L-BFGS's objective is {value} in iteration {iteration}")
+      if steepest <= tol:
+        break
+      params = new_params
+    metrics = {
+      "iterations": float(iteration),
+      "objective_mean": float(value),
+      "largest_derivative": float(steepest),
+    }
+    return Fitted(params, metrics)
+
+  return discriminative(init, _scores, num_classes)._replace(fit=fit)
+
+
+def _scores(params: Params, x: Array, keys: Keys | None = None) -> Array:
+  del keys
+  return x.reshape(len(x), -1) @ params["weights"] + params["bias"][None]
+
+
+def _objective(params: Params, x: Array, y: Array, l2: Any) -> Array:
+  """The objective of `logistic_regression` divided by N, for one-hot labels."""
+  log_p_y = densities.categorical(y, _scores(params, x))
+  return 0.5 * l2 / len(x) * jnp.sum(params["weights"] ** 2) - jnp.mean(log_p_y)
+
+
+@jax.jit
+def _step(
+  params: Params, state: Any, x: Array, y: Array, l2: Any
+) -> tuple[Params, Any, Array, Array]:
+  """The next parameters and state, and the objective and its largest derivative before it."""
+  of_params = functools.partial(_objective, x=x, y=y, l2=l2)
+  value, grad = optax.value_and_grad_from_state(of_params)(params, state=state)
+  updates, state = SOLVER.update(grad, state, params, value=value, grad=grad, value_fn=of_params)
+  steepest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(grad)]))
+  return optax.apply_updates(params, updates), state, jnp.asarray(value), steepest

@@ -1,0 +1,164 @@
+"""Naive Bayes: pixels are independent given the class, p(x, y) = p(y) Π_d p(x_d | y).
+
+Gaussian pixels with a floor under every variance, or Bernoulli pixels of the thresholded image with
+Laplace's smoothing. One pass over the data gives the parameters for every floor or pseudo-count.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gencls import densities
+from gencls.keys import fold
+from gencls.models import checks, fitting
+from gencls.models.class_moments import ClassMoments, class_moments, of_block
+from gencls.models.joint import joint
+from gencls.straight_through import threshold
+from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Params
+
+FLOORS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+
+
+class _Pixels(NamedTuple):
+  """Independent pixels of one kind."""
+
+  fit: Callable[[ClassMoments, float], Params]  # (moments, smoothing) -> params [C, D]
+  log_prob: Callable[[Params, Array], Array]  # (params, x [B, D]) -> [B, C]
+  draw: Callable[[Key, Params], Array]  # (key, params of one class) -> [D]
+  transform: Callable[[Array], Array]  # what is done to an image first
+
+
+def gaussian_naive_bayes(
+  *,
+  image_shape: tuple[int, int, int],
+  num_classes: int,
+  class_prior: Sequence[float] | None = None,
+  variance_floor: float | Sequence[float] = FLOORS,
+  binarized: bool = False,
+  variance_as_scale: bool = False,
+) -> Classifier:
+  """p(x | y) = Π_d N(x_d; μ_yd, s²_yd + floor), with the means and variances of the class.
+
+  Args:
+    image_shape: (H, W, D).
+    num_classes: C.
+    class_prior: p(y); uniform where None.
+    variance_floor: added to every variance, so that a constant pixel has a density; > 0. Of several
+      the fit takes the one of best validation accuracy.
+    binarized: threshold the image at 0.5 first, with straight-through gradients. The density is the
+      thresholded image's.
+    variance_as_scale: the published flaw: s² + floor is taken for the standard deviation. 72.6% on
+      binarised MNIST with the floor 1e-9, where the right one has 54.7%.
+
+  Returns:
+    A `Classifier` of "exact" scores.
+
+  Raises:
+    ValueError: if a floor is not positive.
+  """
+
+  def fit(moments: ClassMoments, floor: float) -> Params:
+    variance = moments.variance() + floor
+    power = 1.0 if variance_as_scale else 0.5
+    return {"mean": moments.mean, "log_scale": power * jnp.log(variance)}
+
+  def log_prob(params: Params, x: Array) -> Array:
+    return densities.normal(x[:, None], params["mean"][None], params["log_scale"][None])
+
+  def draw(key: Key, params: Params) -> Array:
+    noise = jax.random.normal(key, params["mean"].shape)
+    return params["mean"] + jnp.exp(params["log_scale"]) * noise
+
+  transform = threshold if binarized else lambda x: x
+  pixels = _Pixels(fit, log_prob, draw, transform)
+  prior = checks.class_prior(class_prior, num_classes)
+  return _naive_bayes(pixels, image_shape, prior, variance_floor=variance_floor)
+
+
+def bernoulli_naive_bayes(
+  *,
+  image_shape: tuple[int, int, int],
+  num_classes: int,
+  class_prior: Sequence[float] | None = None,
+  pseudo_count: float | Sequence[float] = 1.0,
+) -> Classifier:
+  """p(x | y) = Π_d Bernoulli(b_d; θ_yd) of the image b thresholded at 0.5.
+
+  Attacks see through the threshold by a straight-through gradient.
+
+  Args:
+    image_shape: (H, W, D).
+    num_classes: C.
+    class_prior: p(y); uniform where None.
+    pseudo_count: α > 0 of θ = (ones + α) / (examples + 2α); 1 is Laplace's rule. Of several the fit
+      takes the one of best validation accuracy.
+
+  Returns:
+    A `Classifier` of "exact" scores: log p(b, y).
+
+  Raises:
+    ValueError: if a pseudo-count is not positive.
+  """
+
+  def fit(moments: ClassMoments, alpha: float) -> Params:
+    ones = jnp.round(moments.mean * moments.num_examples)
+    return {"logits": jnp.log(ones + alpha) - jnp.log(moments.num_examples - ones + alpha)}
+
+  def log_prob(params: Params, x: Array) -> Array:
+    # densities.bernoulli of every class as one product: Σ x a + Σ log(1 − σ(a)).
+    return x @ params["logits"].T + jnp.sum(jax.nn.log_sigmoid(-params["logits"]), axis=1)[None]
+
+  def draw(key: Key, params: Params) -> Array:
+    return jax.random.bernoulli(key, jax.nn.sigmoid(params["logits"])).astype(jnp.float32)
+
+  pixels = _Pixels(fit, log_prob, draw, threshold)
+  prior = checks.class_prior(class_prior, num_classes)
+  return _naive_bayes(pixels, image_shape, prior, pseudo_count=pseudo_count)
+
+
+def _naive_bayes(
+  pixels: _Pixels,
+  image_shape: tuple[int, int, int],
+  prior: tuple[float, ...],
+  **smoothing: float | Sequence[float],
+) -> Classifier:
+  """The classifier of these pixels; `smoothing` is one named hyperparameter and its candidates."""
+  ((name, given),) = smoothing.items()
+  values = tuple(given) if isinstance(given, Sequence) else (given,)
+  if not values or min(values) <= 0:
+    raise ValueError(f"{name} must be > 0, got {given}")
+  num_classes = len(prior)
+
+  def log_likelihood(params: Params, x: Array) -> Array:
+    return pixels.log_prob(params, pixels.transform(x.reshape(len(x), -1)))
+
+  def init(key: Key, x: Array, y: Array) -> Params:
+    del key, y  # a small batch may lack a class: all classes start alike
+    flat = pixels.transform(x.reshape(len(x), -1))
+    moments = of_block(flat, jnp.ones((len(x), 1)))
+    return jax.tree.map(
+      lambda leaf: jnp.repeat(leaf, num_classes, axis=0), pixels.fit(moments, values[0])
+    )
+
+  def draw(params: Params, keys: Keys, y: Array) -> Array:
+    chosen = jax.tree.map(lambda leaf: leaf[y], params)
+    x = jax.vmap(pixels.draw)(fold(keys, "x"), chosen)
+    return jnp.clip(x, 0.0, 1.0).reshape(-1, *image_shape)
+
+  classifier = joint(init, log_likelihood, draw, prior)
+
+  def fit(key: Key, data: FitData) -> Fitted:
+    del key
+    fitting.class_counts(data.y, num_classes)
+    moments = class_moments(data.x, data.y, num_classes, pixels.transform)
+    candidates = {
+      f"{name}_{value:g}": lambda value=value: Fitted(
+        pixels.fit(moments, value), {name: float(value)}
+      )
+      for value in values
+    }
+    return fitting.most_accurate(candidates, classifier.logits, data)
+
+  return classifier._replace(fit=fit)

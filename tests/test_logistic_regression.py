@@ -1,0 +1,83 @@
+"""Logistic regression against scikit-learn; the network with hidden layers against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import sklearn.linear_model
+from fit_problems import images, same_structure
+
+from gencls import models
+from gencls.keys import example_keys
+
+SHAPE, CLASSES = (4, 4, 1), 3
+
+
+def build(name="logistic_regression", **hyperparameters):
+  return models.build(name, image_shape=SHAPE, num_classes=CLASSES, **hyperparameters)
+
+
+@pytest.mark.parametrize("l2", [1.0, 20.0])
+def test_probabilities_are_those_of_scikit_learn(l2):
+  data = images(SHAPE, CLASSES, 200)
+  classifier = build(l2=l2, tol=1e-6)
+  fitted = classifier.fit(jax.random.key(0), data)
+  assert same_structure(classifier, fitted, data)
+  flat = np.asarray(data.x, np.float64).reshape(len(data.x), -1)
+  reference = sklearn.linear_model.LogisticRegression(C=1 / l2, tol=1e-9, max_iter=5000)
+  expected = reference.fit(flat, np.asarray(data.y)).predict_proba(flat)
+  got = jax.nn.softmax(classifier.logits(fitted.params, None, data.x))
+  np.testing.assert_allclose(got, expected, atol=1e-4)
+  penalty = 0.5 * l2 * np.sum(np.square(reference.coef_)) / len(flat)
+  best = penalty - np.mean(np.log(expected[np.arange(len(flat)), data.y]))
+  assert fitted.metrics["objective_mean"] == pytest.approx(best, rel=1e-5)
+  assert fitted.metrics["largest_derivative"] <= 1e-6
+
+
+def test_the_fit_ends_where_it_is_told_to():
+  data = images(SHAPE, CLASSES, 60)
+  coarse = build(tol=1e-2).fit(jax.random.key(0), data).metrics
+  fine = build(tol=1e-4).fit(jax.random.key(0), data).metrics
+  assert coarse["largest_derivative"] <= 1e-2 and fine["largest_derivative"] <= 1e-4
+  assert coarse["iterations"] < fine["iterations"]
+  assert build(tol=0.0, max_iterations=3).fit(jax.random.key(0), data).metrics["iterations"] == 3
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "mlp"])
+def test_the_loss_is_the_cross_entropy_of_numpy(name):
+  data = images(SHAPE, CLASSES, 12)
+  classifier = build(name, **({"hidden_sizes": (5, 4)} if name == "mlp" else {}))
+  params = classifier.init(jax.random.key(0), data.x, data.y)
+  noise = np.random.default_rng(0)
+  params = jax.tree.map(lambda a: a + jnp.float32(noise.normal(size=a.shape)), params)
+  h = np.asarray(data.x, np.float64).reshape(len(data.x), -1)
+  if name == "mlp":
+    for layer in range(3):
+      dense = params[f"ConcatDense_{layer}"]
+      h = h @ np.float64(dense["kernel"]) + np.float64(dense["bias"])
+      h = np.maximum(h, 0) if layer < 2 else h
+  else:
+    h = h @ np.float64(params["weights"]) + np.float64(params["bias"])
+  keys = example_keys(0, jnp.arange(len(data.x)))
+  loss = classifier.loss(params, keys, data.x, data.y, jnp.int32(0))
+  expected = -scipy.special.log_softmax(h, axis=1)[np.arange(len(h)), data.y]
+  np.testing.assert_allclose(classifier.logits(params, keys, data.x), h, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(loss.total, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bad_values():
+  data = images(SHAPE, CLASSES, 30)
+  for message, changes in (
+    ("l2 must be >= 0", {"l2": -1.0}),
+    ("tol must be >= 0", {"tol": -1.0}),
+    ("max_iterations must be >= 1", {"max_iterations": 0}),
+  ):
+    with pytest.raises(ValueError, match=message):
+      build(**changes)
+  with pytest.raises(ValueError, match="hidden_sizes must be >= 1"):
+    build("mlp", hidden_sizes=(0,))
+  with pytest.raises(ValueError, match=r"none of \[2\]"):
+    build().fit(jax.random.key(0), data._replace(y=data.y % 2))
+  with pytest.raises(FloatingPointError, match="objective is nan"):
+    build().fit(jax.random.key(0), data._replace(x=data.x * jnp.nan))
