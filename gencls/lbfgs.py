@@ -43,7 +43,8 @@ def minimise(
     A `Minimum`.
 
   Raises:
-    ValueError: if `max_iterations` < 1, or the objective ends up non-finite.
+    ValueError: if `max_iterations` < 1.
+    FloatingPointError: if the objective is not finite.
 
   References:
     Liu, Nocedal 1989, Math. Programming 45.
@@ -53,7 +54,7 @@ def minimise(
     objective, params, arguments, jnp.int32(max_iterations), jnp.float32(tolerance), memory=memory
   )
   if not jnp.isfinite(loss):
-    raise ValueError(f"L-BFGS ended at an objective of {loss} after {iterations} iterations")
+    raise FloatingPointError(f"L-BFGS's objective is {loss} in iteration {iterations}")
   return Minimum(found, float(loss), float(norm), int(iterations))
 
 

@@ -2,10 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from gencls.types import Array
-
 
 def class_prior(prior: Sequence[float] | None, num_classes: int) -> tuple[float, ...]:
   """p(y) as a tuple, uniform where None.
@@ -35,13 +31,3 @@ def dropout_rate(rate: float) -> None:
   """Raises ValueError for a rate outside [0, 1)."""
   if not 0 <= rate < 1:
     raise ValueError(f"dropout_rate must be in [0, 1), got {rate}; 0.0 is no dropout")
-
-
-def every_class(labels: Array, num_classes: int) -> None:
-  """Raises ValueError for training labels in which a class does not occur."""
-  missing = sorted(set(range(num_classes)) - set(np.unique(np.asarray(labels)).tolist()))
-  if missing:
-    raise ValueError(
-      f"every one of the {num_classes} classes needs a training example, got none of {missing}; "
-      "leave these classes out, or take a larger training split"
-    )

@@ -6,6 +6,7 @@ pseudo-likelihood, so that one pass over the images is all it takes, and an iter
 for any number of them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from gencls import densities
 from gencls.lbfgs import minimise
-from gencls.models import checks
+from gencls.models import fitting
 from gencls.models.ising_scores import discriminative_logits
 from gencls.models.lattice import Couplings
 from gencls.types import Array, FitData, Fitted, Key, Params
@@ -57,37 +58,29 @@ def fitter(
   objective = pseudo_likelihood_objective if generative else cross_entropy_objective
 
   def fit(key: Key, data: FitData) -> Fitted:
-    params = init(key, data.x[:1], data.y[:1])
-    num_classes = len(params["unary"])
-    checks.every_class(data.y, num_classes)
+    start = init(key, data.x[:1], data.y[:1])
+    num_classes = len(start["unary"])
+    fitting.class_counts(data.y, num_classes)
     statistics = (
       pattern_counts(spins, data.x, data.y, num_classes)
       if generative
       else _pieces(spins, data.x, data.y)
     )
-    predict = jax.jit(lambda params, x: jnp.argmax(logits(params, spins(x)), axis=-1))
-    tried, best = {}, (-1.0, params, 0.0)
-    # From strong to weak: each minimum is a good start for the next.
-    for l2 in sorted(settings.l2, reverse=True):
+
+    def minimum(l2: float) -> Fitted:
+      nonlocal start
       penalties = jnp.asarray([settings.unary_l2, l2]) / len(data.x)
-      found = minimise(
-        objective,
-        params,
-        statistics,
-        penalties,
-        max_iterations=settings.max_iterations,
-        tolerance=TOLERANCE,
-      )
-      params = found.params
-      tried[f"objective_nats/l2={l2:g}"] = found.value
-      tried[f"iterations/l2={l2:g}"] = float(found.iterations)
-      accuracy = 0.0
-      if len(settings.l2) > 1:
-        accuracy = _accuracy(predict, params, data.validation_x, data.validation_y)
-        tried[f"validation_accuracy/l2={l2:g}"] = accuracy
-      if accuracy > best[0]:
-        best = (accuracy, params, l2)
-    return Fitted(best[1], tried | {"l2": best[2]})
+      limits = {"max_iterations": settings.max_iterations, "tolerance": TOLERANCE}
+      found = minimise(objective, start, statistics, penalties, **limits)
+      start = found.params
+      numbers = {"objective_nats": found.value, "iterations": float(found.iterations), "l2": l2}
+      return Fitted(found.params, numbers)
+
+    # From strong to weak: each minimum is a good start for the next.
+    candidates = {
+      f"l2={l2:g}": functools.partial(minimum, l2) for l2 in sorted(settings.l2, reverse=True)
+    }
+    return fitting.most_accurate(candidates, lambda p, keys, x: logits(p, spins(x)), data)
 
   return fit
 
@@ -184,13 +177,3 @@ def _pieces(
     return padded.reshape(-1, size, *a.shape[1:])
 
   return pad(s), pad(np.asarray(y, np.int32)), pad(np.full(num, 1 / num, np.float32))
-
-
-def _accuracy(
-  predict: Callable[[Params, Array], Array], params: Params, x: Array, y: Array
-) -> float:
-  right = [
-    np.asarray(predict(params, x[i : i + PIECE])) == np.asarray(y[i : i + PIECE])
-    for i in range(0, len(x), PIECE)
-  ]
-  return float(np.mean(np.concatenate(right)))

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls.models import checks
+from gencls.models import fitting
 from gencls.straight_through import threshold
 from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Loss, Params
 
@@ -122,7 +122,7 @@ def classifier(
 
   def fit(key: Key, data: FitData) -> Fitted:
     x, y = data.x[:NUM_IMAGES], data.y[:NUM_IMAGES]
-    checks.every_class(y, num_classes)
+    fitting.class_counts(y, num_classes)
     accuracy = jax.jit(
       lambda params: jnp.mean(
         jnp.argmax(scores(params, data.validation_x), axis=-1) == data.validation_y

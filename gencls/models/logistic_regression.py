@@ -1,24 +1,16 @@
-"""Multinomial logistic regression, p(y | x) ∝ exp(W x + b)_y.
+"""Multinomial logistic regression, p(y | x) ∝ exp(W x + b)_y."""
 
-References:
-  Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization".
-"""
-
-import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from gencls import densities
+from gencls.lbfgs import minimise
 from gencls.models import checks, fitting
 from gencls.models.discriminative import discriminative
 from gencls.settings import at_least
 from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Params
-
-SOLVER = optax.lbfgs()
 
 
 def logistic_regression(
@@ -61,22 +53,16 @@ def logistic_regression(
 
   def fit(key: Key, data: FitData) -> Fitted:
     fitting.class_counts(data.y, num_classes)
-    x, y = jnp.asarray(data.x), jax.nn.one_hot(data.y, num_classes)
-    params, iteration, value, steepest = init(key, x), 0, jnp.inf, jnp.inf
-    state = SOLVER.init(params)
-    for iteration in range(1, max_iterations + 1):
-      new_params, state, value, steepest = _step(params, state, x, y, l2)
-      if not jnp.isfinite(value):
-        raise FloatingPointError(f"L-BFGS's objective is {value} in iteration {iteration}")
-      if steepest <= tol:
-        break
-      params = new_params
+    arguments = data.x, jax.nn.one_hot(data.y, num_classes), l2 / len(data.x)
+    found = minimise(
+      _objective, init(key, data.x), *arguments, max_iterations=max_iterations, tolerance=tol
+    )
     metrics = {
-      "iterations": float(iteration),
-      "objective_mean": float(value),
-      "largest_derivative": float(steepest),
+      "iterations": float(found.iterations),
+      "objective_mean": found.value,
+      "largest_derivative": found.gradient_norm,
     }
-    return Fitted(params, metrics)
+    return Fitted(found.params, metrics)
 
   return discriminative(init, _scores, num_classes)._replace(fit=fit)
 
@@ -86,19 +72,7 @@ def _scores(params: Params, x: Array, keys: Keys | None = None) -> Array:
   return x.reshape(len(x), -1) @ params["weights"] + params["bias"][None]
 
 
-def _objective(params: Params, x: Array, y: Array, l2: Any) -> Array:
-  """The objective of `logistic_regression` divided by N, for one-hot labels."""
+def _objective(params: Params, x: Array, y: Array, l2: Array | float) -> Array:
+  """The objective of `logistic_regression` divided by N, for one-hot labels and l2 / N."""
   log_p_y = densities.categorical(y, _scores(params, x))
-  return 0.5 * l2 / len(x) * jnp.sum(params["weights"] ** 2) - jnp.mean(log_p_y)
-
-
-@jax.jit
-def _step(
-  params: Params, state: Any, x: Array, y: Array, l2: Any
-) -> tuple[Params, Any, Array, Array]:
-  """The next parameters and state, and the objective and its largest derivative before it."""
-  of_params = functools.partial(_objective, x=x, y=y, l2=l2)
-  value, grad = optax.value_and_grad_from_state(of_params)(params, state=state)
-  updates, state = SOLVER.update(grad, state, params, value=value, grad=grad, value_fn=of_params)
-  steepest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(grad)]))
-  return optax.apply_updates(params, updates), state, jnp.asarray(value), steepest
+  return 0.5 * l2 * jnp.sum(params["weights"] ** 2) - jnp.mean(log_p_y)
