@@ -14,6 +14,9 @@ DENOISER = {
   "detached": False,  # published: True, no gradient passes
 }
 
+# Of binary images: their likelihood is Bernoulli and no choice.
+FIXED = ("gfz_binary", "gfz_crf")
+
 
 def composed(config: ConfigDict, name: str, **hyperparameters: Any) -> ConfigDict:
   """The config of the inner model, in the variant wanted, as that of model `name`.
@@ -25,4 +28,6 @@ def composed(config: ConfigDict, name: str, **hyperparameters: Any) -> ConfigDic
   """
   with config.unlocked():
     config.update({"model": {"name": name, **hyperparameters}})
+    if name in FIXED:
+      delattr(config.model, "likelihood")
   return config

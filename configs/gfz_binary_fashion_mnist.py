@@ -16,4 +16,4 @@ from configs.composed import composed
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "" or "full", "cpu", "smoke"."""
   config = base.variant(base.deep_latent("gfz", "fashion_mnist"), arg)
-  return composed(config, "gfz_binary", likelihood="bernoulli", at=0.5)
+  return composed(config, "gfz_binary", at=0.5)

@@ -18,4 +18,4 @@ from configs.composed import composed
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "" or "full", "cpu", "smoke"."""
   config = base.variant(base.deep_latent("gfz", "fashion_mnist"), arg)
-  return composed(config, "gfz_crf", likelihood="bernoulli", at=0.5, crf="centre")
+  return composed(config, "gfz_crf", at=0.5, crf="centre")

@@ -21,6 +21,11 @@ Score: TypeAlias = Literal["exact", "estimate", "bound", "unnormalised", "poster
 NORMALISED_SCORES: tuple[Score, ...] = ("exact", "estimate", "bound")
 
 
+# How gradients pass from the logits to the image: as they are; through a threshold by the
+# straight-through estimator; or not at all, as some published models have it. Results name it.
+Gradient: TypeAlias = Literal["exact", "straight_through", "detached"]
+
+
 class Loss(NamedTuple):
   """What a classifier minimises, per example, with its parts kept apart for the logs."""
 
@@ -69,6 +74,7 @@ class Classifier(NamedTuple):
   score: Score  # what logits[b, c] is; see NORMALISED_SCORES
   # The logits are of the thresholded image, one of 2^(H·W·D), and no density over [0, 1]^(H·W·D)
   binary: bool = False
+  gradient: Gradient = "exact"
   prepare: Callable[[Params, Key], Params] | None = None  # everything that does not depend on x
   sample: Callable[[Params, Keys, Array], Array] | None = None  # (params, keys, y [B]) -> x
   # Closed form, EM or L-BFGS instead of steps down a gradient: it drives its own loop, and compiles

@@ -166,6 +166,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "name": config["name"],
     "title": title(graded.config["model"]["name"], overrides),
     **identity,
+    "gradient": attacked.classifier.gradient,
     "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
     "attacks": config["attacks"],
     "config": config,

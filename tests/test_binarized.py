@@ -10,6 +10,7 @@ from gencls.keys import example_keys
 from gencls.models.binarized import binarize
 from gencls.models.compositions import compose
 from gencls.models.deep_latent import deep_latent
+from gencls.models.denoised import denoise
 from gencls.types import Classifier, FitData, Fitted, Loss
 
 SHAPE, CLASSES, BATCH = (4, 4, 1), 3, 5
@@ -45,7 +46,7 @@ def test_everything_that_takes_images_gets_binary_ones():
     model.loss({}, KEYS, X, Y, jnp.int32(0)).total, HARD.reshape(BATCH, -1).sum(1)
   )
   assert model.log_weights and model.reconstruct and model.sample and model.fit
-  assert model.binary and not TOY.binary
+  assert model.gradient == "straight_through" and TOY.gradient == "exact"
   np.testing.assert_array_equal(model.log_weights({}, KEYS, X)[..., 0], HARD.reshape(BATCH, -1))
   np.testing.assert_array_equal(model.reconstruct({}, KEYS, X, Y), HARD)
   assert (model.sample({}, KEYS, Y) == jnp.float32(0.3)).all()  # what it makes stays as it is
@@ -115,3 +116,32 @@ def test_composed_factories_check_the_hyperparameters_of_both():
       build(**changes)
   with pytest.raises(ValueError, match="differ, got twice: \\['num_samples'\\]"):
     compose(lambda classifier, num_samples=1: classifier, deep_latent)
+
+
+@pytest.mark.parametrize(
+  ("name", "score", "binary"),
+  [
+    # A density of grey images is none of thresholded or denoised ones.
+    ("gaussian_naive_bayes", "unnormalised", False),
+    ("bernoulli_naive_bayes", "exact", True),  # of binary images already
+    ("logistic_regression", "posterior", False),
+  ],
+)
+def test_scores_behind_a_threshold_or_a_denoiser_claim_no_more_than_they_are(name, score, binary):
+  inner = models.build(name, image_shape=SHAPE, num_classes=CLASSES)
+  model = binarize(inner)
+  assert (model.score, model.binary, model.gradient) == (score, binary, "straight_through")
+  clean = denoise(inner)
+  assert clean.score == ("posterior" if score == "posterior" else "unnormalised")
+  assert not clean.binary
+  assert denoise(inner, method="icm").gradient == "straight_through"
+  assert denoise(inner, detached=True).gradient == "detached"
+  assert binarize(denoise(inner, detached=True)).gradient == "detached"
+
+
+def test_the_likelihood_of_binary_compositions_is_no_choice():
+  for name in ("gfz_binary", "gfz_crf"):
+    with pytest.raises(ValueError, match=r"unknown hyperparameter of .* 'likelihood'"):
+      models.build(name, image_shape=SHAPE, num_classes=CLASSES, likelihood="squared_error")
+    model = models.build(name, image_shape=SHAPE, num_classes=CLASSES, **SMALL)
+    assert (model.score, model.binary, model.gradient) == ("estimate", True, "straight_through")

@@ -114,6 +114,15 @@ def test_models_side_by_side(evaluated, tmp_path):
     assert str(tmp_path).encode() not in content.read_bytes()
 
 
+def test_a_gradient_that_is_not_the_functions_is_named():
+  models = {"A": {"gradient": "exact"}, "B": {"gradient": "straight_through"}, "C": {}}
+  assert table.gradient_sentence({"A": models["A"], "C": {}}) == ""
+  assert table.gradient_sentence({**models, "D": {"gradient": "detached"}}) == (
+    " Gradients pass the threshold or denoiser of B by the straight-through estimator. "
+    "No gradient passes what stands before D: it is detached, as published."
+  )
+
+
 def test_every_attack_has_a_panel_and_every_model_its_curve_there():
   def one(*rows):
     level = lambda mean: {"mean": mean, "low": mean, "high": mean}  # noqa: E731

@@ -8,17 +8,16 @@ from gencls.types import Classifier, Score
 def binarize(classifier: Classifier, at: float = 0.5, score: Score | None = None) -> Classifier:
   """The classifier of binary images: 1 where x >= at, else 0.
 
-  Gradients pass the threshold by the straight-through estimator (its derivative is taken to be the
-  identity): a result that an attack by gradients obtained on this model should name it.
+  Gradients pass the threshold by the straight-through estimator: its derivative is taken to be the
+  identity.
 
   Args:
     classifier: the inner model. What it makes (samples, reconstructions, decoded images) is not
       thresholded.
     at: the threshold, in (0, 1]; a pixel equal to it becomes 1.
-    score: what the inner model's logits are of binary images, where that is more than they are of
-      grey ones: those of a Bernoulli likelihood are then the logarithm of a probability, not an
-      energy. It is one of the binary image: of 2^D images, not a density over [0, 1]^D. None: what
-      the inner model says.
+    score: what the inner model's logits are of binary images, where they are the logarithm of a
+      probability of one of the 2^D (a Bernoulli likelihood), and not a density over [0, 1]^D. None:
+      what the inner model says of them if it is such a one itself, else "unnormalised" at most.
 
   Returns:
     A `Classifier` with the parameters of the inner one.
@@ -30,5 +29,7 @@ def binarize(classifier: Classifier, at: float = 0.5, score: Score | None = None
     Bengio et al. 2013, arXiv:1308.3432; Athalye et al. 2018, arXiv:1802.00420 (BPDA).
   """
   check_threshold(at)
-  binary = preprocess(classifier, lambda keys, x: threshold(x, at))
-  return binary._replace(score=score or classifier.score, binary=True)
+  binary = preprocess(classifier, lambda keys, x: threshold(x, at), "straight_through")
+  if score is None and classifier.binary:
+    score = classifier.score
+  return binary if score is None else binary._replace(score=score, binary=True)

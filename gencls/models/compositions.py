@@ -14,20 +14,22 @@ from gencls.types import Classifier
 Factory = Callable[..., Classifier]
 
 
-def compose(outer: Factory, inner: Factory) -> Factory:
+def compose(outer: Factory, inner: Factory, **fixed: Any) -> Factory:
   """The factory of outer(inner(**of the inner one), **of the outer one).
 
   Args:
     outer: maps a classifier, its first parameter, and hyperparameters to a classifier.
     inner: a model's factory.
+    **fixed: hyperparameters of the inner one that the composition decides.
 
   Returns:
-    A factory whose signature has the hyperparameters of both.
+    A factory whose signature has the other hyperparameters of both.
 
   Raises:
     ValueError: if both have a hyperparameter of the same name.
   """
-  of_inner = inspect.signature(inner).parameters
+  signature = inspect.signature(inner).parameters
+  of_inner = {name: each for name, each in signature.items() if name not in fixed}
   of_outer = dict(list(inspect.signature(outer).parameters.items())[1:])
   both = sorted(of_inner.keys() & of_outer.keys())
   if both:
@@ -35,7 +37,7 @@ def compose(outer: Factory, inner: Factory) -> Factory:
 
   def build(**hyperparameters: Any) -> Classifier:
     own = {name: hyperparameters.pop(name) for name in of_outer if name in hyperparameters}
-    return outer(inner(**hyperparameters), **own)
+    return outer(inner(**hyperparameters, **fixed), **own)
 
   parameters = [
     p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*of_inner.values(), *of_outer.values())
@@ -51,7 +53,7 @@ def _binary(classifier: Classifier, at: float = 0.5) -> Classifier:
 
 
 def _binary_estimate(classifier: Classifier, at: float = 0.5) -> Classifier:
-  # On binary images every likelihood of the latent-variable models is one, the Bernoulli too.
+  # A Bernoulli likelihood, an energy of grey images, is a probability of binary ones.
   return binarize(classifier, at, score="estimate")
 
 
@@ -59,10 +61,9 @@ FACTORIES: dict[str, Factory] = {
   "cnn_binary": compose(_binary, cnn),
   "cnn_denoised": compose(denoise, cnn),
   "gfz_binary": compose(
-    _binary_estimate, functools.partial(deep_latent, "gfz", likelihood="bernoulli")
+    _binary_estimate, functools.partial(deep_latent, "gfz"), likelihood="bernoulli"
   ),
   "gfz_crf": compose(
-    _binary_estimate,
-    functools.partial(deep_latent, "gfz", likelihood="bernoulli", crf="centre"),
+    _binary_estimate, functools.partial(deep_latent, "gfz", crf="centre"), likelihood="bernoulli"
   ),
 }

@@ -75,7 +75,9 @@ def gaussian_naive_bayes(
   pixels = _Pixels(fit, log_prob, draw, transform)
   prior = checks.class_prior(class_prior, num_classes)
   classifier = _naive_bayes(pixels, image_shape, prior, variance_floor=variance_floor)
-  return classifier._replace(score="unnormalised") if binarized else classifier
+  if binarized:
+    return classifier._replace(score="unnormalised", gradient="straight_through")
+  return classifier
 
 
 def bernoulli_naive_bayes(
@@ -116,7 +118,8 @@ def bernoulli_naive_bayes(
 
   pixels = _Pixels(fit, log_prob, draw, threshold)
   prior = checks.class_prior(class_prior, num_classes)
-  return _naive_bayes(pixels, image_shape, prior, pseudo_count=pseudo_count)._replace(binary=True)
+  classifier = _naive_bayes(pixels, image_shape, prior, pseudo_count=pseudo_count)
+  return classifier._replace(binary=True, gradient="straight_through")
 
 
 def _naive_bayes(

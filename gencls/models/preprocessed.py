@@ -1,10 +1,23 @@
 """A classifier behind a map of its images: what binarisation and denoising have in common."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import jax
+import jax.numpy as jnp
 
-from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Loss, Params
+from gencls.types import (
+  NORMALISED_SCORES,
+  Array,
+  Classifier,
+  FitData,
+  Fitted,
+  Gradient,
+  Key,
+  Keys,
+  Loss,
+  Params,
+)
 
 FIT_PIECE = 1000  # images at once where a whole split is mapped
 
@@ -12,7 +25,9 @@ FIT_PIECE = 1000  # images at once where a whole split is mapped
 Transform = Callable[[Keys, Array], Array]
 
 
-def preprocess(classifier: Classifier, transform: Transform) -> Classifier:
+def preprocess(
+  classifier: Classifier, transform: Transform, gradient: Gradient = "exact"
+) -> Classifier:
   """The classifier of transformed images.
 
   What takes images (init, loss, logits, log_weights, reconstruct, fit) gets them transformed; what
@@ -21,13 +36,16 @@ def preprocess(classifier: Classifier, transform: Transform) -> Classifier:
   Args:
     classifier: the inner model.
     transform: an image's result must depend on its own key only.
+    gradient: how gradients pass the transform.
 
   Returns:
-    A `Classifier` of the same score, with the parameters of the inner one.
+    A `Classifier` with the parameters of the inner one. Its score is at most "unnormalised": the
+    density of a transformed image is none of the image.
   """
 
   def init(key: Key, x: Array, y: Array) -> Params:
-    return classifier.init(key, transform(jax.random.split(key, len(x)), x), y)
+    own, rest = jax.random.split(key)
+    return classifier.init(own, transform(jax.random.split(rest, len(x)), x), y)
 
   def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
     return classifier.loss(params, keys, transform(keys, x), y, step)
@@ -58,6 +76,9 @@ def preprocess(classifier: Classifier, transform: Transform) -> Classifier:
     log_weights=log_weights if classifier.log_weights else None,
     reconstruct=reconstruct if classifier.reconstruct else None,
     fit=fit if classifier.fit else None,
+    score="unnormalised" if classifier.score in NORMALISED_SCORES else classifier.score,
+    binary=False,
+    gradient=max(gradient, classifier.gradient, key=get_args(Gradient).index),
   )
 
 
@@ -68,4 +89,4 @@ def _whole(transform: Transform, key: Key, x: Array) -> Array:
   pieces = [
     apply(keys[i : i + FIT_PIECE], x[i : i + FIT_PIECE]) for i in range(0, len(x), FIT_PIECE)
   ]
-  return jax.numpy.concatenate(pieces)
+  return jnp.concatenate(pieces)

@@ -252,7 +252,8 @@ def write(
   text = (
     f"# {name} on {first['data']['name']}\n\n"
     f"The first {first['num_images']} {first['data']['split']} images. "
-    f"{table.threat_sentence(first['protocol'], first['attacks'])} Clean accuracy is the mean over "
+    f"{table.threat_sentence(first['protocol'], first['attacks'])}"
+    f"{table.gradient_sentence(summaries)} Clean accuracy is the mean over "
     f"{first['protocol']['clean_draws']} draws where keys matter. Under attack: per-example worst "
     "case over all attacks and the grey image, with 95% intervals over images.\n\n"
     f"{headline(summaries)}\n\n{not_run(summaries)}{beside}{minimum(summaries)}{targeted(summaries)}"

@@ -69,7 +69,8 @@ def group(index: int, name: str, entries: Sequence[Entry]) -> dict[str, Any]:
     "name": name,
     "data": first["data"],
     "n": first["num_images"],
-    "threat": table.threat_sentence(first["protocol"], first["attacks"]),
+    "threat": table.threat_sentence(first["protocol"], first["attacks"])
+    + table.gradient_sentence({entry.title: entry.summary for entry in entries}),
     "draws": first["protocol"]["clean_draws"],
     "models": [{"name": m, "colour": plots.colour(i)} for i, m in enumerate(models)],
     "attacks": [{"name": a, "dash": plots.dash(i)} for i, a in enumerate(attacks)],

@@ -217,6 +217,31 @@ def threat_sentence(settings: Mapping[str, Any], attacks: Mapping[str, Mapping[s
   )
 
 
+_GRADIENTS = {
+  "straight_through": (
+    "Gradients pass the threshold or denoiser of {0} by the straight-through estimator"
+  ),
+  "detached": "No gradient passes what stands before {0}: it is detached, as published",
+}
+
+
+def gradient_sentence(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """Of which models the gradient is not that of the function, and what stands for it.
+
+  Args:
+    summaries: title -> summary; older ones do not say it.
+
+  Returns:
+    Sentences with a space before, or nothing.
+  """
+  text = ""
+  for kind, words in _GRADIENTS.items():
+    named = [title for title, summary in summaries.items() if summary.get("gradient") == kind]
+    if named:
+      text += f" {words.format(', '.join(named))}."
+  return text
+
+
 def samples_sentence(summary: Mapping[str, Any]) -> str:
   """K of grading and of the attack, for models that have one."""
   graded, attacked = (summary[n].get("num_samples") for n in ("model", "attack_model"))
@@ -238,7 +263,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 The first {summary["num_images"]} images of the {summary["data"]["split"]} split of \
 {summary["data"]["name"]}, checkpoint of step {summary["step"]}, seed {settings["seed"]}. \
-{threat_sentence(settings, summary["attacks"])}{samples_sentence(summary)}{warning}
+{threat_sentence(settings, summary["attacks"])}{samples_sentence(summary)}\
+{gradient_sentence({summary["title"]: summary})}{warning}
 
 {clean_table(summary)}
 
