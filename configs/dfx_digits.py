@@ -15,5 +15,4 @@ def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke"."""
   config = base.deep_latent("dfx", "digits")
   base.digits(config)
-  config.update({"model": {"latent_size": 16}})
   return base.variant(config, arg, {"cpu": base.full})

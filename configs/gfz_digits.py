@@ -17,5 +17,5 @@ def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke"."""
   config = base.deep_latent("gfz", "digits")
   base.digits(config, num_epochs=120, learning_rate=2e-3)
-  config.update({"model": {"latent_size": 16, "likelihood": "gaussian"}})
+  config.update({"model": {"likelihood": "gaussian"}})
   return base.variant(config, arg, {"cpu": base.full})

@@ -14,12 +14,5 @@ def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke"."""
   model = {"name": "mlp", "hidden_sizes": (128, 128), "dropout_rate": 0.0}
   config = base.get_config("digits", model)
-  train = {
-    "num_epochs": 30,
-    "learning_rate": 1e-3,
-    "schedule": "cosine",
-    "warmup_steps": 100,
-    "validate_every": 250,
-  }
-  config.update({"train": train})
+  base.digits(config)
   return base.variant(config, arg, {"cpu": base.full})

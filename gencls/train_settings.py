@@ -62,6 +62,16 @@ def check_method(method: str, classifier: Classifier, loss: str = "model") -> No
     )
 
 
+def check_pretraining(model: Mapping[str, Any], total_steps: int) -> None:
+  """Raises ValueError where training ends before what `model.pretrain_steps` prepares for."""
+  steps = model.get("pretrain_steps", 0)
+  if steps >= total_steps:
+    raise ValueError(
+      f"model.pretrain_steps must be below the {total_steps} steps of the training, or the "
+      f"classifier's head is never trained, got {steps}; raise train.num_epochs or train.max_steps"
+    )
+
+
 def check(given: Mapping[str, Any], num_examples: int) -> None:
   """Raises ValueError, with the config's name for it, for a setting that no training can have.
 

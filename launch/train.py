@@ -72,6 +72,12 @@ def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
   classifier = adversarial.with_loss(classifier, settings.pop("loss"), config["adversarial"])
   # Before the folder is claimed: the corrected command must find it free.
   train_settings.check(settings, len(splits["train"].labels))
+  if method == "gradient":
+    _, total_steps = train.num_steps(
+      len(splits["train"].labels),
+      **{name: settings[name] for name in ("batch_size", "num_epochs", "max_steps")},
+    )
+    train_settings.check_pretraining(model, total_steps)
   train_settings.check_method(method, classifier, config["train"]["loss"])
   statement = {
     "split": data.describe_split(source["name"], source["validation_size"]),

@@ -7,7 +7,7 @@ import optax
 import pytest
 from scipy import stats
 
-from gencls import densities, models
+from gencls import densities, models, train_settings
 from gencls.keys import example_keys
 from gencls.train_step import initial_state, train_step
 
@@ -101,3 +101,10 @@ def test_labels_never_reach_the_pretrained_encoder():
 def test_bad_hyperparameters(name, changes, message):
   with pytest.raises(ValueError, match=message):
     built(name, **changes)
+
+
+def test_a_training_that_never_reaches_the_head_is_refused():
+  train_settings.check_pretraining({"pretrain_steps": 9}, 10)
+  train_settings.check_pretraining({"name": "cnn"}, 1)
+  with pytest.raises(ValueError, match=r"below the 10 steps .* got 10; raise train.num_epochs"):
+    train_settings.check_pretraining({"pretrain_steps": 10}, 10)

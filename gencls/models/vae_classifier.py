@@ -142,12 +142,14 @@ def pretrained_vae_classifier(
 
   The parameters hold the encoder twice: as it is trained, and "frozen" as the head sees it, its
   copy up to `pretrain_steps`. The gradient does not reach the copy, whatever the optimizer does.
+  The loss terms of the phase that is not on are 0, and accuracy is chance in the first.
 
   Args:
     image_shape: (H, W, D).
     num_classes: C.
     class_prior: checked and not used, the posterior learns it; every model is built alike.
-    pretrain_steps: training steps of the VAE, >= 1; the head is trained in all later ones.
+    pretrain_steps: training steps of the VAE, >= 1; the head is trained in all later ones, of which
+      there has to be one (launch/train.py looks).
     latent_size: L.
     hidden_size: units of the head's layer.
     channels: of the stride-2 convolutions; the decoder mirrors them.
