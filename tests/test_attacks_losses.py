@@ -20,13 +20,18 @@ def _logits(num=6, classes=5, seed=0, scale=5.0):
 def test_losses_agree_with_numpy_in_a_batch_of_both_kinds():
   z = _logits()
   label, target = np.array([0, 1, 2, 3, 4, 0]), np.array([-1, 3, -1, 4, -1, 2])
-  expected = {"cross_entropy": [], "margin": [], "dlr": []}
+  expected = {name: [] for name in LOSSES}
   for row, y, t in zip(z.astype(np.float64), label, target, strict=True):
     own, others = (y, np.delete(row, y)) if t < 0 else (t, np.delete(row, t))
     sign = 1 if t < 0 else -1
     top = np.sort(row)[::-1]
     expected["cross_entropy"].append(-sign * special.log_softmax(row)[own])
     expected["margin"].append(sign * (others.max() - row[own]))
+    p = special.softmax(row)
+    own_p, others_p = (p[y], np.delete(p, y)) if t < 0 else (p[t], np.delete(p, t))
+    expected["margin_of_probabilities"].append(sign * (others_p.max() - own_p))
+    twice = -sign * special.log_softmax(p)[own]
+    expected["cross_entropy_of_probabilities"].append(twice)
     expected["dlr"].append(
       -(row[y] - others.max()) / (top[0] - top[2])
       if t < 0
@@ -34,6 +39,17 @@ def test_losses_agree_with_numpy_in_a_batch_of_both_kinds():
     )
   for name, loss in LOSSES.items():
     np.testing.assert_allclose(loss(z, _goal(label, target)), expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_soft_max_on_top_of_a_soft_max_hides_the_gradient():
+  """The published mistake: at the gaps of generative classifiers nothing is left of it."""
+  z = jnp.asarray([[200.0, 0.0, -50.0], [0.0, 200.0, -50.0]])
+  slope = lambda name: jax.grad(lambda z: LOSSES[name](z, _goal([0, 0])).sum())(z)  # noqa: E731
+  assert jnp.all(jnp.any(slope("margin") != 0, axis=1))
+  for name in ("margin_of_probabilities", "cross_entropy_of_probabilities"):
+    assert jnp.all(slope(name) == 0)
+  loss = LOSSES["cross_entropy_of_probabilities"](z, _goal([0, 0]))
+  np.testing.assert_allclose(loss, [np.log(1 + 2 / np.e), np.log(2 + np.e)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("gap", [50.0, 70.0])

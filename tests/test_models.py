@@ -210,6 +210,21 @@ def test_the_bound_tightens_with_k_and_is_named():
   assert bounds[1].mean() - bounds[0].mean() > 4 * error
 
 
+def test_a_detached_target_hides_the_likelihoods_gradient_and_changes_nothing_else():
+  classifier, params, keys, x, _ = problem("gfz")
+  masked = build("gfz", detached_target=True)
+  assert (classifier.gradient, masked.gradient) == ("exact", "detached_target")
+  found = [
+    jax.jit(jax.value_and_grad(lambda x, c=c: c.logits(params, keys, x)[:, 0].sum()))(x)
+    for c in (classifier, masked)
+  ]
+  np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-6)
+  # What is missing is Σ_k w_k ∂ log p(x | z_k)/∂x = −2 (x − mean image), the images in [0, 1].
+  missing = found[0][1] - found[1][1]
+  mean = x + missing / 2
+  assert mean.min() > -1e-4 and mean.max() < 1 + 1e-4 and jnp.abs(missing).max() > 0.1
+
+
 @pytest.mark.parametrize("name", [n if n in ("gbz", "dfx") else slow(n) for n in FACTORISATIONS])
 def test_terms_add_up_to_the_bound(name):
   classifier, params, keys, x, y = problem(name)

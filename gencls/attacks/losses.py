@@ -122,10 +122,40 @@ def signed_dlr(logits: Array, goal: Goal) -> Array:
   return jnp.where(goal.target >= 0, margin(logits, goal) / spread, ratio)
 
 
+def cross_entropy_of_probabilities(logits: Array, goal: Goal) -> Array:
+  """Cross-entropy of softmax(logits) taken for logits: a published mistake, to be reproduced.
+
+  A model that gives probabilities to an attack that expects logits has a second soft-max on top:
+  the loss stays between log(1 + (C − 1) / e) and log(C − 1 + e), and where the first one saturates,
+  as generative classifiers' do by hundreds of nats, its gradient is exactly zero: masking (Athalye
+  et al. 2018, arXiv:1802.00420).
+
+  Args:
+    logits: [B, C] nats, C >= 2.
+    goal: labels and targets.
+
+  Returns:
+    [B] nats of the wrong posterior.
+  """
+  return cross_entropy(jax.nn.softmax(logits, axis=1), goal)
+
+
+def margin_of_probabilities(logits: Array, goal: Goal) -> Array:
+  """The margin between probabilities, [B]: see `cross_entropy_of_probabilities`."""
+  return margin(jax.nn.softmax(logits, axis=1), goal)
+
+
 LogitLoss = Callable[[Array, Goal], Array]
-LOSSES: dict[str, LogitLoss] = {"cross_entropy": cross_entropy, "dlr": dlr, "margin": margin}
+LOSSES: dict[str, LogitLoss] = {
+  "cross_entropy": cross_entropy,
+  "dlr": dlr,
+  "margin": margin,
+  # Published mistakes. They mask gradients, and the checks say so.
+  "cross_entropy_of_probabilities": cross_entropy_of_probabilities,
+  "margin_of_probabilities": margin_of_probabilities,
+}
 # Positive if and only if the attack has succeeded, up to ties.
-SIGNED: tuple[LogitLoss, ...] = (margin, signed_dlr)
+SIGNED: tuple[LogitLoss, ...] = (margin, signed_dlr, margin_of_probabilities)
 TARGETED_MIN_CLASSES: dict[LogitLoss, int] = {dlr: 4, signed_dlr: 4}
 
 

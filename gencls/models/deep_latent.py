@@ -52,6 +52,7 @@ def deep_latent(
   memory_budget_gib: float = 2.0,
   max_rows: int | None = None,
   crf: str | None = None,
+  detached_target: bool = False,
 ) -> Classifier:
   """A deep latent-variable classifier.
 
@@ -73,6 +74,8 @@ def deep_latent(
       fastest on the default backend.
     crf: a mean-field CRF on the decoder's logits, whose kernel leaves this out: "centre" or
       "row_and_column", see `nets.crf`; None: there is none.
+    detached_target: a published mistake, to be reproduced: the image that p(x | ·) compares with is
+      a constant for the gradient, which attacks then follow through the encoder alone.
 
   Returns:
     A `Classifier`; its score is "posterior" for the models that drop p(x), else the likelihood's.
@@ -121,6 +124,7 @@ def deep_latent(
     num_samples=num_samples,
     train_samples=train_samples,
     kl_warmup_steps=kl_warmup_steps,
+    detached_target=detached_target,
     max_rows=int(min(budget / row, sys.maxsize)),
     kept_rows=int(min(budget / kept, sys.maxsize)),
     fast_rows=max_rows,

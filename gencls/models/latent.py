@@ -58,6 +58,7 @@ class Model(NamedTuple):
   kl_warmup_steps: int  # over which the objective's KL weight grows from 0 to 1
   max_rows: int  # rows of z whose activations fit the memory budget
   fast_rows: int  # the same, by speed: used in prediction
+  detached_target: bool  # whether no gradient reaches the x of p(x | ·), as published
   kept_rows: int  # rows of which a gradient in x may be kept, not computed again
 
 
@@ -69,6 +70,7 @@ def classifier(model: Model) -> Classifier:
     logits=functools.partial(_logits, model),
     score=model.likelihood.score if model.parents["x"] else "posterior",
     log_weights=functools.partial(class_weights, model),
+    gradient="detached_target" if model.detached_target else "exact",
   )
 
 
@@ -172,7 +174,7 @@ def log_weights(
     inputs = [values[parent] for parent in model.parents["z"]]
     prior = normal_head(model, "z", params, inputs, dropout)
   per_image = {
-    "x": x.reshape(x.shape[0], 1, 1, -1),
+    "x": (jax.lax.stop_gradient(x) if model.detached_target else x).reshape(len(x), 1, 1, -1),
     "y": y,
     "features": features,
     "z_prior": prior,

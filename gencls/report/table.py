@@ -221,6 +221,7 @@ _GRADIENTS = {
   "straight_through": (
     "Gradients pass the threshold or denoiser of {0} by the straight-through estimator"
   ),
+  "detached_target": "The likelihood of {0} compares with a detached image, as published",
   "detached": "No gradient passes what stands before {0}: it is detached, as published",
 }
 

@@ -1,0 +1,28 @@
+"""`nus.py` to the letter: attacks take the models' probabilities for logits.
+
+  python launch/evaluate.py --config=configs/attacks/nus_probabilities.py:cpu \\
+    --workdir=runs/gaussian_naive_bayes_published_mnist
+  python launch/report.py --workdirs=runs/... --name=nus_probabilities --honest=nus_honest \\
+    --published=docs/published/nus.json --out=docs/results
+
+A soft-max on top of the soft-max hides the gradients of whatever is sure of itself, and much of the
+published robustness is that: the sanity checks of these evaluations fail, as they should. The
+published models go with it: `:published` of the configs that have it, and for the CNN-VAE
+--config.model.detached_target=True. What holds is `nus_honest.py`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.attacks import nus
+
+MASKED = {"cross_entropy": "cross_entropy_of_probabilities", "margin": "margin_of_probabilities"}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """`arg`: "" or "full" (the first 1000 images), "cpu", "smoke"."""
+  config = nus.get_config(arg)
+  masked = {
+    label: {"loss": MASKED[attack["loss"]]} for label, attack in config.to_dict()["attacks"].items()
+  }
+  config.update({"name": "nus_probabilities", "attacks": masked})
+  return config
