@@ -15,8 +15,9 @@ value of the option `backward`; the scores are the same bit for bit:
   straight_through  the derivative of the score in s at s, as if s were continuous
   flip              what the score changes by when pixel i goes from dark to bright, exactly
 
-At spins of ±1 the sigmoids of the pseudo-likelihood are saturated and the two have little in common.
-The other scores are multilinear in the spins: there they are the same.
+At spins of ±1 the sigmoids of the pseudo-likelihood are saturated, and the two have little in
+common. Neither leads to the stronger attack everywhere (on MNIST flip does in l∞, straight_through
+in l2): robustness is what is left after both. The other scores are multilinear in the spins: there they are the same.
 
 References:
   Besag 1975 (pseudo-likelihood). The published score: "Exploring Generative Classifiers for
