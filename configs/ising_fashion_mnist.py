@@ -9,6 +9,7 @@ smoke: seconds.
 from ml_collections import ConfigDict
 
 from configs import base
+from configs.ising_mnist import discriminative, published, smoke
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -18,21 +19,11 @@ def get_config(arg: str = "") -> ConfigDict:
     "fashion_mnist",
     training="pseudo_likelihood",
     at=0.5,
+    backward="straight_through",  # or "flip": what attacks by gradients follow
     l2=(100.0, 300.0, 1000.0, 3000.0),  # candidates of the penalty of couplings
     unary_l2=1.0,
     max_iterations=200,
     num_sweeps=200,  # of Gibbs sampling, for samples
   )
-  variants = {"discriminative": discriminative, "published": published}
+  variants = {"discriminative": discriminative, "published": published, "smoke": smoke}
   return base.variant(config, arg, variants)
-
-
-def discriminative(config: ConfigDict) -> None:
-  """A free bias in the place of log Z_y, and the cross-entropy."""
-  changes = {"training": "discriminative", "l2": (10.0, 100.0), "max_iterations": 50}
-  config.update({"model": changes})
-
-
-def published(config: ConfigDict) -> None:
-  """A score without products of pixels, on the first 600 images."""
-  config.update({"model": {"training": "linear_batch_normalised", "max_iterations": 1100}})

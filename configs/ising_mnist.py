@@ -20,12 +20,13 @@ def get_config(arg: str = "") -> ConfigDict:
     "mnist",
     training="pseudo_likelihood",
     at=0.5,
+    backward="straight_through",  # or "flip": what attacks by gradients follow
     l2=(100.0, 300.0, 1000.0, 3000.0),  # candidates of the penalty of couplings
     unary_l2=1.0,
     max_iterations=200,
     num_sweeps=200,  # of Gibbs sampling, for samples
   )
-  variants = {"discriminative": discriminative, "published": published}
+  variants = {"discriminative": discriminative, "published": published, "smoke": smoke}
   return base.variant(config, arg, variants)
 
 
@@ -38,3 +39,9 @@ def discriminative(config: ConfigDict) -> None:
 def published(config: ConfigDict) -> None:
   """A score without products of pixels, on the first 600 images."""
   config.update({"model": {"training": "linear_batch_normalised", "max_iterations": 1100}})
+
+
+def smoke(config: ConfigDict) -> None:
+  """A few iterations for one candidate."""
+  base.smoke(config)
+  config.update({"model": {"l2": (100.0,), "max_iterations": 3, "num_sweeps": 3}})

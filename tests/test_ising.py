@@ -13,7 +13,7 @@ from gencls.data import load, to_float
 from gencls.keys import example_keys
 from gencls.lbfgs import minimise
 from gencls.models import ising_fit, lattice, linear_mrf
-from gencls.models.ising import ising
+from gencls.models.ising import BACKWARDS, ising
 from gencls.types import FitData
 
 CLASSES, SHAPE = 2, (3, 3, 1)
@@ -23,14 +23,15 @@ KEYS = example_keys(0, jnp.arange(len(S)))
 PRIOR = (0.7, 0.3)
 
 
-def build(**changes):
-  return models.build("ising", image_shape=SHAPE, num_classes=CLASSES, class_prior=PRIOR, **changes)
+def build(shape=SHAPE, **changes):
+  return models.build("ising", image_shape=shape, num_classes=CLASSES, class_prior=PRIOR, **changes)
 
 
 @functools.cache
-def theta(seed=0, scale=0.7):
+def theta(seed=0, scale=0.7, height=3, width=3):
   rng = np.random.default_rng(seed)
-  sizes = {"unary": (3, 3), "right": (3, 2), "down": (2, 3), "bias": ()}
+  edges = {"right": (height, width - 1), "down": (height - 1, width)}
+  sizes = {"unary": (height, width), **edges, "bias": ()}
   return {k: (scale * rng.normal(size=(CLASSES, *v))).astype("f4") for k, v in sizes.items()}
 
 
@@ -70,6 +71,100 @@ def test_discriminative_logits_are_the_energies_and_a_bias():
   expected = np.stack([np.log(exact[y][0]) + np.log(PRIOR[y]) for y in range(CLASSES)], 1)
   np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
   assert classifier.score == "posterior" and classifier.sample is None
+
+
+def flipped(scores):
+  """½ [f(s_i = +1) − f(s_i = −1)] for every state, [2^(H W)], and pixel of a 4×4 lattice."""
+  state = np.arange(len(scores))[:, None]
+  bit = 1 << np.arange(16)[::-1]  # the first pixel is the highest bit of `states`
+  return 0.5 * (scores[state | bit] - scores[state & ~bit]).reshape(-1, 4, 4)
+
+
+@functools.cache
+def four_by_four(scale):
+  """θ of two classes, and in float64 the −E and the log pseudo-likelihood of all 65,536 states."""
+  params = theta(1, scale, height=4, width=4)
+  s = states(4, 4)
+  minus_e, log_pl = np.zeros((2, CLASSES, len(s)))
+  for y in range(CLASSES):
+    each = [params[name][y].astype(float) for name in ("unary", "right", "down")]
+    minus_e[y] = -energies(s, *each)
+    # −E(s) + E(s with s_i flipped) is the log odds of s_i.
+    log_odds = 2 * s * flipped(minus_e[y])
+    log_pl[y] = -np.logaddexp(0, -log_odds).sum((1, 2))
+  return params, jnp.asarray((s[..., None] + 1) / 2, jnp.float32), minus_e, log_pl
+
+
+def slopes(classifier, params, x):
+  """Gradients of all classes in the spins, [C, B, H, W]; a spin is 2 x − 1."""
+  of = lambda y: jax.grad(lambda x: classifier.logits(params, None, x)[:, y].sum())  # noqa: E731
+  return np.stack([np.asarray(jax.jit(of(y))(x))[..., 0] / 2 for y in range(CLASSES)])
+
+
+@pytest.mark.parametrize("scale", [0.7, 2.0])  # 2: most sigmoids are saturated
+def test_the_flip_gradient_is_what_flips_do(scale):
+  params, x, _, log_pl = four_by_four(scale)
+  params = {k: v for k, v in params.items() if k != "bias"}
+  through, flip = (build(shape=(4, 4, 1), backward=name) for name in BACKWARDS)
+  logits = [np.asarray(jax.jit(model.logits)(params, None, x)) for model in (through, flip)]
+  np.testing.assert_array_equal(*logits)  # bit for bit
+  np.testing.assert_allclose(logits[0], log_pl.T + np.log(PRIOR), rtol=1e-5, atol=1e-4)
+  expected = np.stack([flipped(each) for each in log_pl])
+  tolerance = {"rtol": 1e-5, "atol": 1e-5 * np.abs(expected).mean()}
+  np.testing.assert_allclose(slopes(flip, params, x), expected, **tolerance)
+  assert np.corrcoef(slopes(through, params, x).ravel(), expected.ravel())[0, 1] < 0.9
+  in_params = [
+    jax.jit(jax.grad(lambda p, model=model: jnp.mean(model.logits(p, None, x)[:, 0])))(params)
+    for model in (through, flip)
+  ]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *in_params)
+
+
+@pytest.mark.parametrize("backward", BACKWARDS)
+def test_of_multilinear_scores_every_gradient_is_what_flips_do(backward):
+  params, x, minus_e, _ = four_by_four(0.7)
+  model = build(shape=(4, 4, 1), training="discriminative", backward=backward)
+  expected = np.stack([flipped(each) for each in minus_e])
+  tolerance = {"rtol": 1e-5, "atol": 1e-5 * np.abs(expected).mean()}
+  np.testing.assert_allclose(slopes(model, params, x), expected, **tolerance)
+
+
+def test_the_flip_gradient_foresees_the_margins_of_digits():
+  """Real single flips of a fitted model's images; the straight-through gradient says little."""
+  (params, _), (x, y) = fitted_on_digits("pseudo_likelihood"), digits()[2]
+  logits = jax.jit(digits_model("pseudo_likelihood").logits)
+  right = np.flatnonzero(np.argmax(logits(params, None, x), 1) == y)[:100]
+  x, y, num = (x[right] >= 0.5).astype("f4"), y[right], len(right)
+  rival = np.argsort(logits(params, None, x), 1)[:, -2]
+  every = np.abs(x[:, None] - np.eye(64, dtype="f4").reshape(64, 8, 8, 1)).reshape(-1, 8, 8, 1)
+  after = np.asarray(logits(params, None, every)).reshape(num, 64, 10)
+
+  def margin(logits):
+    return logits[np.arange(num), ..., y] - logits[np.arange(num), ..., rival]
+
+  change = margin(after) - margin(logits(params, None, x))[:, None]
+  correlation, left = {}, {}
+  for backward in BACKWARDS:
+    model = digits_model("pseudo_likelihood", backward=backward)
+    slope = jax.jit(jax.grad(lambda x, m=model: margin(m.logits(params, None, x)).sum()))(x)
+    foreseen = np.asarray(slope * (1 - 2 * x)).reshape(num, 64)
+    correlation[backward] = np.corrcoef(foreseen.ravel(), change.ravel())[0, 1]
+    chosen = after[np.arange(num), foreseen.argmin(1)]  # one pixel: the most promising one
+    left[backward] = np.mean(chosen.argmax(1) == y)
+  assert correlation["flip"] > 0.99 and correlation["straight_through"] < 0.9
+  assert left["flip"] < left["straight_through"]
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3, 2)])
+def test_the_neighbour_field_is_the_slope_of_the_energy(shape):
+  rng = np.random.default_rng(0)
+  height, width = shape
+  draw = lambda *size: jnp.asarray(rng.normal(size=size), jnp.float32)  # noqa: E731
+  s = draw(3, height, width)
+  full = lattice.Couplings(draw(1, height, width - 1), draw(1, height - 1, width))
+  for couplings in (full, lattice.uniform(0.3, 3)):
+    slope = jax.jit(jax.grad(lambda s, c=couplings: lattice.energy(c, 0 * s, s).sum()))(s)
+    np.testing.assert_allclose(lattice.neighbour_field(couplings, s), -slope, atol=1e-6)
 
 
 def test_gibbs_samples_have_the_marginals_of_the_distribution():
@@ -124,16 +219,24 @@ def digits():
   return [(to_float(d.images, d.num_levels), d.labels.astype(np.int32)) for d in splits]
 
 
+def digits_model(training, **changes):
+  limits = {"l2": (1.0, 10.0), "max_iterations": 60}
+  return ising(image_shape=(8, 8, 1), num_classes=10, training=training, **limits, **changes)
+
+
+@functools.cache
+def fitted_on_digits(training):
+  (x, y), (vx, vy), _ = digits()
+  return digits_model(training).fit(jax.random.key(0), FitData(x, y, vx, vy))
+
+
 @pytest.mark.parametrize(
   ("training", "least"),
   [("pseudo_likelihood", 0.84), pytest.param("discriminative", 0.93, marks=pytest.mark.slow)],
 )
 def test_fitted_on_digits(training, least):
-  (x, y), (vx, vy), (tx, ty) = digits()
-  classifier = ising(
-    image_shape=(8, 8, 1), num_classes=10, training=training, l2=(1.0, 10.0), max_iterations=60
-  )
-  fitted = classifier.fit(jax.random.key(0), FitData(x, y, vx, vy))
+  (x, y), _, (tx, ty) = digits()
+  classifier, fitted = digits_model(training), fitted_on_digits(training)
   wanted = jax.eval_shape(classifier.init, jax.random.key(0), x, y)
   assert jax.tree.map(lambda a: (a.shape, a.dtype), fitted.params) == jax.tree.map(
     lambda a: (a.shape, a.dtype), wanted
@@ -210,6 +313,7 @@ def test_lbfgs_against_least_squares():
   ("changes", "message"),
   [
     ({"training": "discriminatve"}, "did you mean 'discriminative'"),
+    ({"backward": "flop"}, "did you mean 'flip'"),
     ({"l2": ()}, "l2 must hold positive numbers"),
     ({"l2": (0.0,)}, "l2 must hold positive numbers"),
     ({"unary_l2": 0.0}, "unary_l2 must be > 0"),

@@ -45,20 +45,45 @@ def edge_products(s: Array) -> Couplings:
   return Couplings(s[..., :, :-1] * s[..., :, 1:], s[..., :-1, :] * s[..., 1:, :])
 
 
-def neighbour_field(couplings: Couplings, s: Array) -> Array:
-  """Σ_j θ_ij s_j over the neighbours of each pixel, [..., H, W]."""
+def neighbours(values: Array) -> tuple[Array, Array, Array, Array]:
+  """The values to the right, to the left, below and above each pixel, 0 off the image.
 
-  def shifted(values: Array, axis: int, before: int) -> Array:
-    pad = [(0, 0)] * values.ndim
-    pad[axis] = (before, 1 - before)
-    return jnp.pad(values, pad)
+  [..., H, W] each.
+  """
+  padded = jnp.pad(values, [(0, 0)] * (values.ndim - 2) + [(1, 1), (1, 1)])
+  return (
+    padded[..., 1:-1, 2:],
+    padded[..., 1:-1, :-2],
+    padded[..., 2:, 1:-1],
+    padded[..., :-2, 1:-1],
+  )
+
+
+def edges(couplings: Couplings) -> tuple[Array, Array, Array, Array]:
+  """θ_ij in the order of `neighbours`: to a pixel off the image, whose spin is 0, any number."""
+
+  def pad(theta: Array, axis: int, before: int) -> Array:
+    if theta.shape[axis] == 1:  # broadcasts
+      return theta
+    width = [(0, 0)] * theta.ndim
+    width[axis] = (before, 1 - before)
+    return jnp.pad(theta, width)
 
   return (
-    shifted(couplings.right * s[..., :, 1:], -1, 0)
-    + shifted(couplings.right * s[..., :, :-1], -1, 1)
-    + shifted(couplings.down * s[..., 1:, :], -2, 0)
-    + shifted(couplings.down * s[..., :-1, :], -2, 1)
+    pad(couplings.right, -1, 0),
+    pad(couplings.right, -1, 1),
+    pad(couplings.down, -2, 0),
+    pad(couplings.down, -2, 1),
   )
+
+
+def neighbour_field(couplings: Couplings, s: Array) -> Array:
+  """Σ_j θ_ij s_j over the neighbours of each pixel, [..., H, W]."""
+  # Spins are moved, not products: of many classes they are the same, and padding is slow.
+  right, left, below, above = (
+    theta * s_j for theta, s_j in zip(edges(couplings), neighbours(s), strict=True)
+  )
+  return right + left + below + above
 
 
 def energy(couplings: Couplings, external: Array, s: Array) -> Array:
