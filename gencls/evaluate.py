@@ -99,6 +99,10 @@ def check_specs(specs: Sequence[AttackSpec]) -> None:
       raise ValueError(f"{where}: an eps is listed twice, got {spec.eps}")
 
 
+# Hyperparameters that change what attacks are told of a function, and not the function.
+GRADIENT_ONLY = ("backward", "detached_target")
+
+
 def check_protocol(protocol: Protocol, identity: Mapping[str, Any]) -> None:
   """Raises ValueError for a protocol that makes no numbers that count.
 
@@ -110,7 +114,10 @@ def check_protocol(protocol: Protocol, identity: Mapping[str, Any]) -> None:
   check_seed(protocol.seed)
   check_metrics(protocol.clean)
   check_draws(protocol.threat, protocol.select_draws, protocol.grade_draws)
-  graded, attacked = (identity.get(name, {}) for name in ("model", "attack_model"))
+  graded, attacked = (
+    {k: v for k, v in identity.get(name, {}).items() if k not in GRADIENT_ONLY}
+    for name in ("model", "attack_model")
+  )
   if protocol.threat == "known_seed" and graded != attacked:
     raise ValueError(
       "known_seed means that attack and grading share one deterministic function, but their models "

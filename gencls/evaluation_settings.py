@@ -55,7 +55,10 @@ def check(config: Mapping[str, Any]) -> None:
   _check_detector(config["detector"])
   check_kinds(config["surface"], Surface.__annotations__, "surface.")
   for part in ("model", "attack_model"):
-    kinds = {"num_samples": int | None, "rule": str | None, "detached_target": bool | None}
+    kinds = {
+      **{"num_samples": int | None, "rule": str | None},
+      **{"backward": str | None, "detached_target": bool | None},
+    }
     check_kinds(config[part], kinds, f"{part}.")
     at_least(1, **{f"{part}.num_samples": config[part]["num_samples"]})
   for label, settings in config["attacks"].items():

@@ -14,7 +14,7 @@ def given(overrides: dict[str, Any]) -> dict[str, Any]:
 
 def title(model: str, overrides: dict[str, Any]) -> str:
   """For example "GFZ", "GFZ K=100", "CVAE nearest" or "Gaussian naive Bayes"."""
-  names = {"num_samples": "K={}", "detached_target": "with a detached target"}
+  names = {"num_samples": "K={}"}
   words = [_word(word) for word in model.split("_")]
   words[0] = words[0][0].upper() + words[0][1:]
   return " ".join([*words, *(names.get(n, "{}").format(v) for n, v in overrides.items())])

@@ -23,8 +23,8 @@ NORMALISED_SCORES: tuple[Score, ...] = ("exact", "estimate", "bound")
 
 # How gradients pass from the logits to the image: as they are; through a threshold by the
 # straight-through estimator; or, as some published models have it, past the image that a likelihood
-# compares with, or not at all. Results name it.
-Gradient: TypeAlias = Literal["exact", "straight_through", "detached_target", "detached"]
+# compares with, or not at all; or as the difference that flipping a pixel makes. Results name it.
+Gradient: TypeAlias = Literal["exact", "flip", "straight_through", "detached_target", "detached"]
 
 
 class Loss(NamedTuple):

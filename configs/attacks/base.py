@@ -106,12 +106,12 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
       "keep_images": 32,  # adversarial images kept in each cell
       "step": "best",  # or "latest": which checkpoint
       # Hyperparameters of the graded model; None: as trained. K, and the rule of a CVAE.
-      "model": {
-        "num_samples": placeholder(int),
-        "rule": placeholder(str),
-        "detached_target": placeholder(bool),  # as published, of models that have it
+      "model": {"num_samples": placeholder(int), "rule": placeholder(str)},
+      "attack_model": {  # the same as the attack sees it; None: as it is graded
+        "num_samples": placeholder(int),  # K
+        "backward": placeholder(str),  # "flip": of Ising, another gradient of the same function
+        "detached_target": placeholder(bool),  # of GFZ and its kin, as published
       },
-      "attack_model": {"num_samples": placeholder(int)},  # K of the attack; None: that of grading
       "detector": _detector(detector),
       # What sanity checks look at beside the attacks; none of it changes an attack's numbers.
       "probe_gradient": probe_gradient,  # hold the gradient against the loss, by differences

@@ -13,6 +13,10 @@ threshold their input are attacked through the straight-through estimator, and b
 are. The number is the worst case for each image. cpu: the first 200 images, one restart, 50 steps
 of APGD, 4 × 200 of Carlini and Wagner, 1,000 queries of Square, 100 draws of noise; full: the first
 1,000.
+
+The Ising model has another gradient, what flipping a pixel changes. It gets an evaluation of its
+own, --config.attack_model.backward=flip --config.name=nus_honest_flip --config.keep_images=1000,
+whose images are then graded with the others: --config.transfer_from="('<run>:nus_honest_flip',)"
 """
 
 from typing import Any

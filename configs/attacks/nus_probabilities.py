@@ -8,7 +8,7 @@
 A soft-max on top of the soft-max hides the gradients of whatever is sure of itself, and much of the
 published robustness is that: the sanity checks of these evaluations fail, as they should. The
 published models go with it: `:published` of the configs that have it, and for the CNN-VAE
---config.model.detached_target=True. What holds is `nus_honest.py`.
+--config.attack_model.detached_target=True. What holds is `nus_honest.py`.
 """
 
 from ml_collections import ConfigDict

@@ -161,7 +161,7 @@ def ising(
     loss=loss,
     logits=logits,
     score="unnormalised" if generative else "posterior",
-    gradient="straight_through",
+    gradient="flip" if backward == "flip" else "straight_through",
     sample=sample if generative else None,
     fit=ising_fit.fitter(settings, init, scores, spins, generative=generative),
   )

@@ -218,6 +218,7 @@ def threat_sentence(settings: Mapping[str, Any], attacks: Mapping[str, Mapping[s
 
 
 _GRADIENTS = {
+  "flip": "Gradients of {0} are the differences that flipping single pixels makes",
   "straight_through": (
     "Gradients pass the threshold or denoiser of {0} by the straight-through estimator"
   ),
