@@ -188,16 +188,14 @@ def _check_size(components: int, pixels: int, covariance: str) -> None:
 def _log_likelihood(covariance: Covariance, params: Params, x: Array) -> Array:
   """log p(x | y = c) of flat images, [B, C]."""
 
-  def of_class(params: Params) -> Array:
-    # Any centre will do, but at the class's own one, as in EM, its constant pixels are zero: they
-    # are those of the largest precisions, see `covariances`.
-    mean = params["mean"]
-    centre = jax.lax.stop_gradient(jnp.mean(mean, axis=0))[None]
-    of_x = covariance.features(x - centre)
-    terms = mixture_em.log_joint(covariance, params | {"mean": mean - centre}, of_x)
-    return jax.nn.logsumexp(terms, axis=1)
-
-  return jax.vmap(of_class, out_axes=1)(params)
+  mean = params["mean"]
+  centre = jax.lax.stop_gradient(jnp.mean(mean, axis=(0, 1)))  # any will do, see `covariances`
+  centred = params | {"mean": mean - centre[None, None]}
+  log_weights = jax.nn.log_softmax(centred.pop("log_weights"), axis=1)
+  flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), centred)
+  log_p = covariance.log_density(flat, covariance.features(x - centre[None]), len(mean))
+  log_p = log_p.reshape(len(x), *log_weights.shape)
+  return jax.nn.logsumexp(log_p + log_weights[None], axis=2)
 
 
 def _draw(covariance: Covariance, params: Params, key: Key) -> Array:

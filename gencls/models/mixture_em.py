@@ -21,7 +21,7 @@ class Blocks(NamedTuple):
 def log_joint(covariance: Covariance, params: Params, of_x: Any) -> Array:
   """log π_m + log N(x; μ_m, Σ_m), [B, M]; "log_weights" [M] are normalised here."""
   log_weights = jax.nn.log_softmax(params["log_weights"])
-  return log_weights[None] + covariance.log_density(params, of_x)
+  return log_weights[None] + covariance.log_density(params, of_x, 1)
 
 
 @jax.jit
