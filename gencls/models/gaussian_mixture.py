@@ -142,7 +142,9 @@ def gaussian_mixture(
       return run
 
     candidates = {_in_words(setting): fitted(setting) for setting in grid}
-    axes = {name: [getattr(each, name) for each in grid] for name in ("num_components", "reg_covar")}
+    axes = {
+      name: [getattr(each, name) for each in grid] for name in ("num_components", "reg_covar")
+    }
     return fitting.most_accurate(candidates, classifier.logits, data, axes=axes)
 
   return classifier._replace(fit=fit)
