@@ -284,7 +284,7 @@ def joint_and_slope(params, flat):
   ("name", "floor"),
   [
     ("diagonal", None),
-    slow("diagonal", 1e-6),
+    ("diagonal", 1e-6),
     slow("spherical", None),
     slow("factor_analyser", None),
   ],
