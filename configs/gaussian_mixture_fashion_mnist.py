@@ -8,6 +8,7 @@ none is published. factors, grid: as on MNIST. smoke: two components.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import base
 
@@ -20,7 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
     num_components=60,
     covariance="spherical",  # or "diagonal", "factor_analyser", "full"
     latent_size=8,  # of the factor analyser
-    reg_covar=1e-6,
+    reg_covar=placeholder(float),  # None: 1e-6 for "spherical", 1e-3 for others
     tol=1e-3,
     max_iterations=100,
     kmeans_iterations=10,

@@ -1,6 +1,7 @@
 """L-BFGS with a line search, for smooth objectives over all data at once."""
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ import optax
 from gencls.settings import at_least
 from gencls.types import Array, Params
 
+_LOG = logging.getLogger(__name__)
+
 
 class Minimum(NamedTuple):
   """Where L-BFGS stopped."""
@@ -19,6 +22,15 @@ class Minimum(NamedTuple):
   value: float
   gradient_norm: float  # largest absolute entry
   iterations: int
+  converged: bool  # the gradient is within the tolerance
+
+  def metrics(self) -> dict[str, float]:
+    """How the minimisation went, as fits tell it."""
+    return {
+      "iterations": float(self.iterations),
+      "converged": float(self.converged),
+      "largest_derivative": self.gradient_norm,
+    }
 
 
 def minimise(
@@ -35,7 +47,7 @@ def minimise(
     objective: maps params and `arguments` to a scalar; smooth.
     params: pytree of float arrays, the start.
     *arguments: pytrees of arrays, leaves of the compiled program.
-    max_iterations: at most so many.
+    max_iterations: at most so many; a warning is logged where they are not enough.
     tolerance: stops when no entry of the gradient is larger.
     memory: pairs of steps and gradients that are kept.
 
@@ -44,7 +56,7 @@ def minimise(
 
   Raises:
     ValueError: if `max_iterations` < 1.
-    FloatingPointError: if the objective is not finite.
+    FloatingPointError: if the objective or its gradient is not finite.
 
   References:
     Liu, Nocedal 1989, Math. Programming 45.
@@ -55,7 +67,18 @@ def minimise(
   )
   if not jnp.isfinite(loss):
     raise FloatingPointError(f"L-BFGS's objective is {loss} in iteration {iterations}")
-  return Minimum(found, float(loss), float(norm), int(iterations))
+  if not jnp.isfinite(norm):
+    raise FloatingPointError(
+      f"the largest derivative of L-BFGS's objective is {norm} in iteration {iterations}"
+    )
+  converged = bool(norm <= jnp.float32(tolerance))
+  if not converged:
+    _LOG.warning(
+      "L-BFGS ended at max_iterations=%d with a derivative of %.2g, above the tolerance %g: allow "
+      "more iterations, or a larger tolerance",
+      *(max_iterations, float(norm), tolerance),
+    )
+  return Minimum(found, float(loss), float(norm), int(iterations), converged)
 
 
 @functools.partial(jax.jit, static_argnames=("objective", "memory"))

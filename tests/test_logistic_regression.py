@@ -10,6 +10,8 @@ from fit_problems import images, same_structure
 
 from gencls import models
 from gencls.keys import example_keys
+from gencls.lbfgs import minimise
+from gencls.models import linear_mrf
 
 SHAPE, CLASSES = (4, 4, 1), 3
 
@@ -35,13 +37,46 @@ def test_probabilities_are_those_of_scikit_learn(l2):
   assert fitted.metrics["largest_derivative"] <= 1e-6
 
 
-def test_the_fit_ends_where_it_is_told_to():
+def test_the_fit_ends_where_it_is_told_to(caplog):
   data = images(SHAPE, CLASSES, 60)
   coarse = build(tol=1e-2).fit(jax.random.key(0), data).metrics
   fine = build(tol=1e-4).fit(jax.random.key(0), data).metrics
   assert coarse["largest_derivative"] <= 1e-2 and fine["largest_derivative"] <= 1e-4
   assert coarse["iterations"] < fine["iterations"]
-  assert build(tol=0.0, max_iterations=3).fit(jax.random.key(0), data).metrics["iterations"] == 3
+  assert coarse["converged"] == fine["converged"] == 1.0 and not caplog.text
+  short = build(tol=0.0, max_iterations=3).fit(jax.random.key(0), data).metrics
+  assert short["iterations"] == 3 and short["converged"] == 0.0
+  assert "L-BFGS ended at max_iterations=3" in caplog.text
+
+
+def test_a_gradient_that_is_not_finite_is_an_error():
+  """While the value is."""
+
+  @jax.custom_jvp
+  def level(w):
+    return jnp.float32(w.size)
+
+  @level.defjvp
+  def _(primals, tangents):
+    return level(*primals), jnp.nan * jnp.sum(tangents[0])
+
+  with pytest.raises(FloatingPointError, match="derivative of L-BFGS's objective is nan"):
+    minimise(level, jnp.ones(2))
+
+
+def test_the_published_lattice_fit_needs_validation_and_tells_how_it_went(caplog):
+  data = images(SHAPE, CLASSES, 60)
+  model = linear_mrf.classifier(SHAPE, CLASSES, at=0.5, num_steps=30)
+  fitted = model.fit(jax.random.key(0), data)
+  assert same_structure(model, fitted, data) and fitted.metrics["iterations"] == 30
+  logits = model.logits(fitted.params, None, data.validation_x)
+  right = np.mean(np.argmax(logits, axis=1) == data.validation_y)
+  assert fitted.metrics["validation_accuracy"] == pytest.approx(right)
+  last = fitted.metrics["step"] == 30
+  assert fitted.metrics["converged"] == (not last) and ("max_iterations=30" in caplog.text) == last
+  empty = data._replace(validation_x=data.x[:0], validation_y=data.y[:0])
+  with pytest.raises(ValueError, match="a choice between 30 steps needs validation images"):
+    model.fit(jax.random.key(0), empty)
 
 
 @pytest.mark.parametrize("name", ["logistic_regression", "mlp"])

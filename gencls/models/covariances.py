@@ -2,7 +2,8 @@
 
 The names are values of the option `covariance` of the mixture. M components have their parameters
 stacked along the leading axis. ‖x − μ‖² comes from matrix products, ‖x‖² − 2 x·μ + ‖μ‖², which is
-why x must be centred: what float32 loses is in proportion to ‖x‖².
+why x must be centred: what float32 loses is in proportion to ‖x‖². Where pixels have precisions of
+their own it loses as much more as the largest one: see `diagonal_log_density`.
 
 References:
   Dempster, Laird and Rubin 1977, "Maximum likelihood from incomplete data via the EM algorithm".
@@ -31,7 +32,8 @@ class Covariance(NamedTuple):
 
   # (x [B, D]) -> what of x the density and the statistics read, computed once; B leads
   features: Callable[[Array], dict[str, Array]]
-  log_density: Callable[[Params, Any], Array]  # (params, features) -> [B, M] nats
+  # (params, features, G) -> [B, M] nats, of components in G equal groups of similar ones: classes
+  log_density: Callable[[Params, Any, int], Array]
   # (params, features, weights [B, M]) -> sums over the examples
   statistics: Callable[[Params, Any, Array], dict[str, Array]]
   maximize: Callable[[Params, Any, Any], Params]  # (params, sums, reg_covar) -> params
@@ -45,7 +47,8 @@ def _spherical() -> Covariance:
   def features(x: Array) -> dict[str, Array]:
     return {"x": x, "square": jnp.sum(x**2, axis=1, keepdims=True)}
 
-  def log_density(params: Params, of_x: Any) -> Array:
+  def log_density(params: Params, of_x: Any, num_groups: int) -> Array:
+    del num_groups
     mean, log_scale = params["mean"], params["log_scale"][None]
     distance = of_x["square"] + jnp.sum(mean**2, axis=1)[None] - 2 * product(of_x["x"], mean.T)
     distance = jnp.maximum(distance, 0.0) * jnp.exp(-2 * log_scale)
@@ -87,7 +90,8 @@ def _diagonal() -> Covariance:
 def _full() -> Covariance:
   """Any, by the upper Cholesky factor P of the precision, Σ⁻¹ = P Pᵀ."""
 
-  def log_density(params: Params, of_x: Any) -> Array:
+  def log_density(params: Params, of_x: Any, num_groups: int) -> Array:
+    del num_groups
     mean, factor = params["mean"], jnp.triu(params["precision_cholesky"])
     components, size = mean.shape
     whitened = product(of_x["x"], jnp.moveaxis(factor, 0, 1).reshape(size, -1))
@@ -128,12 +132,28 @@ def precision_cholesky(covariance: Array, reg_covar: Any = 0.0) -> Array:
   return jnp.swapaxes(inverse, 1, 2)
 
 
-def diagonal_log_density(params: Params, of_x: Any) -> Array:
-  """log N(x; μ_m, diag(σ_m²)) of every component, [B, M]."""
-  mean, log_scale = params["mean"], params["log_scale"]
+def diagonal_log_density(params: Params, of_x: Any, num_groups: int) -> Array:
+  """log N(x; μ_m, diag(σ_m²)) of every component, [B, M].
+
+  The matrix products cancel, and most where the precision p is largest: at pixels that are constant
+  in a whole class. With a precision s <= p and a centre c for all components of a group,
+
+    p (x − μ)² = s (x − c)² + (p − s) x² − 2 [(p − s) μ + s (μ − c)] x + (p − s) μ² + s (μ² − c²)
+
+  holds for any s and c, and at such pixels p = s and μ = c leave the first term alone, which is
+  computed as it stands.
+  """
+  mean, log_scale, x = params["mean"], params["log_scale"], of_x["x"]
   precision = jnp.exp(-2 * log_scale)
-  distance = product(of_x["squares"], precision.T) - 2 * product(of_x["x"], (mean * precision).T)
-  distance = jnp.maximum(distance + jnp.sum(mean**2 * precision, axis=1)[None], 0.0)
+  groups = lambda leaf: jax.lax.stop_gradient(leaf.reshape(num_groups, -1, leaf.shape[1]))  # noqa: E731
+  s, c = jnp.min(groups(precision), axis=1), jnp.mean(groups(mean), axis=1)  # [G, D]
+  first = jnp.sum(s[None] * (x[:, None] - c[None]) ** 2, axis=2)  # [B, G]
+  s, c = (jnp.repeat(leaf, len(mean) // num_groups, axis=0) for leaf in (s, c))
+  rest, shift = precision - s, s * (mean - c)
+  distance = product(of_x["squares"], rest.T) - 2 * product(x, (rest * mean + shift).T)
+  distance += jnp.sum(rest * mean**2 + shift * (mean + c), axis=1)[None]
+  distance += jnp.repeat(first, len(mean) // num_groups, axis=1)
+  distance = jnp.maximum(distance, 0.0)
   return -0.5 * (distance + mean.shape[1] * LOG_2_PI) - jnp.sum(log_scale, axis=1)[None]
 
 

@@ -30,11 +30,11 @@ from gencls.types import Array, Key, Params
 def factor_analyser(latent_size: int) -> Covariance:
   """Components with `latent_size` factors each."""
 
-  def log_density(params: Params, of_x: Any) -> Array:
+  def log_density(params: Params, of_x: Any, num_groups: int) -> Array:
     factor, lower = _projection(params)
     log_det = jnp.sum(jnp.log(jnp.diagonal(lower, axis1=1, axis2=2)), axis=1)
     explained = jnp.sum(_project(params, factor, of_x["x"]) ** 2, axis=2)
-    return diagonal_log_density(params, of_x) + 0.5 * explained - log_det[None]
+    return diagonal_log_density(params, of_x, num_groups) + 0.5 * explained - log_det[None]
 
   def statistics(params: Params, of_x: Any, weights: Array) -> dict[str, Array]:
     factor, _ = _projection(params)

@@ -1,7 +1,8 @@
 """What models fitted without gradients share: blocks of data, and choices made on validation."""
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import jax
@@ -10,6 +11,8 @@ import numpy as np
 
 from gencls import classify
 from gencls.types import Array, FitData, Fitted, Keys, Params
+
+_LOG = logging.getLogger(__name__)
 
 BLOCK = 2048  # examples at once
 
@@ -59,10 +62,42 @@ def blocks(x: Array, y: Array) -> Iterator[tuple[Array, Array, Array]]:
     yield jnp.pad(part, ((0, missing), *rest)), jnp.pad(labels, (0, missing)), weights
 
 
+def validation_accuracy(
+  logits: Callable[[Params, Keys, Array], Array], data: FitData, choice: str
+) -> Callable[[Params], float]:
+  """params -> the share of the validation images whose class they find.
+
+  Args:
+    logits: (params, keys, x) -> [B, C], without randomness: it is given no keys.
+    data: the splits.
+    choice: what is chosen by it, in words.
+
+  Raises:
+    ValueError: if there is no validation image.
+  """
+  if not len(data.validation_x):
+    raise ValueError(
+      f"a choice between {choice} needs validation images, got none: hold some out, or give one "
+      "value"
+    )
+
+  @jax.jit
+  def right(params: Params, x: Array, y: Array, weight: Array) -> Array:
+    return jnp.sum(classify.correct(logits(params, cast(Keys, None), x), y) * weight)
+
+  def accuracy(params: Params) -> float:
+    parts = [right(params, *block) for block in blocks(data.validation_x, data.validation_y)]
+    return float(sum(parts)) / len(data.validation_x)
+
+  return accuracy
+
+
 def most_accurate(
   candidates: Mapping[str, Callable[[], Fitted]],
   logits: Callable[[Params, Keys, Array], Array],
   data: FitData,
+  *,
+  axes: Mapping[str, Sequence[float]] | None = None,
 ) -> Fitted:
   """Fits every candidate and keeps the one that finds most classes of the validation images.
 
@@ -71,6 +106,8 @@ def most_accurate(
       one alone needs no validation.
     logits: (params, keys, x) -> [B, C], without randomness: it is given no keys.
     data: the splits.
+    axes: the ordered numbers among what is chosen: metric of the candidates -> values tried. A
+      warning is logged where the best is the smallest or the largest of three or more.
 
   Returns:
     The best candidate, with the validation accuracy of each among its metrics.
@@ -80,22 +117,24 @@ def most_accurate(
   """
   if len(candidates) == 1:
     return next(iter(candidates.values()))()
-  if not len(data.validation_x):
-    raise ValueError(
-      f"a choice between {', '.join(candidates)} needs validation images, got none: hold some out, "
-      "or give one value"
-    )
-
-  @jax.jit
-  def right(params: Params, x: Array, y: Array, weight: Array) -> Array:
-    return jnp.sum(classify.correct(logits(params, cast(Keys, None), x), y) * weight)
-
+  accuracy_of = validation_accuracy(logits, data, ", ".join(candidates))
   best, highest, metrics = Fitted(None, {}), -1.0, {}
   for name, fit in candidates.items():
     fitted = fit()
-    parts = [right(fitted.params, *b) for b in blocks(data.validation_x, data.validation_y)]
-    accuracy = float(sum(parts)) / len(data.validation_x)
-    metrics[f"validation_accuracy/{name}"] = accuracy
+    metrics[f"validation_accuracy/{name}"] = accuracy = accuracy_of(fitted.params)
     if accuracy > highest:
       best, highest = fitted, accuracy
+  for name, values in (axes or {}).items():
+    _warn_at_edge(name, best.metrics[name], values)
   return Fitted(best.params, best.metrics | metrics | {"validation_accuracy": highest})
+
+
+def _warn_at_edge(name: str, chosen: float, values: Sequence[float]) -> None:
+  tried = sorted({float(value) for value in values})
+  if len(tried) >= 3 and chosen in (tried[0], tried[-1]):
+    _LOG.warning(
+      "%s=%g of the best validation accuracy is the %s of the %d values tried, and a %s one may "
+      "be better: widen the grid",
+      *(name, chosen, "smallest" if chosen == tried[0] else "largest", len(tried)),
+      "smaller" if chosen == tried[0] else "larger",
+    )

@@ -5,6 +5,7 @@ References:
 """
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,9 +20,13 @@ from gencls.models.joint import joint
 from gencls.settings import at_least
 from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Params
 
+_LOG = logging.getLogger(__name__)
+
 # log π of a component that is not there: finite, so that its gradient is zero and not NaN.
 ABSENT = -1e30
 MAX_FLOATS = 2**28  # of all parameters, one GiB
+# Where none is given.
+REG_COVAR = {"spherical": 1e-6, "diagonal": 1e-3, "factor_analyser": 1e-3, "full": 1e-3}
 
 
 class _Setting(NamedTuple):
@@ -48,7 +53,7 @@ def gaussian_mixture(
   num_components: int | Sequence[int] = 60,
   covariance: str | Sequence[str] = "spherical",
   latent_size: int = 8,
-  reg_covar: float | Sequence[float] = 1e-6,
+  reg_covar: float | Sequence[float] | None = None,
   tol: float = 1e-3,
   max_iterations: int = 100,
   kmeans_iterations: int = 10,
@@ -67,10 +72,11 @@ def gaussian_mixture(
       images of few pixels.
     latent_size: L, factors of the factor analyser.
     reg_covar: added to the diagonal of every covariance, so that a constant pixel has a density;
-      > 0. "full" in float32 needs more where examples are fewer than pixels, as 1e-3. Where
-      variances differ between pixels, accuracy does too: factor analysers on MNIST want 3e-2.
+      > 0. None: 1e-6 for "spherical", whose one variance is an average over pixels, and 1e-3 for
+      the others: the float32 error of their densities is in proportion to the largest precision,
+      several nats at 1e-6. Accuracy may want still more: factor analysers on MNIST 3e-2.
     tol: EM ends with an iteration that gains less, in nats per example.
-    max_iterations: of EM, at most.
+    max_iterations: of EM, at most; where a class needs more, the log and the metrics say so.
     kmeans_iterations: of Lloyd's algorithm after the k-means++ start.
 
   Returns:
@@ -130,13 +136,16 @@ def gaussian_mixture(
         ]
         return Fitted(
           jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded),
-          _metrics(setting, mixtures, counts),
+          _metrics(setting, mixtures, counts, em),
         )
 
       return run
 
     candidates = {_in_words(setting): fitted(setting) for setting in grid}
-    return fitting.most_accurate(candidates, classifier.logits, data)
+    axes = {
+      name: [getattr(each, name) for each in grid] for name in ("num_components", "reg_covar")
+    }
+    return fitting.most_accurate(candidates, classifier.logits, data, axes=axes)
 
   return classifier._replace(fit=fit)
 
@@ -144,21 +153,25 @@ def gaussian_mixture(
 def _grid(
   covariance: str | Sequence[str],
   num_components: int | Sequence[int],
-  reg_covar: float | Sequence[float],
+  reg_covar: float | Sequence[float] | None,
 ) -> list[_Setting]:
   names = (covariance,) if isinstance(covariance, str) else tuple(covariance)
   numbers = tuple(num_components) if isinstance(num_components, Sequence) else (num_components,)
   floors = tuple(reg_covar) if isinstance(reg_covar, Sequence) else (reg_covar,)
+  given = [floor for floor in floors if floor is not None]
   if not names or not numbers or min(numbers) < 1:
     raise ValueError(
       f"num_components must be >= 1 and covariance one of {covariance_names.NAMES} or several, got "
       f"{num_components} and {covariance}"
     )
-  if not floors or not min(floors) > 0:
+  if not floors or not all(floor > 0 for floor in given):
     raise ValueError(f"reg_covar must be > 0, or constant pixels have no density, got {reg_covar}")
   for name in names:
     covariance_names.build(name, 1)
-  return [_Setting(*each) for each in itertools.product(names, numbers, floors)]
+  return [
+    _Setting(name, number, REG_COVAR[name] if floor is None else floor)
+    for name, number, floor in itertools.product(names, numbers, floors)
+  ]
 
 
 def _in_words(setting: _Setting) -> str:
@@ -176,12 +189,13 @@ def _check_size(components: int, pixels: int, covariance: str) -> None:
 
 def _log_likelihood(covariance: Covariance, params: Params, x: Array) -> Array:
   """log p(x | y = c) of flat images, [B, C]."""
+
   mean = params["mean"]
   centre = jax.lax.stop_gradient(jnp.mean(mean, axis=(0, 1)))  # any will do, see `covariances`
   centred = params | {"mean": mean - centre[None, None]}
   log_weights = jax.nn.log_softmax(centred.pop("log_weights"), axis=1)
   flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), centred)
-  log_p = covariance.log_density(flat, covariance.features(x - centre[None]))
+  log_p = covariance.log_density(flat, covariance.features(x - centre[None]), len(mean))
   log_p = log_p.reshape(len(x), *log_weights.shape)
   return jax.nn.logsumexp(log_p + log_weights[None], axis=2)
 
@@ -245,8 +259,15 @@ def _padded(params: Params, most: int) -> Params:
 
 
 def _metrics(
-  setting: _Setting, mixtures: Sequence[mixture_em.Mixture], counts: np.ndarray
+  setting: _Setting, mixtures: Sequence[mixture_em.Mixture], counts: np.ndarray, em: _Em
 ) -> dict[str, float]:
+  unfinished = [c for c, mixture in enumerate(mixtures) if not mixture.converged]
+  if unfinished:
+    _LOG.warning(
+      "EM of %s ended at max_iterations=%d for the classes %s, still gaining more than tol=%g: "
+      "allow more iterations, or a larger tol",
+      *(_in_words(setting), em.max_iterations, unfinished, em.tol),
+    )
   log_lik = np.average([mixture.log_lik for mixture in mixtures], weights=counts)
   return {
     f"covariance_{setting.covariance}": 1.0,
@@ -254,4 +275,5 @@ def _metrics(
     "reg_covar": float(setting.reg_covar),
     "log_lik_mean": float(log_lik),  # log p(x | y) of the training images
     "iterations": float(max(mixture.iterations for mixture in mixtures)),
+    "converged": float(not unfinished),
   }

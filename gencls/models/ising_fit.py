@@ -73,14 +73,15 @@ def fitter(
       limits = {"max_iterations": settings.max_iterations, "tolerance": TOLERANCE}
       found = minimise(objective, start, statistics, penalties, **limits)
       start = found.params
-      numbers = {"objective_nats": found.value, "iterations": float(found.iterations), "l2": l2}
-      return Fitted(found.params, numbers)
+      return Fitted(found.params, found.metrics() | {"objective_nats": found.value, "l2": l2})
 
     # From strong to weak: each minimum is a good start for the next.
     candidates = {
       f"l2={l2:g}": functools.partial(minimum, l2) for l2 in sorted(settings.l2, reverse=True)
     }
-    return fitting.most_accurate(candidates, lambda p, keys, x: logits(p, spins(x)), data)
+    return fitting.most_accurate(
+      candidates, lambda p, keys, x: logits(p, spins(x)), data, axes={"l2": settings.l2}
+    )
 
   return fit
 

@@ -34,7 +34,7 @@ def logistic_regression(
     class_prior: checked and not used, the bias learns it; every model is built alike.
     l2: of the weights, for the whole training set; >= 0.
     tol: the fit ends where no derivative of the objective, divided by N, is larger.
-    max_iterations: of L-BFGS, at most.
+    max_iterations: of L-BFGS, at most; where it needs more, the log and the metrics say so.
 
   Returns:
     A `Classifier` whose logits are "posterior" scores.
@@ -57,12 +57,7 @@ def logistic_regression(
     found = minimise(
       _objective, init(key, data.x), *arguments, max_iterations=max_iterations, tolerance=tol
     )
-    metrics = {
-      "iterations": float(found.iterations),
-      "objective_mean": found.value,
-      "largest_derivative": found.gradient_norm,
-    }
-    return Fitted(found.params, metrics)
+    return Fitted(found.params, found.metrics() | {"objective_mean": found.value})
 
   return discriminative(init, _scores, num_classes)._replace(fit=fit)
 

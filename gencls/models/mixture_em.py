@@ -21,7 +21,7 @@ class Blocks(NamedTuple):
 def log_joint(covariance: Covariance, params: Params, of_x: Any) -> Array:
   """log π_m + log N(x; μ_m, Σ_m), [B, M]; "log_weights" [M] are normalised here."""
   log_weights = jax.nn.log_softmax(params["log_weights"])
-  return log_weights[None] + covariance.log_density(params, of_x)
+  return log_weights[None] + covariance.log_density(params, of_x, 1)
 
 
 @jax.jit
@@ -99,6 +99,7 @@ class Mixture(NamedTuple):
   params: Params
   log_lik: float  # nats per example, of the parameters before the last iteration
   iterations: int
+  converged: bool  # the last iteration gained less than `tol`
 
 
 def start(
@@ -136,7 +137,7 @@ def maximize_likelihood(
   Raises:
     FloatingPointError: if the likelihood is not finite.
   """
-  log_lik, previous, iteration = -jnp.inf, -jnp.inf, 0
+  log_lik, previous, iteration, converged = -jnp.inf, -jnp.inf, 0, False
   for iteration in range(1, max_iterations + 1):
     params, value = em_step(params, data, reg_covar, covariance=covariance)
     log_lik = float(value)
@@ -145,7 +146,8 @@ def maximize_likelihood(
         f"EM's log-likelihood is {log_lik} in iteration {iteration}: a covariance is singular in "
         f"float32, raise reg_covar ({reg_covar:g})"
       )
-    if abs(log_lik - previous) < tol:
+    converged = abs(log_lik - previous) < tol
+    if converged:
       break
     previous = log_lik
-  return Mixture(params, float(log_lik), iteration)
+  return Mixture(params, float(log_lik), iteration, converged)
