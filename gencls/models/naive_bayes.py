@@ -18,7 +18,7 @@ from gencls.models.joint import joint
 from gencls.straight_through import threshold
 from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Params
 
-FLOORS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+FLOORS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
 class _Pixels(NamedTuple):
@@ -163,6 +163,6 @@ def _naive_bayes(
       )
       for value in values
     }
-    return fitting.most_accurate(candidates, classifier.logits, data)
+    return fitting.most_accurate(candidates, classifier.logits, data, axes={name: values})
 
   return classifier._replace(fit=fit)
