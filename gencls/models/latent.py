@@ -58,8 +58,8 @@ class Model(NamedTuple):
   kl_warmup_steps: int  # over which the objective's KL weight grows from 0 to 1
   max_rows: int  # rows of z whose activations fit the memory budget
   fast_rows: int  # the same, by speed: used in prediction
-  detached_target: bool  # whether no gradient reaches the x of p(x | ·), as published
   kept_rows: int  # rows of which a gradient in x may be kept, not computed again
+  detached_target: bool = False  # whether no gradient reaches the x of p(x | ·), as published
 
 
 def classifier(model: Model) -> Classifier:
