@@ -120,6 +120,7 @@ def test_what_is_missing_is_made_and_other_settings_are_another_result(tmp_path,
   assert len(files(tmp_path)) == len(before) + 4  # its logits are others too
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_figures")
 def test_the_page_keeps_the_other_analyses_of_the_model(tmp_path, monkeypatch):
   toy(monkeypatch)

@@ -377,6 +377,7 @@ def of_score(request):
   return request.param, toy_analyses.inputs(subject=toy_subject(score=request.param))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(DEFAULTS))
 def test_every_analysis_serves_every_score(name, of_score):
   score, given_ = of_score

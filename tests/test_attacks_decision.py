@@ -69,6 +69,7 @@ def _run(name, logits_fn, y, *, x=X, k=KEYS, target=None, start=None, **options)
   return attacks.run(attack, k, x, y, target=target, start=start, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("name", "options", "order", "within"),
   [

@@ -91,6 +91,7 @@ def test_only_a_fresh_seed_has_long_stretches():
   )
 
 
+@pytest.mark.slow
 def test_carlini_wagner_pushes_until_the_merged_logits_fail():
   # The mean of the samples' margins may be positive where the merged logits are right.
   rng = np.random.default_rng(0)

@@ -156,6 +156,7 @@ def tiny(tiny_sets, request):
   return folder
 
 
+@pytest.mark.slow
 def test_a_set_without_a_test_split_gets_its_last_fifth_as_one(tiny, tmp_path):
   train, test = read("train_only", "train,test", tiny, tmp_path)
   assert train["numbers"].tolist() == [3, 256]

@@ -276,6 +276,7 @@ def test_all_checks_pass_and_one_is_about_the_detector(known):
   assert {check["name"]: check["status"] for check in broken}[name] == "fail"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [NEAREST[0], pytest.param(NEAREST[1], marks=pytest.mark.slow)])
 def test_minimum_norms_end_misclassified_and_accepted(spec, tmp_path):
   cells = _run(tmp_path, the_specs=[spec])

@@ -48,6 +48,7 @@ def sanity_config(**changes):
   return config.to_dict()
 
 
+@pytest.mark.slow
 def test_every_probe_is_asked_for_by_the_config(tmp_path, monkeypatch):
   """Another number of samples is loaded anew; another run's images are read by its folder."""
   asked = []

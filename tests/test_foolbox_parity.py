@@ -111,7 +111,7 @@ def _compare(label, ours, theirs, at):
   assert counts[0][1] < 0.7 * NUM and counts[-1][0] > counts[0][0]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_fast_gradient_is_as_strong_as_foolbox(victim, norm):
   attack = (
     foolbox.attacks.LinfFastGradientAttack()
@@ -134,7 +134,7 @@ def test_fast_gradient_is_as_strong_as_foolbox(victim, norm):
     ("margin", 5),
   ],
 )
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_pgd_is_as_strong_as_foolbox(victim, norm, loss, num_restarts):
   method = foolbox.attacks.LinfPGD if norm == "linf" else foolbox.attacks.L2PGD
   attack = method(rel_stepsize=REL_STEP_SIZE, steps=NUM_STEPS, random_start=True)

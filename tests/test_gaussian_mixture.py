@@ -347,6 +347,7 @@ def test_seeding_takes_far_examples_and_survives_copies():
   np.testing.assert_array_equal(filled, np.repeat(x[:1], 3, axis=0))  # filling is never a centre
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["spherical", "full", slow("factor_analyser"), slow("diagonal")])
 def test_copies_of_one_image_and_constant_pixels_stay_finite(name):
   data = images(SHAPE, CLASSES, 40)

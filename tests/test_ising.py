@@ -101,7 +101,10 @@ def slopes(classifier, params, x):
   return np.stack([np.asarray(jax.jit(of(y))(x))[..., 0] / 2 for y in range(CLASSES)])
 
 
-@pytest.mark.parametrize("scale", [0.7, 2.0])  # 2: most sigmoids are saturated
+@pytest.mark.parametrize(
+  "scale",  # 2: most sigmoids are saturated
+  [0.7, pytest.param(2.0, marks=pytest.mark.slow)],
+)
 def test_the_flip_gradient_is_what_flips_do(scale):
   params, x, _, log_pl = four_by_four(scale)
   params = {k: v for k, v in params.items() if k != "bias"}
@@ -129,6 +132,7 @@ def test_of_multilinear_scores_every_gradient_is_what_flips_do(backward):
   np.testing.assert_allclose(slopes(model, params, x), expected, **tolerance)
 
 
+@pytest.mark.slow
 def test_the_flip_gradient_foresees_the_margins_of_digits():
   """Real single flips of a fitted model's images; the straight-through gradient says little."""
   (params, _), (x, y) = fitted_on_digits("pseudo_likelihood"), digits()[2]

@@ -135,6 +135,7 @@ def test_a_result_is_lengthened_until_it_is_in_the_target():
   assert "target" not in plain
 
 
+@pytest.mark.slow
 def test_attacks_that_walk_start_in_the_target_class(tmp_path):
   walk = {"num_steps": 5, "directions": 2, "blend_steps": 5}
   spec = AttackSpec("walk", "boundary", "l2", (1.0,), "margin", 1, walk, target="next")

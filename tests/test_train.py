@@ -70,6 +70,7 @@ def test_training_learns_and_writes_rows_with_units(straight):
   assert {"train/grad_norm", "train/images_per_s", "eval/loss_nats"} <= last.keys()
 
 
+@pytest.mark.slow
 def test_tensorboard_events_hold_the_same_numbers(straight):
   workdir, _ = straight
   events = EventAccumulator(str(workdir / "tensorboard"))
@@ -138,6 +139,7 @@ def test_early_stop_and_its_restart(tmp_path):
   assert (again.reason, int(again.state.step)) == (train.STOPPED_EARLY, 15)
 
 
+@pytest.mark.slow
 def test_a_stuck_decoder_stops_and_names_its_rung(tmp_path):
   error = 1e4
   with pytest.raises(StuckError, match=r"step 15.*stuck at the rung 'black image'"):

@@ -34,6 +34,7 @@ def test_kl_against_a_sum_of_log_densities():
   assert abs(found - (log_q - log_p).mean()) < 4 * error
 
 
+@pytest.mark.slow
 def test_the_code_is_noisy_in_training_alone():
   classifier = built("vae_classifier", kl_weight=0.5)
   x, y = images()
