@@ -8,39 +8,10 @@ none is published. factors, grid: as on MNIST. smoke: two components.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
-from configs import base
+from configs.gaussian_mixture_mnist import build
 
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "factors", "grid", "smoke"."""
-  config = base.fitted(
-    "gaussian_mixture",
-    "fashion_mnist",
-    num_components=60,
-    covariance="spherical",  # or "diagonal", "factor_analyser", "full"
-    latent_size=8,  # of the factor analyser
-    reg_covar=placeholder(float),  # None: 1e-6 for "spherical", 1e-3 for others
-    tol=1e-3,
-    max_iterations=100,
-    kmeans_iterations=10,
-  )
-  return base.variant(config, arg, {"cpu": base.full, "factors": factors, "grid": grid})
-
-
-def factors(config: ConfigDict) -> None:
-  """A few components with full covariances of low rank."""
-  model = {"covariance": "factor_analyser", "num_components": 20, "reg_covar": 3e-2}
-  config.update({"model": model})
-
-
-def grid(config: ConfigDict) -> None:
-  """Validation decides."""
-  model = {
-    "covariance": ("spherical", "diagonal", "factor_analyser"),
-    "num_components": (10, 20, 60),
-    "reg_covar": (1e-3, 1e-2, 3e-2),
-  }
-  with config.ignore_type():  # tuples in place of one value
-    config.update({"model": model})
+  return build("fashion_mnist", arg)

@@ -16,9 +16,14 @@ from configs import base
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "factors", "grid", "smoke"."""
+  return build("mnist", arg)
+
+
+def build(data: str, arg: str) -> ConfigDict:
+  """The config of a data set of that size."""
   config = base.fitted(
     "gaussian_mixture",
-    "mnist",
+    data,
     num_components=60,
     covariance="spherical",  # or "diagonal", "factor_analyser", "full"
     latent_size=8,  # of the factor analyser

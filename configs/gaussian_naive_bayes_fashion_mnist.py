@@ -9,29 +9,9 @@ in one pass over the images. smoke: the same.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs.gaussian_naive_bayes_mnist import build
 
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke", "binarized", "published"."""
-  config = base.fitted(
-    "gaussian_naive_bayes",
-    "fashion_mnist",
-    variance_floor=(1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),  # validation decides
-    binarized=False,
-    variance_as_scale=False,
-  )
-  return base.variant(
-    config, arg, {"cpu": base.full, "binarized": binarized, "published": published}
-  )
-
-
-def binarized(config: ConfigDict) -> None:
-  """Thresholded images, and what is right beside `published`."""
-  config.update({"model": {"binarized": True}})
-
-
-def published(config: ConfigDict) -> None:
-  """The published model and its flaw: the variance is the scale of the normal."""
-  flawed = {"binarized": True, "variance_as_scale": True, "variance_floor": (1e-9,)}
-  config.update({"model": flawed})
+  return build("fashion_mnist", arg)

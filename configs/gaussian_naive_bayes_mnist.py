@@ -15,9 +15,14 @@ from configs import base
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke", "binarized", "published"."""
+  return build("mnist", arg)
+
+
+def build(data: str, arg: str) -> ConfigDict:
+  """The config of any data set."""
   config = base.fitted(
     "gaussian_naive_bayes",
-    "mnist",
+    data,
     variance_floor=(1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),  # validation decides
     binarized=False,
     variance_as_scale=False,

@@ -15,9 +15,14 @@ from configs import base
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke", "discriminative", "published"."""
+  return build("mnist", arg)
+
+
+def build(data: str, arg: str) -> ConfigDict:
+  """The config of any data set; `arg` as above."""
   config = base.fitted(
     "ising",
-    "mnist",
+    data,
     training="pseudo_likelihood",
     at=0.5,
     backward="straight_through",  # or "flip": what attacks by gradients follow

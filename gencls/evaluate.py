@@ -55,6 +55,7 @@ from gencls.surface_cell import surface_cell
 from gencls.transfer_cell import at as transferred_at
 from gencls.transfer_cell import identity as transfer_identity
 from gencls.transfer_cell import transfer_cell
+from gencls.types import GRADIENT_ONLY
 from gencls.workdir import differences, source_digest
 
 # Raised by hand whenever the same settings give other numbers or other arrays than before.
@@ -97,10 +98,6 @@ def check_specs(specs: Sequence[AttackSpec]) -> None:
       raise ValueError(f"{where}: every eps must be finite and >= 0, got {spec.eps}")
     if len(set(spec.eps)) != len(spec.eps):
       raise ValueError(f"{where}: an eps is listed twice, got {spec.eps}")
-
-
-# Hyperparameters that change what attacks are told of a function, and not the function.
-GRADIENT_ONLY = ("backward", "detached_target")
 
 
 def check_protocol(protocol: Protocol, identity: Mapping[str, Any]) -> None:

@@ -26,6 +26,9 @@ NORMALISED_SCORES: tuple[Score, ...] = ("exact", "estimate", "bound")
 # compares with, or not at all; or as the difference that flipping a pixel makes. Results name it.
 Gradient: TypeAlias = Literal["exact", "flip", "straight_through", "detached_target", "detached"]
 
+# Hyperparameters that change what attacks are told of a function, and not the function.
+GRADIENT_ONLY = ("backward", "detached_target")
+
 
 class Loss(NamedTuple):
   """What a classifier minimises, per example, with its parts kept apart for the logs."""
