@@ -5,14 +5,16 @@
   python launch/report.py --compare runs/gfz runs/cnn --name=fgsm_pgd --out=docs/results
 
 Leaves <out>/report.html, which opens from disk without a network, and for each evaluation
-<out>/<name>.md, .json, _worst_case.png, _success_rate.png, with more than two attacks
-_attacks.png; without --name for all evaluations of
-the runs. The models must have been evaluated on the same images by the same protocol. Two
-evaluations of one run stand side by side as --workdirs=runs/cvae:nearest,runs/cvae:log_mean_exp.
+<out>/<name>.md, .json, _worst_case.png, _success_rate.png, _one_image.png, and with more than two
+attacks _attacks.png; without --name for all evaluations of the runs. The models must have been
+evaluated on the same images by the same protocol. Two evaluations of one run stand side by side as
+--workdirs=runs/cvae:nearest,runs/cvae:log_mean_exp.
 The folder of a sweep, finished or not, stands for all its runs that have something to report.
 
 --published=docs/published/deep_bayes_mnist.json puts the paper's table beside ours, and
 --honest=<evaluation> a third row below: the same runs under that evaluation, with its worst case.
+Where the paper holds models against each other, <name>_answer.md does too, by that worst case.
+--file=nus calls the files nus instead of <name>.
 
 --compare prints the differences of two runs with paired intervals, and with --out leaves
 <name>_difference.md, .json and .html.
@@ -26,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from absl import app, flags
 
 from gencls import stored, sweep
-from gencls.report import compare, difference, html, published, views
+from gencls.report import compare, counterparts, difference, html, published, views
 from gencls.report.reading import Entry
 from gencls.workdir import atomic_write, provenance
 
@@ -35,6 +37,7 @@ WORKDIRS = flags.DEFINE_list(
 )
 COMPARE = flags.DEFINE_list("compare", None, "Two folders of evaluated runs.")
 NAME = flags.DEFINE_string("name", None, "Name of the evaluation; every one if unset.")
+FILE = flags.DEFINE_string("file", None, "What the files of --name are called; its name if unset.")
 OUT = flags.DEFINE_string("out", None, "Folder to write to.")
 PUBLISHED = flags.DEFINE_string(
   "published", None, "File of a paper's numbers to put beside ours, as docs/published/*.json."
@@ -74,13 +77,16 @@ def write(
   attack: str | None,
   paper: str | None = None,
   honest: str | None = None,
+  file: str | None = None,
 ) -> None:
   """Writes everything and prints the tables."""
   numbers = None if paper is None else published.read(paper)
   hard = [] if honest is None else compare.gather(workdirs, honest)
   evaluations = gather(workdirs, name)
   for each, entries in evaluations.items():
-    summaries = compare.write(entries, each, out, attack, numbers, hard)
+    summaries = compare.write(entries, file or each, out, attack, numbers, hard)
+    if numbers is not None and hard:
+      counterparts.write(numbers, hard, out / f"{file or each}_answer")
     print(f"{each}\n\n{compare.headline(summaries)}\n\n{compare.not_run(summaries)}", end="")
   page = html.page(evaluations, views.record(provenance()))
   atomic_write(out / "report.html", page)
@@ -102,11 +108,13 @@ def main(argv: list[str]) -> None:
   workdirs = [each for text in given for each in sweep.workdirs(text, NAME.value)]
   if PUBLISHED.value is not None and NAME.value is None:
     raise app.UsageError("--published belongs to one evaluation: set --name")
+  if FILE.value is not None and NAME.value is None:
+    raise app.UsageError("--file is the name of one evaluation's files: set --name")
   if HONEST.value is not None and PUBLISHED.value is None:
     raise app.UsageError("--honest stands beside a paper's numbers: set --published")
   if not workdirs or out is None:
     raise app.UsageError("set --workdirs (folders of evaluated runs) and --out")
-  write(workdirs, NAME.value, out, ATTACK.value, PUBLISHED.value, HONEST.value)
+  write(workdirs, NAME.value, out, ATTACK.value, PUBLISHED.value, HONEST.value, FILE.value)
 
 
 if __name__ == "__main__":

@@ -187,3 +187,22 @@ def test_the_zoos_settings_are_those_of_our_config():
   labels = {label for table in published.tables(published.read(FILES / "nus.json"))
             for each in table["accuracy"].values() for label in each}  # fmt: skip
   assert labels == set(attacks)
+
+
+def test_what_attacks_cost_stands_beside_the_paper(paper):
+  seconds = {"reference": "CNN", "models": {"GFZ": {"pgd": 300}, "CNN": {"pgd": 6}}}
+  accuracy = {"GFZ": {"pgd": [None, 1.0]}, "CNN": {"pgd": [None, 2.0]}}
+  found = published.read(paper(seconds=seconds, accuracy=accuracy))
+  ours = {"GFZ": summary([("pgd", 0.1, 0.5), ("pgd", 0.2, 0.5)]), "CNN": summary([("pgd", 0.1, 0)])}
+  for each in ours.values():
+    each["record"] = {"devices": {"kind": "cpu"}}
+  for row, seconds in zip(
+    [*ours["GFZ"]["rows"], *ours["CNN"]["rows"]], (3.0, 1.0, 0.5), strict=True
+  ):
+    row["seconds"] = seconds
+  text = published.section(found, ours).split("Seconds of an attack")[1]
+  # 4 s for 100 images are 40 s for 1,000; the CNN takes 5.
+  assert cells(text, "GFZ (n = 100)") == ["40 (8)"] and cells(text, "CNN (n = 100)") == ["5 (1)"]
+  assert cells(text, "GFZ, paper") == ["300 (50)"] and "on cpu" in text
+  alone = published.section(found, {"GFZ": ours["GFZ"]}).split("Seconds of an attack")[1]
+  assert cells(alone, "GFZ (n = 100)") == ["40"]  # no ratio without the reference

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gencls.names import unknown_name
-from gencls.report import attack_curves, figures, reading, table
+from gencls.report import attack_curves, figures, one_image, reading, table
 from gencls.report.detection_table import sentence, worst_table
 from gencls.report.pages import note
 from gencls.report.published import section as beside_ours
@@ -233,9 +233,10 @@ def write(
   Args:
     entries: from `gather`.
     name: of the files.
-    out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png, and
-      <name>_attacks.png where there are more than two attacks.
-    attack: whose success rate is drawn; None: the first one that was run.
+    out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png,
+      <name>_one_image.png where images were kept, and <name>_attacks.png where there are more than
+      two attacks.
+    attack: whose success rate and image are drawn; None: the first one that was run.
     published: numbers of a paper to put beside ours, from `published.read`.
     honest: the same runs evaluated as hard as we can, for a third row beside the published ones.
 
@@ -267,6 +268,10 @@ def write(
     if len(dict.fromkeys(labels)) > 2:
       text += f"![every attack]({name}_attacks.png)\n\n"
       figures.save(attacks_figure(summaries), out / f"{name}_attacks.png")
+    if found := one_image.rows(entries, attack or labels[0]):
+      text += f"![one image]({name}_one_image.png)\n\n"
+      shown = one_image.draw(found, attack or labels[0], "Numbers are predictions.")
+      figures.save(shown, out / f"{name}_one_image.png")
   if any(summary["checks"] for summary in summaries.values()):
     text += f"{table.checks_of_models(summaries)}\n\n"
   text += (

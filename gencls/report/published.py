@@ -6,7 +6,8 @@ number for each eps, null where the paper has none; in `detected` the same for e
 successes. Numbers are the paper's, never ours. `models` gives our name of a model for the paper's;
 without it a model of the paper is the one whose title starts with its name. `settings` says how the
 numbers were made, as dotted names in an evaluation's table.json: what differs is said above the
-tables. `notes` are sentences about what no setting can make equal.
+tables. `notes` are sentences about what no setting can make equal. `seconds` says what attacks cost
+(`runtimes.py`), `counterparts` which model of the paper is held against which (`counterparts.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gencls.json_files import read_object
+from gencls.report import runtimes
 from gencls.report.grid import grid, percent
 
 _FIELDS = ("source", "data", "images")
@@ -73,16 +75,7 @@ def section(
   own = next(iter(summaries.values()))["data"]["name"]
   if own != published["data"]:
     raise ValueError(f"the published numbers are of {published['data']}, the evaluations of {own}")
-  names = dict.fromkeys(name for table in tables(published) for name in table["accuracy"])
-  pairs = {
-    title: name
-    for title, summary in summaries.items()
-    if (name := _model(title, summary, published)) in names
-  }
-  if not pairs:
-    raise ValueError(
-      f"none of {', '.join(summaries)} is in {published['source']}: {', '.join(names)}"
-    )
+  pairs = names(published, summaries)
   sizes = {title: summary["num_images"] for title, summary in summaries.items() if title in pairs}
   n = ", ".join(map(str, dict.fromkeys(sizes.values())))
   notes = [f"Beside {published['source']} ({published['images']}); ours: n = {n}, of the images as "
@@ -91,7 +84,23 @@ def section(
   if other:
     notes.append(f"**Not as published: {'; '.join(other)}.**")
   parts = [_table(table, pairs, summaries, honest) for table in tables(published)]
-  return f"{' '.join(notes)}\n\n{''.join(parts)}"
+  return f"{' '.join(notes)}\n\n{''.join(parts)}{runtimes.section(published, summaries, pairs)}"
+
+
+def names(published: Mapping[str, Any], summaries: Summaries) -> dict[str, str]:
+  """Our titles, and the paper's name of each model that it has.
+
+  Raises:
+    ValueError: if it has none of them.
+  """
+  theirs = dict.fromkeys(name for table in tables(published) for name in table["accuracy"])
+  found = {title: _model(title, summary, published) for title, summary in summaries.items()}
+  found = {title: name for title, name in found.items() if name in theirs}
+  if not found:
+    raise ValueError(
+      f"none of {', '.join(summaries)} is in {published['source']}: {', '.join(theirs)}"
+    )
+  return found
 
 
 def _table(
