@@ -1,0 +1,70 @@
+"""The zoo of generative and discriminative MNIST classifiers, as published and as it holds.
+
+  python launch/sweep.py --config=configs/sweeps/nus.py:cpu --workdir=runs/nus
+  python launch/report.py --workdirs=runs/nus --name=nus_probabilities --honest=nus_honest \\
+    --file=nus --published=docs/published/nus.json --out=docs/results
+
+20 trainings, published versions among them, and three evaluations of each: clean, the published
+protocol to the letter (configs/attacks/nus_probabilities.py; nus_probabilities_detached for the
+CNN-VAEs, whose published likelihood passes no gradient), and the honest one
+(configs/attacks/nus_honest.py). full: the first 1,000 test images. cpu: short attacks, and models
+with a decoder only have the first 100 images, in evaluations with _100 behind their names, which
+the networks that they are held against have too. The Ising models' flip gradient is not here: see
+configs/attacks/nus_honest.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs.sweeps import base
+
+SHALLOW = ("gaussian_naive_bayes", "bernoulli_naive_bayes", "ising", "gaussian_mixture",
+           "logistic_regression")  # fmt: skip
+NETWORKS = ("mlp", "cnn", "cnn_binary", "cnn_denoised", "vae_classifier",
+            "pretrained_vae_classifier")  # fmt: skip
+CNN_VAES = ("gfz", "gfz_binary", "gfz_crf")
+ONE_SHOT = ("model.method=one_shot", "model.beta=3.0", "model.centre=0.1307", "model.detached=True")
+# Run -> config, variant and changed fields: what the paper has, where it is another model.
+PUBLISHED = {
+  "gaussian_naive_bayes_published": ("gaussian_naive_bayes", "published"),
+  "gaussian_naive_bayes_binarized": ("gaussian_naive_bayes", "binarized"),  # right beside it
+  "ising_published": ("ising", "published"),
+  "logistic_regression_published": ("logistic_regression", "published"),
+  "cnn_denoised_published": ("cnn_denoised", None, *ONE_SHOT),
+}
+PROBABILITIES, HONEST = "configs/attacks/nus_probabilities.py", "configs/attacks/nus_honest.py"
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """`arg`: "" or "full", "cpu", "smoke"."""
+  base.check_variant(arg)
+  models = base.grid((*SHALLOW, *NETWORKS, "cvae", *CNN_VAES), ("mnist",), arg)
+  for run, (name, variant, *fields) in PUBLISHED.items():
+    own = arg if variant is None or arg == "smoke" else variant
+    models[f"{run}_mnist"] = base.model(f"configs/{name}_mnist.py", own, *fields)
+  attacks = {"clean": base.attack("configs/attacks/clean.py", arg)}
+  if arg == "cpu":
+    attacks |= _evaluations(arg, (*SHALLOW, *NETWORKS, *PUBLISHED), (), "", "num_images=1000")
+    attacks |= _evaluations(arg, (*NETWORKS, "cvae"), CNN_VAES, "_100", "num_images=100")
+  else:
+    attacks |= _evaluations(arg, (*SHALLOW, *NETWORKS, *PUBLISHED, "cvae"), CNN_VAES, "")
+  return base.get_config(models, attacks)
+
+
+def _evaluations(
+  arg: str, plain: Sequence[str], detached: Sequence[str], suffix: str, *fields: str
+) -> dict[str, Any]:
+  """Both protocols for models that are attacked as they are, and for those that were detached."""
+  one, two = ([f"{name}_mnist" for name in names] for names in (plain, detached))
+  found = {
+    f"nus_probabilities{suffix}": base.attack(PROBABILITIES, arg, *fields, models=one),
+    f"nus_honest{suffix}": base.attack(HONEST, arg, *fields, models=[*one, *two]),
+  }
+  if two:
+    hidden = (*fields, "attack_model.detached_target=True")
+    found[f"nus_probabilities_detached{suffix}"] = base.attack(
+      PROBABILITIES, arg, *hidden, models=two
+    )
+  return found
