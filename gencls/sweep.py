@@ -37,14 +37,16 @@ def cells(config: Mapping[str, Any]) -> list[Cell]:
     config: plain, see configs/sweeps/base.py.
 
   Raises:
-    ValueError: if two runs would share a folder, or a name or override cannot be used.
+    ValueError: if two runs would share a folder, two evaluations of a run a name, or a name or
+      override cannot be used.
   """
   seeds, found = list(config["seeds"]), []
   if not seeds or len(set(seeds)) != len(seeds):
     raise ValueError(f"seeds must be one or more different numbers, got {seeds}")
   if not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
     raise ValueError(f"seeds must be integers >= 0, got {seeds}")
-  for label in (*config["models"], *config["attacks"]):
+  names = [attack.get("name") or label for label, attack in config["attacks"].items()]
+  for label in (*config["models"], *config["attacks"], *names):
     if not re.fullmatch(r"\w+", label) or label == TRAIN:
       raise ValueError(
         f"a label names folders: letters, digits and _ only, and not {TRAIN!r}; got {label!r}"
@@ -59,12 +61,23 @@ def cells(config: Mapping[str, Any]) -> list[Cell]:
       trained = f"{run}-{TRAIN}"
       arguments = (*_arguments(model), f"--config.seed={seed}")
       found.append(Cell(trained, run, TRAIN, "train.py", arguments, (), "config.json"))
-      for name, attack in config["attacks"].items():
-        if label in (attack["models"] or (label,)):
-          arguments = (*_arguments(attack), f"--config.name={name}")
-          product = f"results/{name}/table.json"
-          cell = f"{run}-{name}"
-          found.append(Cell(cell, run, name, "evaluate.py", arguments, (trained,), product))
+      for name, attack in _evaluations(config["attacks"], label).items():
+        arguments = (*_arguments(attack), f"--config.name={name}")
+        product = f"results/{name}/table.json"
+        cell = f"{run}-{name}"
+        found.append(Cell(cell, run, name, "evaluate.py", arguments, (trained,), product))
+  return found
+
+
+def _evaluations(attacks: Mapping[str, Any], model: str) -> dict[str, Any]:
+  """The evaluations of one model: name -> attack."""
+  found: dict[str, Any] = {}
+  for label, attack in attacks.items():
+    if model in (attack["models"] or (model,)):
+      name = attack.get("name") or label
+      if name in found:
+        raise ValueError(f"model {model!r} has two evaluations called {name!r}; {label!r} is one")
+      found[name] = attack
   return found
 
 

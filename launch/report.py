@@ -12,9 +12,9 @@ evaluated on the same images by the same protocol. Two evaluations of one run st
 The folder of a sweep, finished or not, stands for all its runs that have something to report.
 
 --published=docs/published/deep_bayes_mnist.json puts the paper's table beside ours, and
---honest=<evaluation> a third row below: the same runs under that evaluation, with its worst case.
-Where the paper holds models against each other, <name>_answer.md does too, by that worst case.
---file=nus calls the files nus instead of <name>.
+--honest=<evaluation> a third row below: the same runs under that evaluation, with its worst case,
+whose own report is written too. Where the paper holds models against each other, <name>_answer.md
+does so by that worst case. --file=nus calls the files nus instead of <name>.
 
 --compare prints the differences of two runs with paired intervals, and with --out leaves
 <name>_difference.md, .json and .html.
@@ -80,19 +80,21 @@ def write(
   file: str | None = None,
 ) -> None:
   """Writes everything and prints the tables."""
-  numbers = None if paper is None else published.read(paper)
-  hard = [] if honest is None else compare.gather(workdirs, honest)
-  evaluations = gather(workdirs, name)
-  for each, entries in evaluations.items():
-    summaries = compare.write(entries, file or each, out, attack, numbers, hard)
-    if numbers is not None and hard:
-      counterparts.write(numbers, hard, out / f"{file or each}_answer")
+  numbers, made_by = published.read(paper) if paper else None, views.record(provenance())
+  written: dict[str, list[Entry]] = {}  # by what the files are called
+  for each, entries in gather(workdirs, name).items():
+    stem = file or each
+    hard = compare.gather_beside(entries, honest) if honest else []
+    summaries = compare.write(entries, stem, out, attack, numbers, hard)
+    written[stem] = entries
+    if honest and hard and numbers:
+      compare.write(hard, honest, out)
+      written[honest] = hard
+      counterparts.write(numbers, hard, out / f"{stem}_answer", made_by)
     print(f"{each}\n\n{compare.headline(summaries)}\n\n{compare.not_run(summaries)}", end="")
-  page = html.page(evaluations, views.record(provenance()))
+  page = html.page(written, made_by)
   atomic_write(out / "report.html", page)
-  print(
-    f"Written to {out}: report.html ({len(page.encode()) / 1e6:.1f} MB), {', '.join(evaluations)}"
-  )
+  print(f"Written to {out}: report.html ({len(page.encode()) / 1e6:.1f} MB), {', '.join(written)}")
 
 
 def main(argv: list[str]) -> None:

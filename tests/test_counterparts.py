@@ -1,21 +1,24 @@
 """Generative classifiers held against their counterparts."""
 
+import json
+
 import pytest
 from toy_report import EPS, write_run
 
 from gencls.report import compare, counterparts
 
 
-@pytest.fixture
-def entries(tmp_path):
+def gather(tmp_path, **leave_out):
   for title, skill, seed in (("GFZ", 0.9, 1), ("CNN", 0.1, 2), ("Other", 0.5, 3)):
-    write_run(tmp_path / title, title, skill=skill, seed=seed, attacks=("pgd",), n=300)
+    missing = leave_out.get(title, ())
+    write_run(tmp_path / title, title, skill=skill, seed=seed, attacks=("pgd", "fgsm"), n=300,
+              leave_out=missing)  # fmt: skip
   return compare.gather([tmp_path / title for title in ("GFZ", "CNN", "Other")], "toy")
 
 
 @pytest.fixture
 def paper():
-  accuracy = {"GFZ": {"pgd": [None]}, "CNN": {"pgd": [None]}, "Other": {"pgd": [None]}}
+  accuracy = {name: {"pgd": [None]} for name in ("GFZ", "CNN", "Other")}
   return {
     "source": "A 2020",
     "data": "toy",
@@ -24,37 +27,92 @@ def paper():
   }
 
 
-def test_only_the_papers_pairs_in_its_direction(entries, paper):
+def sentence(path):
+  (line,) = (each for each in path.read_text().splitlines() if each.startswith("- **GFZ** against"))
+  return line
+
+
+def test_only_the_papers_pairs_in_its_direction(tmp_path, paper):
+  entries = gather(tmp_path)
   (pair,) = counterparts.pairs(paper, entries)
-  assert (pair["first"], pair["second"]) == ("GFZ", "CNN") and pair["cost"] == pytest.approx(1.0)
+  assert (pair["first"], pair["second"]) == ("GFZ", "CNN")
   assert [row["eps"] for row in pair["rows"]] == [0.0, *EPS]
-  worst = {t: dict(zip(EPS, s, strict=True)) for t, s in (
-    (e.title, [r["accuracy"]["mean"] for r in e.summary["worst"]]) for e in entries)}  # fmt: skip
+  worst = {e.title: {r["eps"]: r["accuracy"]["mean"] for r in e.summary["worst"]} for e in entries}
   for row in pair["rows"][1:]:
     gap = worst["GFZ"][row["eps"]] - worst["CNN"][row["eps"]]
     assert row["difference"]["mean"] == pytest.approx(gap, abs=1e-6)
 
 
-def test_the_page_says_where_the_interval_leaves_out_zero(entries, paper, tmp_path):
-  counterparts.write(paper, entries, tmp_path / "nus_answer")
-  text = (tmp_path / "nus_answer.md").read_text()
+def test_the_cost_is_of_the_attacks_that_both_have_made(tmp_path, paper):
+  entries = gather(tmp_path, CNN=("fgsm",))
+  for entry, factor in zip(entries, (3.0, 2.0, 1.0), strict=True):
+    for cell in entry.cells:
+      long = 100.0 if cell.header["label"] == "fgsm" else 1.0
+      cell.header["seconds"] = (
+        factor * long * (1000.0 if "attack" not in cell.header["settings"] else 1)
+      )
   (pair,) = counterparts.pairs(paper, entries)
-  (line,) = (line for line in text.splitlines() if line.startswith("- **GFZ** against CNN"))
-  for row in pair["rows"][1:]:
+  assert pair["cost"] == pytest.approx(1.5)  # 3 over 2: FGSM, clean and grey cells do not count
+  for cell in entries[1].cells:
+    cell.header["record"] = {"devices": {"kind": "another"}}
+  (pair,) = counterparts.pairs(paper, entries)
+  assert pair["cost"] is None
+
+
+def test_the_page_says_where_the_interval_leaves_out_zero(tmp_path, paper):
+  assert counterparts.write(paper, gather(tmp_path), tmp_path / "answer", {"command": "a"})
+  record = json.loads((tmp_path / "answer.json").read_text())
+  assert record["evaluation"]["num_images"] == 300 and record["made_by"] == {"command": "a"}
+  line = sentence(tmp_path / "answer.md")
+  told = dict.fromkeys((counterparts.AHEAD, counterparts.BEHIND, counterparts.UNDECIDED), "")
+  for part in line.split(": ", 1)[1].split(". Clean")[0].split("; "):
+    kind, where = part.split(" at ")
+    told[kind] = where
+  for row in record["pairs"][0]["rows"][1:]:
     low, high = row["difference"]["low"], row["difference"]["high"]
     kind = "ahead" if low > 0 else "behind" if high < 0 else "no difference shown"
-    (told,) = (part for part in line.split(": ", 1)[1].split(";") if f"linf {row['eps']:g}" in part)
-    assert told.strip().startswith(kind)
-  assert "ahead" in line and "A 2020" in text and "GFZ minus CNN" in text
+    assert f"linf {row['eps']:g}" in told[kind]
+  assert told["ahead"] and "5 of them" in (tmp_path / "answer.md").read_text()
 
 
-def test_the_verdict_of_each_side():
-  low = {"difference": {"low": -0.3, "high": -0.1}}
-  assert counterparts.verdict(low) == counterparts.BEHIND
-  zero = {"difference": {"low": -0.1, "high": 0.1}}
-  assert counterparts.verdict(zero) == counterparts.UNDECIDED
+@pytest.mark.parametrize(
+  ("low", "high", "partial", "expected"),
+  [
+    (0.1, 0.3, False, counterparts.AHEAD),
+    (-0.3, -0.1, False, counterparts.BEHIND),
+    (-0.1, 0.1, False, counterparts.UNDECIDED),
+    (0.1, 0.3, True, counterparts.PARTIAL),
+  ],
+)
+def test_the_verdict(low, high, partial, expected):
+  row = {"difference": {"low": low, "high": high}, "partial": partial}
+  assert counterparts.verdict(row) == expected
 
 
-def test_nothing_is_written_without_a_pair(entries, paper, tmp_path):
-  counterparts.write({**paper, "counterparts": {}}, entries, tmp_path / "nus_answer")
-  assert not list(tmp_path.glob("nus_answer*"))
+def test_there_is_no_verdict_while_attacks_are_missing(tmp_path, paper):
+  entries = gather(tmp_path, CNN=(("pgd", EPS[-1]),))
+  counterparts.write(paper, entries, tmp_path / "answer", {})
+  line = sentence(tmp_path / "answer.md")
+  assert f"not run in full at linf {EPS[-1]:g}" in line
+  assert "- CNN: pgd linf 0.5" in (tmp_path / "answer.md").read_text()
+
+
+def test_models_that_are_not_graded_yet_and_those_with_the_papers_mistakes_have_no_pair(
+  tmp_path, paper
+):
+  entries = gather(tmp_path / "a", CNN=("clean",))
+  assert counterparts.pairs(paper, entries) == []
+  entries = gather(tmp_path / "b")
+  flawed = {**paper, "flaws": {"CNN": {"model.name": "toy"}}}
+  assert counterparts.pairs(flawed, entries) == []
+  for name in ("answer.md", "answer.json"):
+    (tmp_path / name).write_text("of another day")
+  assert not counterparts.write(flawed, entries, tmp_path / "answer", {})
+  assert not list(tmp_path.glob("answer*"))
+
+
+def test_failed_checks_are_named(tmp_path, paper):
+  entries = gather(tmp_path)
+  entries[0].summary["checks"].append({"name": "a check", "status": "fail", "detail": ""})
+  counterparts.write(paper, entries, tmp_path / "answer", {})
+  assert "a check" in sentence(tmp_path / "answer.md")

@@ -21,6 +21,9 @@ def test_the_first_image_of_every_eps_in_order_with_its_prediction(tmp_path):
       assert shown.prediction == arrays["prediction"][0, 0]
       assert shown.right == bool(arrays["correct"][0])
   assert one_image.rows(entries, "square") == {}
+  compare.write(entries, "toy", tmp_path / "out", "pgd")
+  assert "toy_one_image.png" in (tmp_path / "out" / "toy.md").read_text()
+  assert (tmp_path / "out" / "toy_one_image.png").stat().st_size > 0
 
 
 def test_a_model_without_an_eps_leaves_a_gap(tmp_path):

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy_report import write_run
 
 from gencls import models
-from gencls.report import published
+from gencls.report import compare, published
+from gencls.report.grid import percent
 
 FILES = Path(__file__).parent.parent / "docs" / "published"
 
@@ -191,18 +193,51 @@ def test_the_zoos_settings_are_those_of_our_config():
 
 def test_what_attacks_cost_stands_beside_the_paper(paper):
   seconds = {"reference": "CNN", "models": {"GFZ": {"pgd": 300}, "CNN": {"pgd": 6}}}
-  accuracy = {"GFZ": {"pgd": [None, 1.0]}, "CNN": {"pgd": [None, 2.0]}}
+  accuracy = {name: {"pgd": [None, None]} for name in ("GFZ", "CNN", "Other")}
   found = published.read(paper(seconds=seconds, accuracy=accuracy))
-  ours = {"GFZ": summary([("pgd", 0.1, 0.5), ("pgd", 0.2, 0.5)]), "CNN": summary([("pgd", 0.1, 0)])}
-  for each in ours.values():
-    each["record"] = {"devices": {"kind": "cpu"}}
-  for row, seconds in zip(
-    [*ours["GFZ"]["rows"], *ours["CNN"]["rows"]], (3.0, 1.0, 0.5), strict=True
+  rows = [("pgd", eps, 0.5) for eps in (0.1, 0.2, 0.3)]
+  ours = {name: summary(rows) for name in accuracy}
+  for name, took in (
+    ("GFZ", (9.0, 4.0, 3.9)),
+    ("CNN", (5.0, 0.5, 0.4)),
+    ("Other", (1.0, 1.0, 1.0)),
   ):
-    row["seconds"] = seconds
+    ours[name]["record"] = {"devices": {"kind": "gpu" if name == "Other" else "cpu"}}
+    for row, each in zip(ours[name]["rows"], took, strict=True):
+      row["seconds"] = each  # the first one compiles
   text = published.section(found, ours).split("Seconds of an attack")[1]
-  # 4 s for 100 images are 40 s for 1,000; the CNN takes 5.
-  assert cells(text, "GFZ (n = 100)") == ["40 (8)"] and cells(text, "CNN (n = 100)") == ["5 (1)"]
-  assert cells(text, "GFZ, paper") == ["300 (50)"] and "on cpu" in text
-  alone = published.section(found, {"GFZ": ours["GFZ"]}).split("Seconds of an attack")[1]
-  assert cells(alone, "GFZ (n = 100)") == ["40"]  # no ratio without the reference
+  assert cells(text, "GFZ, paper") == ["300 (50)"]
+  assert cells(text, "GFZ (n = 100, cpu)") == ["4 (8)"]
+  assert cells(text, "CNN (n = 100, cpu)") == ["0.5 (1)"]
+  assert cells(text, "Other (n = 100, gpu)") == ["1"]  # no ratio over another device
+  ours["CNN"]["num_images"] = 1000
+  text = published.section(found, ours).split("Seconds of an attack")[1]
+  assert cells(text, "GFZ (n = 100, cpu)") == ["4"]  # nor over another number of images
+
+
+def test_a_model_with_the_papers_mistakes_is_known_by_its_settings(paper):
+  found = published.read(paper(flaws={"GFZ": {"model.detached": True, "model.k": 1}}))
+  flawed = {"model": {"detached": True, "k": 1}}
+  assert published.as_published(found, "GFZ", flawed)
+  assert not published.as_published(found, "GFZ", {"model": {"detached": True, "k": 2}})
+  assert not published.as_published(found, "GFZ", {"model": {}})
+  assert not published.as_published(found, "CNN", flawed)
+
+
+def test_what_holds_stands_first_and_runs_without_it_are_no_error(tmp_path, paper):
+  for title, names in (("GFZ", ("toy", "hard")), ("CNN", ("toy",))):
+    for name in names:
+      write_run(tmp_path / title, title, attacks=("pgd",), name=name, skill=0.3 + (name == "toy"))
+  entries = compare.gather([tmp_path / "GFZ", tmp_path / "CNN"], "toy")
+  entries = [entry._replace(title=f"{entry.title} (1)") for entry in entries]
+  honest = compare.gather_beside(entries, "hard")
+  assert [entry.title for entry in honest] == ["GFZ (1)"]  # the same title in both
+  numbers = published.read(paper(data="toy", accuracy={"GFZ": {"pgd": [70.0, None]}}))
+  compare.write(entries, "nus", tmp_path, None, numbers, honest)
+  text = (tmp_path / "nus.md").read_text()
+  assert text.startswith("# nus (toy) on toy") and "worst case of `hard`" in text
+  first, second = (part for part in text.split("| model (n = 100)")[1:])
+  assert "CNN" not in first and "CNN" in second
+  (hard,) = (row for row in honest[0].summary["worst"] if row["eps"] == 0.1)
+  assert percent(hard["accuracy"]) in first
+  assert cells(text, "GFZ (1), honest")[-2] == percent(hard["accuracy"])

@@ -105,7 +105,7 @@ def test_models_side_by_side(evaluated, tmp_path):
   path.write_text(json.dumps(summary))
   found = compare.write(compare.gather([workdir, other], "toy"), "toy", tmp_path / "out")
   assert set(found) == {f"TOY ({workdir.name})", "TOY (other)"}
-  names = {"toy.md", "toy.json", "toy_worst_case.png", "toy_success_rate.png", "toy_one_image.png"}
+  names = {"toy.md", "toy.json", "toy_worst_case.png", "toy_success_rate.png"}
   assert {p.name for p in (tmp_path / "out").iterdir()} == names
   text = (tmp_path / "out" / "toy.md").read_text()
   assert table.percent(summary["worst"][0]["accuracy"]) in text

@@ -128,6 +128,38 @@ def test_half_a_task_is_refused():
       sweep.task_of(environment, *flags)
 
 
+def has_field(config, path):
+  *folders, last = path.split(".")
+  for name in folders:
+    config = config[name]
+  return last in config
+
+
+def test_an_evaluation_can_have_other_fields_for_some_models_under_one_name():
+  parts = {"pgd": part("p.py"), "other": {**part("p.py", overrides=("k=1",)), "name": "pgd"}}
+  parts["pgd"]["models"], parts["other"]["models"] = ("a",), ("b",)
+  config = {"models": {"a": part("c.py"), "b": part("c.py")}, "attacks": parts, "seeds": (0,)}
+  found = {cell.run: cell for cell in sweep.cells(config) if cell.column == "pgd"}
+  assert found["a-seed0"].arguments == ("--config=p.py", "--config.name=pgd")
+  assert found["b-seed0"].arguments == ("--config=p.py", "--config.k=1", "--config.name=pgd")
+  assert found["b-seed0"].product == "results/pgd/table.json"
+  parts["other"]["models"] = ("a", "b")
+  with pytest.raises(ValueError, match="model 'a' has two evaluations called 'pgd'"):
+    sweep.cells(config)
+
+
+def test_every_model_of_the_zoo_has_both_protocols(monkeypatch):
+  monkeypatch.syspath_prepend(str(ROOT))
+  module = importlib.import_module("configs.sweeps.nus")
+  for arg, suffixes in (("", ("",)), ("cpu", ("", "_100"))):
+    cells = sweep.cells(module.get_config(arg).to_dict())
+    runs = {cell.run for cell in cells}
+    columns = [{cell.run for cell in cells if cell.column == f"nus_honest{s}"} for s in suffixes]
+    assert set.union(*columns) == runs and len(runs) == 20
+    for suffix, honest in zip(suffixes, columns, strict=True):
+      assert honest == {c.run for c in cells if c.column == f"nus_probabilities{suffix}"}
+
+
 @pytest.mark.parametrize("name", SWEEPS)
 def test_sweep_configs_name_configs_that_have_these_variants_and_fields(name, monkeypatch):
   monkeypatch.syspath_prepend(str(ROOT))
@@ -138,7 +170,9 @@ def test_sweep_configs_name_configs_that_have_these_variants_and_fields(name, mo
     assert sweep.cells(plain)
     for each in (*plain["models"].values(), *plain["attacks"].values()):
       target = importlib.import_module(each["config"].removesuffix(".py").replace("/", "."))
-      target.get_config(each["variant"])
+      config = target.get_config(each["variant"])
+      for field in each["overrides"]:
+        assert has_field(config.to_dict(), field.split("=")[0]), field
   with pytest.raises(ValueError, match="did you mean 'smoke'"):
     module.get_config("smoek")
   with pytest.raises((AttributeError, KeyError)):

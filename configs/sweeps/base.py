@@ -20,10 +20,13 @@ def model(config: str, variant: str = "", *overrides: str) -> dict[str, Any]:
 
 
 def attack(
-  config: str, variant: str = "", *overrides: str, models: Sequence[str] = ()
+  config: str, variant: str = "", *overrides: str, models: Sequence[str] = (), name: str = ""
 ) -> dict[str, Any]:
-  """An evaluation of every model, or only of `models` (their labels)."""
-  return {**model(config, variant, *overrides), "models": tuple(models)}
+  """An evaluation of every model, or only of `models` (their labels).
+
+  Its name is its label, or `name`: so that models can have one evaluation with other fields.
+  """
+  return {**model(config, variant, *overrides), "models": tuple(models), "name": name}
 
 
 def grid(names: Sequence[str], data: Sequence[str], variant: str = "") -> dict[str, dict[str, Any]]:
@@ -39,7 +42,7 @@ def get_config(
 
   Args:
     models: label -> `model(...)`; a run's folder is <label>-seed<seed>.
-    attacks: label -> `attack(...)`; the label is the evaluation's name, for reports.
+    attacks: label -> `attack(...)`; the label is the evaluation's name where it has no other.
     seeds: of the trainings. Evaluations keep the seed of their config: runs stay comparable.
   """
   return ConfigDict(

@@ -2,15 +2,18 @@
 
   python launch/sweep.py --config=configs/sweeps/nus.py:cpu --workdir=runs/nus
   python launch/report.py --workdirs=runs/nus --name=nus_probabilities --honest=nus_honest \\
-    --file=nus --published=docs/published/nus.json --out=docs/results
+    --file=nus --published=docs/published/nus.json --out=docs/results/nus
+  python launch/report.py --workdirs=runs/nus --name=nus_probabilities_100 \\
+    --honest=nus_honest_100 --file=nus_100 --published=docs/published/nus.json \\
+    --out=docs/results/nus_100  # of the cpu variant
 
-20 trainings, published versions among them, and three evaluations of each: clean, the published
-protocol to the letter (configs/attacks/nus_probabilities.py; nus_probabilities_detached for the
-CNN-VAEs, whose published likelihood passes no gradient), and the honest one
-(configs/attacks/nus_honest.py). full: the first 1,000 test images. cpu: short attacks, and models
-with a decoder only have the first 100 images, in evaluations with _100 behind their names, which
-the networks that they are held against have too. The Ising models' flip gradient is not here: see
-configs/attacks/nus_honest.py.
+20 trainings, published versions among them, and of each a clean evaluation, the published protocol
+to the letter (configs/attacks/nus_probabilities.py; of the CNN-VAEs, whose published likelihood
+passes no gradient, through a detached one) and the honest one (configs/attacks/nus_honest.py).
+full: the first 1,000 test images. cpu: short attacks; models with a decoder have the first 100
+images only, in evaluations with _100 behind their names, and the networks that they are held
+against have these too. The Ising models' flip gradient is not here, so that their rows are upper
+bounds: see configs/attacks/nus_honest.py.
 """
 
 from collections.abc import Sequence
@@ -56,7 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
 def _evaluations(
   arg: str, plain: Sequence[str], detached: Sequence[str], suffix: str, *fields: str
 ) -> dict[str, Any]:
-  """Both protocols for models that are attacked as they are, and for those that were detached."""
+  """Both protocols, for models attacked as they are and for those whose gradient was detached."""
   one, two = ([f"{name}_mnist" for name in names] for names in (plain, detached))
   found = {
     f"nus_probabilities{suffix}": base.attack(PROBABILITIES, arg, *fields, models=one),
@@ -64,7 +67,7 @@ def _evaluations(
   }
   if two:
     hidden = (*fields, "attack_model.detached_target=True")
-    found[f"nus_probabilities_detached{suffix}"] = base.attack(
-      PROBABILITIES, arg, *hidden, models=two
+    found[f"detached{suffix}"] = base.attack(
+      PROBABILITIES, arg, *hidden, models=two, name=f"nus_probabilities{suffix}"
     )
   return found

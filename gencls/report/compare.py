@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gencls import stored
 from gencls.names import unknown_name
 from gencls.report import attack_curves, figures, one_image, reading, table
 from gencls.report.detection_table import sentence, worst_table
@@ -139,6 +140,17 @@ def detection(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   return f"{sentences}\n\n{worst_table(found)}\n\n"
 
 
+def _honest_headline(summaries: Mapping[str, Mapping[str, Any]] | None) -> str:
+  """What holds, above what was published."""
+  if not summaries:
+    return ""
+  name = next(iter(summaries.values()))["name"]
+  return (
+    f"**What holds**, by the worst case of `{name}`; below it the same models by the published "
+    f"protocol.\n\n{headline(summaries)}\n\n{not_run(summaries)}"
+  )
+
+
 def worst_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
   """Worst-case accuracy against eps, a curve for each model."""
   norms = list(dict.fromkeys(r["norm"] for s in summaries.values() for r in s["worst"]))
@@ -220,6 +232,19 @@ def gather(workdirs: Sequence[str | Path], name: str) -> list[reading.Entry]:
   return entries
 
 
+def gather_beside(entries: Sequence[reading.Entry], name: str) -> list[reading.Entry]:
+  """Another evaluation of the same runs, under the same titles; of those that have it.
+
+  Raises:
+    ValueError: if the evaluations differ in images or protocol.
+  """
+  there = [entry for entry in entries if name in stored.names(entry.workdir)]
+  found = [reading.read(each.workdir, name)._replace(title=each.title) for each in there]
+  if found:
+    check_comparable({each.title: each.summary for each in found})
+  return found
+
+
 def write(
   entries: Sequence[reading.Entry],
   name: str,
@@ -232,13 +257,14 @@ def write(
 
   Args:
     entries: from `gather`.
-    name: of the files.
+    name: of the files; where it is not the evaluation's, the heading has both.
     out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png,
       <name>_one_image.png where images were kept, and <name>_attacks.png where there are more than
       two attacks.
     attack: whose success rate and image are drawn; None: the first one that was run.
     published: numbers of a paper to put beside ours, from `published.read`.
-    honest: the same runs evaluated as hard as we can, for a third row beside the published ones.
+    honest: the same runs evaluated as hard as we can: their headline stands first, and a third row
+      beside the published ones.
 
   Returns:
     Title -> summary, what <name>.json holds.
@@ -250,8 +276,9 @@ def write(
   first = entries[0].summary
   hard = {each.title: each.summary for each in honest} or None
   beside = beside_ours(published, summaries, hard) if published else ""
+  own = "" if first["name"] == name else f" ({first['name']})"
   text = (
-    f"# {name} on {first['data']['name']}\n\n"
+    f"# {name}{own} on {first['data']['name']}\n\n{_honest_headline(hard)}"
     f"The first {first['num_images']} {first['data']['split']} images. "
     f"{table.threat_sentence(first['protocol'], first['attacks'])}"
     f"{table.gradient_sentence(summaries)} Clean accuracy is the mean over "

@@ -7,83 +7,137 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gencls.report import difference
+from gencls import columns, stored
+from gencls.report import compare, difference
 from gencls.report import published as papers
 from gencls.report.grid import grid
 from gencls.report.reading import Entry
+from gencls.report.table import gradient_sentence
 from gencls.workdir import atomic_write, to_json
 
-AHEAD, BEHIND, UNDECIDED = "ahead", "behind", "no difference shown"
+AHEAD, BEHIND, UNDECIDED, PARTIAL = "ahead", "behind", "no difference shown", "not run in full"
 
 
 def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[str, Any]]:
-  """Every pair of the paper's that was evaluated.
+  """Every pair of the paper's whose models were evaluated; versions with its mistakes are left out.
 
   Args:
     published: with `counterparts`: a model of the paper -> its counterparts.
     entries: evaluated as hard as we can, on the same images.
 
   Returns:
-    Rows {first, second (titles), rows (of `difference.rows`), cost: the first's seconds for all
-    attacks over the second's}, JSON-able.
+    {first, second (titles), rows (of `difference.between`), cost (seconds of the first's attacks
+    over the second's, None where they cannot be compared), failed (title -> checks)}, JSON-able.
 
   Raises:
     ValueError: if two were not evaluated on the same images in the same way.
   """
-  found, names = [], papers.names(published, {entry.title: entry.summary for entry in entries})
-  for first in entries:
-    for second in entries:
-      wanted = published.get("counterparts", {}).get(names.get(first.title, ""), ())
-      if names.get(second.title) in wanted:
-        found.append({
-          "first": first.title,
-          "second": second.title,
-          "rows": difference.rows(first, second),
-          "cost": _seconds(first) / _seconds(second),
-        })  # fmt: skip
+  graded = [e for e in entries if e.summary["clean"] and e.summary["untouched"]]
+  right = [e for e in graded if not papers.as_published(published, e.title, e.summary)]
+  if right:
+    compare.check_comparable({entry.title: entry.summary for entry in right})
+  names = papers.models(published, {entry.title: entry.summary for entry in right})
+  results = {e.title: columns.columns(stored.read(e.workdir, e.name)) for e in right}
+  found = []
+  for first in right:
+    wanted = published.get("counterparts", {}).get(names[first.title], ())
+    for second in (entry for entry in right if names[entry.title] in wanted):
+      own = (results[first.title], results[second.title])
+      found.append({
+        "first": first.title,
+        "second": second.title,
+        "rows": difference.between(first, second, *own),
+        "cost": _cost(first, second),
+        "failed": {e.title: _failed(e) for e in (first, second)},
+      })  # fmt: skip
   return found
 
 
-def _seconds(entry: Entry) -> float:
-  return sum(row["seconds"] for row in entry.summary["rows"])
+def _failed(entry: Entry) -> list[str]:
+  return [check["name"] for check in entry.summary["checks"] if check["status"] == "fail"]
+
+
+def _cost(first: Entry, second: Entry) -> float | None:
+  """Seconds of the attacks that both have made on the same kind of device."""
+  one, two = _seconds(first), _seconds(second)
+  both = one.keys() & two.keys()
+  total = sum(two[key] for key in both)
+  return sum(one[key] for key in both) / total if total > 0 else None
+
+
+def _seconds(entry: Entry) -> dict[tuple[Any, ...], float]:
+  found = {}
+  for cell in entry.cells:
+    if "attack" in cell.header["settings"]:
+      place = tuple(cell.header[name] for name in ("label", "norm", "eps"))
+      found[*place, cell.header["record"]["devices"]["kind"]] = cell.header["seconds"]
+  return found
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-  """What the interval of one difference tells."""
+  """What the interval of one difference tells; nothing while attacks are missing."""
+  if row["partial"]:
+    return PARTIAL
   if row["difference"]["low"] > 0:
     return AHEAD
   return BEHIND if row["difference"]["high"] < 0 else UNDECIDED
 
 
-def markdown(found: Sequence[Mapping[str, Any]], source: str, summary: Mapping[str, Any]) -> str:
-  """The page: a sentence for each pair, then the differences behind it."""
-  data, n = summary["data"], summary["num_images"]
-  lines = [
+def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[Entry]) -> str:
+  """The page: what can be said of each pair, then the differences behind it."""
+  summaries = {entry.title: entry.summary for entry in entries}
+  summary = entries[0].summary
+  data, n, method = summary["data"], summary["num_images"], found[0]["rows"][0]["difference"]
+  parts = [
     "# Are the generative classifiers more robust than their counterparts?",
     f"The question of {source}, answered by the per-example worst case over the attacks of "
     f"`{summary['name']}`: the first {n:,} {data['split']} images of {data['name']}, the same for "
-    "both of a pair. A model is ahead or behind at a budget where the paired 95% interval of the "
-    "difference leaves out zero. Cost: seconds of the whole evaluation over the counterpart's; "
-    "attacks stop early, so that a model that breaks soon is cheap.",
+    "both of a pair. A model is ahead or behind where the paired 95% interval of the difference "
+    f"leaves out zero ({method['method']}; each by itself, {_count(found)} of them, so that one in "
+    "forty would be ahead by chance alone). A lead may be no more than that of clean accuracy, "
+    "which stands beside it, and a worst case is an upper bound: failed checks say where it is too "
+    "high. Cost: seconds of the attacks that both have made, over the counterpart's; attacks stop "
+    f"early, so that a model that breaks soon is cheap.{gradient_sentence(summaries)}",
+    "\n".join(f"- {_sentence(pair)}" for pair in found),
+    *(_table(found, norm) for norm in _norms(found)),
+    "In brackets the two accuracies; \\* some attacks have not been run yet.",
+    compare.not_run(summaries).strip(),
   ]
-  lines += ["\n".join(f"- {_sentence(pair)}" for pair in found)]
-  for norm in dict.fromkeys(row["norm"] for pair in found for row in pair["rows"]):
-    lines.append(_table(found, norm))
-  return "\n\n".join(lines) + "\n"
+  return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _count(found: Sequence[Mapping[str, Any]]) -> int:
+  return sum(bool(row["norm"]) for pair in found for row in pair["rows"])
+
+
+def _norms(found: Sequence[Mapping[str, Any]]) -> list[str]:
+  return list(dict.fromkeys(row["norm"] for pair in found for row in pair["rows"]))
 
 
 def _sentence(pair: Mapping[str, Any]) -> str:
   attacked = [row for row in pair["rows"] if row["norm"]]
   told = []
-  for kind in (AHEAD, UNDECIDED, BEHIND):
-    where = [f"{row['norm']} {row['eps']:g}" for row in attacked if verdict(row) == kind]
+  for kind in (AHEAD, BEHIND, UNDECIDED, PARTIAL):
+    where = [_where(row, kind) for row in attacked if verdict(row) == kind]
     if where:
       told.append(f"{kind} at {', '.join(where)}")
   (clean,) = (row for row in pair["rows"] if not row["norm"])
-  return (
-    f"**{pair['first']}** against {pair['second']}: {'; '.join(told)}. Clean "
-    f"{difference.points(clean['difference'])} points; cost {pair['cost']:.2g} times."
+  cost = "" if pair["cost"] is None else f"; cost {pair['cost']:.2g} times"
+  failed = "".join(
+    f" **{title} fails {len(checks)} check(s): {'; '.join(checks)}.**"
+    for title, checks in pair["failed"].items()
+    if checks
   )
+  verdicts = "; ".join(told) or "no worst case yet"
+  return (
+    f"**{pair['first']}** against {pair['second']}: {verdicts}. Clean "
+    f"{difference.points(clean['difference'])} points{cost}.{failed}"
+  )
+
+
+def _where(row: Mapping[str, Any], kind: str) -> str:
+  accuracies = f" ({100 * row['first']:.1f}% against {100 * row['second']:.1f}%)"
+  return f"{row['norm']} {row['eps']:g}" + accuracies * (kind in (AHEAD, BEHIND))
 
 
 def _table(found: Sequence[Mapping[str, Any]], norm: str) -> str:
@@ -102,10 +156,23 @@ def _cell(row: Mapping[str, Any]) -> str:
   return f"{difference.points(row['difference'])} ({accuracies})" + " *" * row["partial"]
 
 
-def write(published: Mapping[str, Any], entries: Sequence[Entry], path: Path) -> None:
-  """Writes the page and its numbers, <path>.md and <path>.json; nothing where there is no pair."""
+def write(
+  published: Mapping[str, Any], entries: Sequence[Entry], path: Path, made_by: Mapping[str, Any]
+) -> bool:
+  """Writes the page and its numbers, <path>.md and <path>.json.
+
+  Returns:
+    Whether there is a pair; if not, no page is left either.
+  """
   found = pairs(published, entries)
-  if found:
-    atomic_write(path.with_suffix(".json"), to_json(found))
-    text = markdown(found, published["source"], entries[0].summary)
-    atomic_write(path.with_suffix(".md"), text)
+  page, numbers = (path.with_name(f"{path.name}{suffix}") for suffix in (".md", ".json"))
+  if not found:
+    page.unlink(missing_ok=True)
+    numbers.unlink(missing_ok=True)
+    return False
+  summary = entries[0].summary
+  head = {name: summary[name] for name in ("name", "num_images", "data", "protocol", "attacks")}
+  record = {"evaluation": head, "source": published["source"], "made_by": made_by, "pairs": found}
+  atomic_write(numbers, to_json(record))
+  atomic_write(page, markdown(found, published["source"], entries))
+  return True

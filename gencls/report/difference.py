@@ -26,7 +26,15 @@ def rows(first: Entry, second: Entry) -> list[dict[str, Any]]:
       has not been graded yet.
   """
   compare.check_comparable({entry.title: entry.summary for entry in (first, second)})
-  one, two = (columns.columns(stored.read(e.workdir, e.name)) for e in (first, second))
+  return between(
+    first, second, *(columns.columns(stored.read(e.workdir, e.name)) for e in (first, second))
+  )
+
+
+def between(
+  first: Entry, second: Entry, one: columns.Results, two: columns.Results
+) -> list[dict[str, Any]]:
+  """`rows` of comparable runs whose columns have been read."""
   return [_row(one, two, columns.CLEAN, "", 0.0, False), *_worst_rows(first, second, one, two)]
 
 

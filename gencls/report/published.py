@@ -7,7 +7,8 @@ successes. Numbers are the paper's, never ours. `models` gives our name of a mod
 without it a model of the paper is the one whose title starts with its name. `settings` says how the
 numbers were made, as dotted names in an evaluation's table.json: what differs is said above the
 tables. `notes` are sentences about what no setting can make equal. `seconds` says what attacks cost
-(`runtimes.py`), `counterparts` which model of the paper is held against which (`counterparts.py`).
+(`runtimes.py`), `counterparts` which model of the paper is held against which (`counterparts.py`),
+and `flaws` by which settings one knows a model with the paper's mistakes, as dotted names again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +76,12 @@ def section(
   own = next(iter(summaries.values()))["data"]["name"]
   if own != published["data"]:
     raise ValueError(f"the published numbers are of {published['data']}, the evaluations of {own}")
-  pairs = names(published, summaries)
+  names = dict.fromkeys(name for table in tables(published) for name in table["accuracy"])
+  pairs = {title: name for title, name in models(published, summaries).items() if name in names}
+  if not pairs:
+    raise ValueError(
+      f"none of {', '.join(summaries)} is in {published['source']}: {', '.join(names)}"
+    )
   sizes = {title: summary["num_images"] for title, summary in summaries.items() if title in pairs}
   n = ", ".join(map(str, dict.fromkeys(sizes.values())))
   notes = [f"Beside {published['source']} ({published['images']}); ours: n = {n}, of the images as "
@@ -87,20 +93,15 @@ def section(
   return f"{' '.join(notes)}\n\n{''.join(parts)}{runtimes.section(published, summaries, pairs)}"
 
 
-def names(published: Mapping[str, Any], summaries: Summaries) -> dict[str, str]:
-  """Our titles, and the paper's name of each model that it has.
+def models(published: Mapping[str, Any], summaries: Summaries) -> dict[str, str]:
+  """Title -> the paper's name of the model, whether it has numbers of it or not; "" if unknown."""
+  return {title: _model(title, summary, published) for title, summary in summaries.items()}
 
-  Raises:
-    ValueError: if it has none of them.
-  """
-  theirs = dict.fromkeys(name for table in tables(published) for name in table["accuracy"])
-  found = {title: _model(title, summary, published) for title, summary in summaries.items()}
-  found = {title: name for title, name in found.items() if name in theirs}
-  if not found:
-    raise ValueError(
-      f"none of {', '.join(summaries)} is in {published['source']}: {', '.join(theirs)}"
-    )
-  return found
+
+def as_published(published: Mapping[str, Any], title: str, summary: Mapping[str, Any]) -> bool:
+  """Whether a model has the mistakes of the paper's: all that `flaws` says of it."""
+  flaws = published.get("flaws", {}).get(_model(title, summary, published), {})
+  return bool(flaws) and all(_setting(summary, path) == value for path, value in flaws.items())
 
 
 def _table(
@@ -154,12 +155,18 @@ def _differences(published: Mapping[str, Any], title: str, summary: Mapping[str,
   """The settings of an evaluation that are not the paper's; what it has not is passed over."""
   found = []
   for path, wanted in published.get("settings", {}).items():
-    value: Any = summary
-    for name in path.split("."):
-      value = value.get(name) if isinstance(value, Mapping) else None
+    value = _setting(summary, path)
     if value is not None and value != wanted:
       found.append(f"{title}, {path}: {value} ({wanted})")
   return found
+
+
+def _setting(summary: Mapping[str, Any], path: str) -> Any:
+  """The value at a dotted path; None where there is none."""
+  value: Any = summary
+  for name in path.split("."):
+    value = value.get(name) if isinstance(value, Mapping) else None
+  return value
 
 
 def _published(table: Mapping[str, Any], numbers: Mapping[str, list[float | None]]) -> list[str]:

@@ -1,58 +1,72 @@
-"""What attacks cost: seconds that a paper reports, and ours, each over a reference model's."""
+"""What attacks cost: the seconds that a paper reports, and ours, each over a reference model's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from gencls.report.grid import grid
 
-PER = 1000  # images of a cell of the table
+Seconds = Mapping[str, float]  # attack -> seconds
 
 
-def section(published: Mapping[str, Any], summaries: Mapping[str, Any], names: Mapping) -> str:
+def section(
+  published: Mapping[str, Any], summaries: Mapping[str, Any], models: Mapping[str, str]
+) -> str:
   """A Markdown table; empty where the paper has no seconds.
 
-  Ours are the seconds of the attack's cells, every eps, with grading, for 1,000 images: attacks
-  that stop early are cheaper on models that break. A ratio is of one device only.
+  Ours are those of the attack at one eps with its grading, the median over eps: the first one also
+  compiles. Only equal numbers of images on one kind of device are divided.
 
   Args:
     published: with `seconds`: {"reference": a model of the paper, "models": model -> attack ->
       seconds}.
     summaries: title -> summary, evaluated as published.
-    names: title -> the paper's name of the model.
+    models: title -> the paper's name of the model.
   """
   if "seconds" not in published:
     return ""
   theirs, reference = published["seconds"]["models"], published["seconds"]["reference"]
-  labels = list(dict.fromkeys(label for model in theirs.values() for label in model))
-  base = next((_ours(summaries[t], labels) for t, name in names.items() if name == reference), {})
-  rows = [[f"{name}, paper", *_cells(labels, found, theirs[reference])]
-          for name, found in theirs.items()]  # fmt: skip
-  rows += [
-    [f"{title} (n = {summaries[title]['num_images']})",
-     *_cells(labels, _ours(summaries[title], labels), base)]
-    for title in names
-  ]  # fmt: skip
-  kinds = {summaries[title]["record"]["devices"]["kind"] for title in names}
-  header = [f"seconds (times {reference})", *labels]
+  labels = list(dict.fromkeys(label for seconds in theirs.values() for label in seconds))
+  rows = [
+    [f"{model}, paper", *_cells(labels, seconds, theirs[reference])]
+    for model, seconds in theirs.items()
+  ]
+  for title in models:
+    summary = summaries[title]
+    same = [
+      summaries[other]
+      for other, model in models.items()
+      if model == reference and _circumstances(summaries[other]) == _circumstances(summary)
+    ]
+    base = _ours(same[0], labels) if same else {}
+    rows.append([f"{title} ({_words(summary)})", *_cells(labels, _ours(summary, labels), base)])
+  header = ["seconds", *labels]
   return (
-    f"Seconds of an attack over all eps, ours for {PER:,} images on {', '.join(sorted(kinds))} "
-    f"with grading; in brackets over those of {reference}.\n\n{grid(header, rows)}\n\n"
+    f"Seconds of an attack, in brackets over those of {reference}. Ours: one eps (the median) with "
+    "its grading, of as many images as are named, so that only the ratios can be compared with the "
+    f"paper, which does not say over what its seconds are.\n\n{grid(header, rows)}\n\n"
   )
 
 
-def _ours(summary: Mapping[str, Any], labels: list[str]) -> dict[str, float]:
-  found: dict[str, float] = {}
-  for row in summary["rows"]:
-    if row["label"] in labels:
-      share = PER * row["seconds"] / summary["num_images"]
-      found[row["label"]] = found.get(row["label"], 0.0) + share
-  return found
+def _ours(summary: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float]:
+  by_label = {label: [r["seconds"] for r in summary["rows"] if r["label"] == label]
+              for label in labels}  # fmt: skip
+  return {label: median(seconds) for label, seconds in by_label.items() if seconds}
 
 
-def _cells(labels: list[str], found: Mapping[str, float], base: Mapping[str, float]) -> list[str]:
+def _circumstances(summary: Mapping[str, Any]) -> tuple[int, str]:
+  return summary["num_images"], summary["record"]["devices"]["kind"]
+
+
+def _words(summary: Mapping[str, Any]) -> str:
+  n, kind = _circumstances(summary)
+  return f"n = {n}, {kind}"
+
+
+def _cells(labels: Sequence[str], seconds: Seconds, base: Seconds) -> list[str]:
   cells = []
   for label in labels:
-    text = f"{found[label]:,.3g}" if label in found else "-"
-    ratio = f" ({found[label] / base[label]:,.3g})" if label in found and label in base else ""
-    cells.append(text + ratio)
+    text = f"{seconds[label]:,.3g}" if label in seconds else "-"
+    known = label in seconds and base.get(label, 0) > 0
+    cells.append(text + (f" ({seconds[label] / base[label]:,.3g})" if known else ""))
   return cells
