@@ -5,8 +5,9 @@
 
 Leaves workdir/results/analyses/ (<analysis>.json with the numbers and what made them, *.npz with
 the arrays, page.md with every analysis of this model that is there) and
-workdir/figures/analyses_*.png, and prints the page. Started several times at once, the processes
-share the analyses.
+workdir/figures/analyses_*.png, and prints the page; --out=docs/results/mnist/gfz_analyses copies
+page, figures and numbers into one folder. Started several times at once, the processes share the
+analyses.
 """
 
 import sys
@@ -31,6 +32,7 @@ from gencls.statements import given, portable_source, title, training
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/analyses/<name>.py[:variant]")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
+OUT = flags.DEFINE_string("out", None, "Folder that also gets the page, its figures and numbers.")
 PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
 
 
@@ -100,8 +102,12 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   runtime.start_reading()
-  print(run(CONFIG.value.to_dict(), WORKDIR.value, progress=PROGRESS.value))
+  page = run(CONFIG.value.to_dict(), WORKDIR.value, progress=PROGRESS.value)
+  print(page)
   print(f"Written to {WORKDIR.value}/results/analyses and {WORKDIR.value}/figures.")
+  if OUT.value is not None:
+    running.publish(page, Path(WORKDIR.value), Path(OUT.value))
+    print(f"Copied to {OUT.value}.")
 
 
 if __name__ == "__main__":

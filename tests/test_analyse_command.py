@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import sys
 from io import BytesIO
@@ -38,7 +39,7 @@ def command_module():
   """launch.analyse; its flags have the names of launch.evaluate's, which other tests import."""
 
   def forget():
-    for name in {"config", "workdir", "progress"} & set(flags.FLAGS):
+    for name in {"config", "workdir", "progress", "out"} & set(flags.FLAGS):
       delattr(flags.FLAGS, name)
 
   if "launch.analyse" not in sys.modules:
@@ -103,6 +104,20 @@ def test_everything_is_written_and_nothing_is_computed_twice(tmp_path, monkeypat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_figures")
+def test_a_published_page_has_its_figures_and_numbers_beside_it(tmp_path, monkeypatch):
+  toy(monkeypatch)
+  monkeypatch.setattr(running.figures, "save", small)
+  page = analyse(tmp_path / "run", run=("class_gap", "ambiguous"))
+  running.publish(page, tmp_path / "run", tmp_path / "out")
+  text = (tmp_path / "out" / "page.md").read_text()
+  links = set(re.findall(r"\]\(([^)]+)\)", text))
+  assert links == {p.name for p in (tmp_path / "out").iterdir()} - {"page.md"}
+  assert {"class_gap.json", "ambiguous.json"} < links and any(x.endswith(".png") for x in links)
+  for link in links - {"class_gap.json", "ambiguous.json"}:
+    original = tmp_path / "run" / "figures" / link
+    assert (tmp_path / "out" / link).read_bytes() == original.read_bytes()
+
+
 def test_what_is_missing_is_made_and_other_settings_are_another_result(tmp_path, monkeypatch):
   toy(monkeypatch)
   names = ("interpolation", "class_gap")

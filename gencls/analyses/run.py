@@ -11,6 +11,7 @@ Several processes may work on one folder: each analysis is made under a lock, by
 
 import functools
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ from gencls.workdir import atomic_write, to_json
 VERSION = 2
 FOLDER = Path("results") / "analyses"
 PREFIX = "analyses_"  # of the figures
+_LINK = "../../figures/"  # from the page to a figure
 OWN, FITTING = "logits_own", "logits_fitting"
 
 
@@ -223,6 +225,25 @@ def write(
   return page
 
 
+def publish(page: str, workdir: Path, out: Path) -> None:
+  """Copies a page with its figures and numbers into one folder, as <out>/page.md.
+
+  Args:
+    page: from `write`.
+    workdir: of the run.
+    out: folder, made where it is not there.
+  """
+  figure_names = re.findall(rf"\]\({re.escape(_LINK)}([^)]+)\)", page)
+  for name in figure_names:
+    atomic_write(out / name, (workdir / "figures" / name).read_bytes())
+  shown = [name for name in REGISTRY if f"## {title(name)}\n" in page]
+  for name in shown:
+    atomic_write(out / f"{name}.json", (workdir / FOLDER / f"{name}.json").read_text())
+  numbers = ", ".join(f"[{name}.json]({name}.json)" for name in shown)
+  made = f"\nNumbers, settings, seed, versions, device and command: {numbers}.\n"
+  atomic_write(out / "page.md", page.replace(_LINK, "") + made)
+
+
 def _model(header: Mapping[str, Any]) -> dict[str, Any]:
   """What has to agree on one page; JSON-able."""
   names = ("version", "model", "params", "step", "backend")
@@ -243,7 +264,7 @@ def _shown(folder: Path, name: str, model: Mapping[str, Any]) -> dict[str, Any] 
 
 def section(name: str, cell: Cell, figure_names: Sequence[str], note: str = "") -> str:
   """What the page says of one analysis; `note` where its images are not those of the page."""
-  shown = "\n\n".join(f"![{name}](../../figures/{path})" for path in figure_names)
+  shown = "\n\n".join(f"![{name}]({_LINK}{path})" for path in figure_names)
   head = f"## {title(name)}\n\n{note}\n\n" if note else f"## {title(name)}\n\n"
   text = head + REGISTRY[name].markdown(cell)
   return f"{text}\n\n{shown}" if shown else text
