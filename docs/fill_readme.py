@@ -3,7 +3,7 @@
   python docs/fill_readme.py
 
 Each block of README.md between `<!-- from docs/results/X.md -->` and `<!-- end -->` becomes the
-tables of that file.
+tables of that file, without those of the sanity checks.
 """
 
 import re
@@ -16,7 +16,8 @@ BLOCK = re.compile(r"(<!-- from (docs/results/\S+\.md) -->\n).*?(<!-- end -->)",
 def tables(path: Path) -> str:
   """The Markdown tables of a file, without the text around them."""
   text = path.read_text(encoding="utf-8")
-  return "\n\n".join(re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)).strip()
+  found = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+  return "\n\n".join(table for table in found if not table.startswith("| sanity check")).strip()
 
 
 def filled(text: str) -> str:
