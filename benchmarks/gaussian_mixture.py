@@ -148,7 +148,7 @@ def measure_class(x: np.ndarray, size: int, args: argparse.Namespace) -> dict[st
   """Seconds and log-likelihoods of both sides for one class."""
   centred = x - x.mean(axis=0)
   ours, record = filled(centred, size, args), {}
-  params = ours.start(ours.blocks(), args.seed)
+  params = jax.block_until_ready(ours.start(ours.blocks(), args.seed))
   mixture, record["em_ours"] = timed(lambda: ours.same_iterations(params))
   double = centred.astype(np.float64)
   _, record["em_sklearn_float32"] = timed(lambda: peer_from(centred, params, args))

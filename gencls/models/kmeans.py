@@ -38,8 +38,11 @@ def plus_plus(key: Key, x: Array, weights: Array, num_clusters: int) -> Array:
   squares = jnp.sum(x**2, axis=1)
 
   def draw(key: Key, share: Array) -> Array:
-    # Where all share is zero (as many centres as different examples), the first example.
-    return jax.random.categorical(key, jnp.log(share), shape=(num_trials,))
+    # By the inverse of the distribution function, at points in (0, 1]: none without a share is
+    # drawn. Where all share is zero (as many centres as different examples), the first example.
+    summed = jnp.cumsum(share)
+    points = (1.0 - jax.random.uniform(key, (num_trials,))) * summed[-1]
+    return jnp.minimum(jnp.searchsorted(summed, points), len(share) - 1)
 
   def add(index: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
     centres, nearest = state
