@@ -11,9 +11,9 @@
 to the letter (configs/attacks/nus_probabilities.py; of the CNN-VAEs, whose published likelihood
 passes no gradient, through a detached one) and the honest one (configs/attacks/nus_honest.py).
 full: the first 1,000 test images. cpu: short attacks; models with a decoder have the first 100
-images only, in evaluations with _100 behind their names, and the networks that they are held
-against have these too. The Ising models' flip gradient is not here, so that their rows are upper
-bounds: see configs/attacks/nus_honest.py.
+images only (200 clean ones), in evaluations with _100 behind their names, and the networks that
+they are held against have these too. The Ising models' flip gradient is not here, so that their
+rows are upper bounds: see configs/attacks/nus_honest.py.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,13 @@ def get_config(arg: str = "") -> ConfigDict:
   for run, (name, variant, *fields) in PUBLISHED.items():
     own = arg if variant is None or arg == "smoke" else variant
     models[f"{run}_mnist"] = base.model(f"configs/{name}_mnist.py", own, *fields)
-  attacks = {"clean": base.attack("configs/attacks/clean.py", arg)}
+  decoders = [f"{name}_mnist" for name in ("cvae", *CNN_VAES)]
+  others = [label for label in models if label not in decoders]
+  whole = "smoke" if arg == "smoke" else ""  # all test images: seconds without a decoder
+  attacks = {
+    "clean": base.attack("configs/attacks/clean.py", whole, models=others),
+    "clean_decoders": base.attack("configs/attacks/clean.py", arg, models=decoders, name="clean"),
+  }
   if arg == "cpu":
     attacks |= _evaluations(arg, (*SHALLOW, *NETWORKS, *PUBLISHED), (), "", "num_images=1000")
     attacks |= _evaluations(arg, (*NETWORKS, "cvae"), CNN_VAES, "_100", "num_images=100")
