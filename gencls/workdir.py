@@ -60,9 +60,10 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
     raise
 
 
-def to_json(value: Any) -> str:
-  """Indented JSON that refuses NaN and infinity."""
-  return json.dumps(value, indent=2, allow_nan=False) + "\n"
+def to_json(value: Any, *, compact: bool = False) -> str:
+  """JSON that refuses NaN and infinity, indented or as short as can be."""
+  indent, separators = (None, (",", ":")) if compact else (2, None)
+  return json.dumps(value, indent=indent, separators=separators, allow_nan=False) + "\n"
 
 
 def versions() -> dict[str, str]:

@@ -15,6 +15,8 @@ from gencls.workdir import atomic_write, to_json
 # Models are compared only where these agree: everything else makes a different experiment.
 _MUST_AGREE = ("data", "num_images", "protocol", "attacks")
 
+_INDENTED_ROWS = 200  # more make the JSON a third longer than it has to be
+
 
 def entry(text: str | Path, name: str) -> tuple[Path, str]:
   """The work directory and the evaluation of "workdir" or "workdir:evaluation"."""
@@ -304,6 +306,7 @@ def write(
   text += (
     f"Commands, configs, seeds, versions, devices and every row: [{name}.json]({name}.json).\n"
   )
-  atomic_write(out / f"{name}.json", to_json(summaries))
+  long = sum(len(summary["rows"]) for summary in summaries.values()) > _INDENTED_ROWS
+  atomic_write(out / f"{name}.json", to_json(summaries, compact=long))
   atomic_write(out / f"{name}.md", text)
   return summaries
