@@ -2,7 +2,7 @@
 
   python launch/sweep.py --config=configs/sweeps/nus.py:cpu --workdir=runs/nus
   python launch/report.py --workdirs=runs/nus --name=nus_probabilities --honest=nus_honest \\
-    --file=nus --published=docs/published/nus.json --out=docs/results/nus
+    --file=nus --published=docs/published/nus.json --out=docs/results
   python launch/report.py --workdirs=runs/nus --name=nus_probabilities_100 \\
     --honest=nus_honest_100 --file=nus_100 --published=docs/published/nus.json \\
     --out=docs/results/nus_100  # of the cpu variant
