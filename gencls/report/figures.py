@@ -14,6 +14,7 @@ INK, QUIET, GOOD, BAD = "#222222", "#8a8a8a", "#1a7f37", "#c0392b"
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")
 _MARKERS = "osD^vPX*"
+_IN_PANEL, _SHORT = 6, 30  # curves and letters up to which names are written inside a panel
 _WIDE = 100.0  # radii that differ by more are drawn on a logarithmic axis, linear below the first
 _STYLE: Any = {
   "font.size": 10,
@@ -111,7 +112,10 @@ def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: 
   Returns:
     A matplotlib figure.
   """
-  figure, axes = new(len(panels), 1, (1.2 + 5.6 * len(panels), 4.4), sharey=True)
+  names = {each.label for lines in panels.values() for each in lines}
+  many = len(names) > _IN_PANEL or max(map(len, names), default=0) > _SHORT
+  beside = 0.6 + 0.08 * max(map(len, names), default=0) if many else 0.0
+  figure, axes = new(len(panels), 1, (1.2 + 5.6 * len(panels) + beside, 4.4), sharey=True)
   for axis, (norm, lines) in zip(axes[0], panels.items(), strict=True):
     if chance is not None:
       axis.axhline(100 * chance, color=QUIET, lw=1, ls=(0, (1, 2)), label="largest class")
@@ -125,7 +129,12 @@ def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: 
     axis.set_ylim(-3, 103)
     radii_axis(axis, [eps for each in lines for eps in each.eps])
     axis.set_yticks(range(0, 101, 20))
-    axis.legend(loc="best")
+    if not many:
+      axis.legend(loc="best")
+  if many:  # they would lie on the curves
+    found = [axis.get_legend_handles_labels() for axis in axes[0]]
+    handles = {label: each for pair in found for each, label in zip(*pair, strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=9)
   axes[0][0].set_ylabel(ylabel)
   axes[0][0].set_title(title)
   figure.supxlabel(note, fontsize=8, color=QUIET, x=0.02, ha="left")
