@@ -44,7 +44,7 @@ def module(name: str) -> Any:
 
 
 def _forget_flags() -> None:
-  for name in ("config", "workdir", "progress"):
+  for name in ("config", "workdir", "progress", "out"):
     if name in flags.FLAGS:
       delattr(flags.FLAGS, name)
 
