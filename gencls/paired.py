@@ -1,12 +1,14 @@
 """95% intervals of the difference of two models' accuracies on the same images."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _Z95 = 1.959963984540054  # the 97.5% quantile of the standard normal
 METHOD = "Bonett and Price over image pairs"
+UNPAIRED = "Newcombe, unpaired"
 
 
 class Difference(NamedTuple):
@@ -16,8 +18,8 @@ class Difference(NamedTuple):
   low: float
   high: float
   n: int  # images
-  first_better: int  # images at which the first has the larger share of right draws
-  second_better: int
+  first_better: int | None  # images at which the first has the larger share of right draws
+  second_better: int | None  # None: not known
   method: str = METHOD
 
 
@@ -60,3 +62,28 @@ def paired_interval(first: np.ndarray, second: np.ndarray) -> Difference:
   return Difference(
     float(np.mean(gaps)), max(-1.0, centre - half), min(1.0, centre + half), n, *better
   )
+
+
+def unpaired_interval(first: Mapping[str, Any], second: Mapping[str, Any]) -> Difference:
+  """The same where only the two shares and their own intervals are known, not their images.
+
+  Newcombe's hybrid score interval of two independent shares: with δ₁ and δ₂ the distances from each
+  share to the near end of its interval, the ends lie √(δ₁² + δ₂²) from the difference. Models tend
+  to fail at the same images, so that it is wider than `paired_interval` as a rule.
+
+  Args:
+    first: {mean, low, high, n} of an `Interval`, Wilson's.
+    second: the same of another model, of as many images.
+
+  Raises:
+    ValueError: if the numbers of images differ.
+
+  References:
+    Newcombe 1998, Statistics in Medicine 17(8), method 10.
+  """
+  if first["n"] != second["n"]:
+    raise ValueError(f"shares of the same images are compared, got {first['n']} and {second['n']}")
+  mean = first["mean"] - second["mean"]
+  below = math.hypot(first["mean"] - first["low"], second["high"] - second["mean"])
+  above = math.hypot(first["high"] - first["mean"], second["mean"] - second["low"])
+  return Difference(mean, mean - below, mean + above, first["n"], None, None, UNPAIRED)

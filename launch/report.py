@@ -9,7 +9,11 @@ Leaves <out>/report.html, which opens from disk without a network, and for each 
 attacks _attacks.png; without --name for all evaluations of the runs. The models must have been
 evaluated on the same images by the same protocol. Two evaluations of one run stand side by side as
 --workdirs=runs/cvae:nearest,runs/cvae:log_mean_exp.
-The folder of a sweep, finished or not, stands for all its runs that have something to report.
+The folder of a sweep, finished or not, stands for all its runs that have something to report, and
+the <name>.json of an earlier report for all its models, whether or not their runs are still there:
+
+  python launch/report.py --workdirs=docs/results/nus.json,runs/new --name=nus_probabilities \\
+    --file=nus --out=docs/results
 
 --published=docs/published/deep_bayes_mnist.json puts the paper's table beside ours, and
 --honest=<evaluation> a third row below: the same runs under that evaluation, with its worst case,
@@ -27,13 +31,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from absl import app, flags
 
-from gencls import stored, sweep
+from gencls import sweep
 from gencls.report import compare, counterparts, difference, html, published, views
 from gencls.report.reading import Entry
 from gencls.workdir import atomic_write, provenance
 
 WORKDIRS = flags.DEFINE_list(
-  "workdirs", None, "Folders of evaluated runs or of sweeps, or folder:evaluation, comma between."
+  "workdirs",
+  None,
+  "Folders of evaluated runs or of sweeps, folder:evaluation, or results files; comma between.",
 )
 COMPARE = flags.DEFINE_list("compare", None, "Two folders of evaluated runs.")
 NAME = flags.DEFINE_string("name", None, "Name of the evaluation; every one if unset.")
@@ -59,7 +65,7 @@ def gather(workdirs: list[str], name: str | None) -> dict[str, list[Entry]]:
   """
   if name is not None:
     return {name: compare.gather(workdirs, name)}
-  there = {workdir: stored.names(compare.entry(workdir, "")[0]) for workdir in workdirs}
+  there = {workdir: compare.evaluations(workdir) for workdir in workdirs}
   empty = [workdir for workdir, names in there.items() if not names]
   if empty:
     raise FileNotFoundError(

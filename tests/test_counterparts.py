@@ -46,15 +46,14 @@ def test_only_the_papers_pairs_in_its_direction(tmp_path, paper):
 def test_the_cost_is_of_the_attacks_that_both_have_made(tmp_path, paper):
   entries = gather(tmp_path, CNN=("fgsm",))
   for entry, factor in zip(entries, (3.0, 2.0, 1.0), strict=True):
-    for cell in entry.cells:
-      long = 100.0 if cell.header["label"] == "fgsm" else 1.0
-      cell.header["seconds"] = (
-        factor * long * (1000.0 if "attack" not in cell.header["settings"] else 1)
-      )
+    for row in entry.summary["rows"]:
+      long = 100.0 if row["label"] == "fgsm" else 1.0
+      row["seconds"] = factor * long * (1 if "attack" in row else 1000.0)
+    rows = entry.summary["rows"]
+    rows.append({**rows[-1], "label": "pgd", "derived": "clip", "seconds": 1000.0 * factor**2})
   (pair,) = counterparts.pairs(paper, entries)
-  assert pair["cost"] == pytest.approx(1.5)  # 3 over 2: FGSM, clean and grey cells do not count
-  for cell in entries[1].cells:
-    cell.header["record"] = {"devices": {"kind": "another"}}
+  assert pair["cost"] == pytest.approx(1.5)  # 3 over 2: FGSM, clean, grey, read off do not count
+  entries[1].summary["made_by"]["device"] = ["another"]
   (pair,) = counterparts.pairs(paper, entries)
   assert pair["cost"] is None
 

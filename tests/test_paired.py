@@ -1,9 +1,10 @@
-"""Paired intervals: against the published formula, McNemar's case, and by simulation."""
+"""Intervals of differences: against the published formula, McNemar's case, and by simulation."""
 
 import numpy as np
 import pytest
 
-from gencls.paired import paired_interval
+from gencls.intervals import wilson
+from gencls.paired import paired_interval, unpaired_interval
 
 
 def bonett_price(n12, n21, n):
@@ -80,3 +81,28 @@ def test_wrong_arrays_are_refused():
     paired_interval(np.zeros(3), np.full(3, 2.0))
   with pytest.raises(ValueError, match="shares"):
     paired_interval(np.zeros(3), np.full(3, np.nan))
+
+
+@pytest.mark.parametrize(
+  ("first", "second", "n", "expected"),
+  [(9, 3, 10, (0.1705, 0.8090)), (6, 2, 7, (0.0582, 0.8062)), (10, 0, 10, (0.6075, 1.0))],
+)
+def test_without_the_images_it_is_newcombes_table(first, second, n, expected):
+  """Newcombe 1998, Table II, method 10."""
+  found = unpaired_interval(_share(first, n), _share(second, n))
+  assert (found.mean, found.n) == (pytest.approx((first - second) / n), n)
+  np.testing.assert_allclose([found.low, found.high], expected, atol=5e-5)
+
+
+def test_without_the_images_it_is_wider_where_models_fail_together():
+  together = (60, 20, 5, 15)
+  one = paired_interval(*_pairs(*together))
+  other = unpaired_interval(_share(80, 100), _share(65, 100))
+  assert other.mean == pytest.approx(one.mean) and other.low < one.low and other.high > one.high
+  with pytest.raises(ValueError, match="same images are compared, got 100 and 50"):
+    unpaired_interval(_share(80, 100), _share(40, 50))
+
+
+def _share(right, n):
+  low, high = wilson(right / n, n)
+  return {"mean": right / n, "low": low, "high": high, "n": n}

@@ -6,16 +6,14 @@ from typing import Any
 
 from gencls import stored
 from gencls.names import unknown_name
-from gencls.report import attack_curves, figures, one_image, reading, table
+from gencls.report import attack_curves, figures, one_image, reading, results_file, table
 from gencls.report.detection_table import sentence, worst_table
 from gencls.report.pages import note
 from gencls.report.published import section as beside_ours
-from gencls.workdir import atomic_write, to_json
+from gencls.workdir import atomic_write
 
 # Models are compared only where these agree: everything else makes a different experiment.
 _MUST_AGREE = ("data", "num_images", "protocol", "attacks")
-
-_INDENTED_ROWS = 200  # more make the JSON a third longer than it has to be
 
 
 def entry(text: str | Path, name: str) -> tuple[Path, str]:
@@ -54,12 +52,16 @@ def _set(value: Any) -> Any:
   return {name: _set(item) for name, item in value.items() if item is not None}
 
 
-def titles(summaries: Sequence[Mapping[str, Any]], workdirs: Sequence[Path]) -> list[str]:
-  """One title for each model; the folder is added where two are called the same."""
-  plain = [summary["title"] for summary in summaries]
+def titles(entries: Sequence[reading.Entry]) -> list[str]:
+  """One title for each model: in a results file its own, else with its folder if it is needed."""
+  plain = [entry.summary["title"] for entry in entries]
   return [
-    title if plain.count(title) == 1 else f"{title} ({workdir.name})"
-    for title, workdir in zip(plain, workdirs, strict=True)
+    entry.title
+    if results_file.kept(entry)
+    else title
+    if plain.count(title) == 1
+    else f"{title} ({entry.workdir.name})"
+    for title, entry in zip(plain, entries, strict=True)
   ]
 
 
@@ -205,13 +207,24 @@ def named(entries: Sequence[reading.Entry]) -> list[reading.Entry]:
   Raises:
     ValueError: if one evaluation of one run is given twice, or no title tells two apart.
   """
-  found = titles([entry.summary for entry in entries], [entry.workdir for entry in entries])
+  found = titles(entries)
   for title in found:
     if found.count(title) > 1:
       raise ValueError(
-        f"two runs are called {title!r}: give each run once, or folders of different names"
+        f"two models are called {title!r}: give each run once, or folders of different names"
       )
   return [entry._replace(title=title) for entry, title in zip(entries, found, strict=True)]
+
+
+def evaluations(workdir: str | Path) -> list[str]:
+  """The names of the evaluations that a run or a results file has.
+
+  Raises:
+    FileNotFoundError, ValueError: if a results file is missing or damaged.
+  """
+  if results_file.is_one(workdir):
+    return list(dict.fromkeys(each.name for each in results_file.entries(workdir)))
+  return stored.names(entry(workdir, "")[0])
 
 
 def gather(workdirs: Sequence[str | Path], name: str) -> list[reading.Entry]:
@@ -219,7 +232,9 @@ def gather(workdirs: Sequence[str | Path], name: str) -> list[reading.Entry]:
 
   Args:
     workdirs: folders of runs that have been evaluated, each with ":<evaluation>" behind it where
-      that is not called `name`. Cells may be missing.
+      that is not called `name`, and results files (<name>.json of an earlier report), each for all
+      its models. Cells may be missing. A run stands in the place of the same model, trained by the
+      same config, in a results file.
     name: the evaluation's name.
 
   Returns:
@@ -229,22 +244,50 @@ def gather(workdirs: Sequence[str | Path], name: str) -> list[reading.Entry]:
     FileNotFoundError: if an evaluation is missing.
     ValueError: if the evaluations differ in images or protocol.
   """
-  entries = named([reading.read(*entry(workdir, name)) for workdir in workdirs])
+  found = [each for given in workdirs for each in _read(given, name)]
+  runs = [_identity(each.summary) for each in found if not results_file.kept(each)]
+  found = [e for e in found if not (results_file.kept(e) and _identity(e.summary) in runs)]
+  entries = named(found)
   check_comparable({each.title: each.summary for each in entries})
   return entries
 
 
+def _read(given: str | Path, name: str) -> list[reading.Entry]:
+  if not results_file.is_one(given):
+    return [reading.read(*entry(given, name))]
+  found = results_file.entries(given)
+  there = dict.fromkeys(each.name for each in found)
+  if name not in there:
+    raise FileNotFoundError(f"{given}: {unknown_name('evaluation', name, there)}")
+  return [each for each in found if each.name == name]
+
+
+def _identity(summary: Mapping[str, Any]) -> tuple[Any, ...]:
+  """What makes two runs the same model on the same data."""
+  return summary["title"], summary["model"], summary.get("training", {}).get("config")
+
+
 def gather_beside(entries: Sequence[reading.Entry], name: str) -> list[reading.Entry]:
-  """Another evaluation of the same runs, under the same titles; of those that have it.
+  """Another evaluation of the same models, under the same titles; of those that have it.
+
+  Of a model in a results file it is looked for in <name>.json in the same folder.
 
   Raises:
     ValueError: if the evaluations differ in images or protocol.
   """
-  there = [entry for entry in entries if name in stored.names(entry.workdir)]
-  found = [reading.read(each.workdir, name)._replace(title=each.title) for each in there]
+  found = [other for each in entries for other in _beside(each, name)]
   if found:
     check_comparable({each.title: each.summary for each in found})
   return found
+
+
+def _beside(given: reading.Entry, name: str) -> list[reading.Entry]:
+  if not results_file.kept(given):
+    there = name in stored.names(given.workdir)
+    return [reading.read(given.workdir, name)._replace(title=given.title)] if there else []
+  path = given.workdir.with_name(name + results_file.SUFFIX)
+  others = results_file.entries(path) if path.is_file() else []
+  return [each for each in others if (each.title, each.name) == (given.title, name)]
 
 
 def write(
@@ -298,6 +341,7 @@ def write(
       text += f"![every attack]({name}_attacks.png)\n\n"
       figures.save(attacks_figure(summaries), out / f"{name}_attacks.png")
     if found := one_image.rows(entries, attack or labels[0]):
+      summaries = one_image.recorded(summaries, found, attack or labels[0])
       text += f"![one image]({name}_one_image.png)\n\n"
       shown = one_image.draw(found, attack or labels[0], "Numbers are predictions.")
       figures.save(shown, out / f"{name}_one_image.png")
@@ -306,7 +350,6 @@ def write(
   text += (
     f"Commands, configs, seeds, versions, devices and every row: [{name}.json]({name}.json).\n"
   )
-  long = sum(len(summary["rows"]) for summary in summaries.values()) > _INDENTED_ROWS
-  atomic_write(out / f"{name}.json", to_json(summaries, compact=long))
+  atomic_write(out / f"{name}.json", results_file.to_text(summaries))
   atomic_write(out / f"{name}.md", text)
   return summaries

@@ -37,12 +37,12 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
   if right:
     compare.check_comparable({entry.title: entry.summary for entry in right})
   names = papers.models(published, {entry.title: entry.summary for entry in right})
-  results = {e.title: columns.columns(stored.read(e.workdir, e.name)) for e in right}
+  results = {e.title: columns.columns(stored.read(e.workdir, e.name)) for e in right if e.cells}
   found = []
   for first in right:
     wanted = published.get("counterparts", {}).get(names[first.title], ())
     for second in (entry for entry in right if names[entry.title] in wanted):
-      own = (results[first.title], results[second.title])
+      own = [results[each.title] for each in (first, second) if each.title in results]
       found.append({
         "first": first.title,
         "second": second.title,
@@ -59,6 +59,8 @@ def _failed(entry: Entry) -> list[str]:
 
 def _cost(first: Entry, second: Entry) -> float | None:
   """Seconds of the attacks that both have made on the same kind of device."""
+  if first.summary["made_by"]["device"] != second.summary["made_by"]["device"]:
+    return None
   one, two = _seconds(first), _seconds(second)
   both = one.keys() & two.keys()
   total = sum(two[key] for key in both)
@@ -66,12 +68,13 @@ def _cost(first: Entry, second: Entry) -> float | None:
 
 
 def _seconds(entry: Entry) -> dict[tuple[Any, ...], float]:
-  found = {}
-  for cell in entry.cells:
-    if "attack" in cell.header["settings"]:
-      place = tuple(cell.header[name] for name in ("label", "norm", "eps"))
-      found[*place, cell.header["record"]["devices"]["kind"]] = cell.header["seconds"]
-  return found
+  """Of each attack that was run; those that were read off another one took no time."""
+  made = [*entry.summary["rows"], *entry.summary.get("minimum", ())]
+  return {
+    (row["label"], row["norm"], row["eps"]): row["seconds"]
+    for row in made
+    if "attack" in row and "derived" not in row
+  }
 
 
 def verdict(row: Mapping[str, Any]) -> str:
@@ -87,14 +90,14 @@ def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[
   """The page: what can be said of each pair, then the differences behind it."""
   summaries = {entry.title: entry.summary for entry in entries}
   summary = entries[0].summary
-  data, n, method = summary["data"], summary["num_images"], found[0]["rows"][0]["difference"]
+  data, n = summary["data"], summary["num_images"]
   parts = [
     "# Are the generative classifiers more robust than their counterparts?",
     f"The question of {source}, answered by the per-example worst case over the attacks of "
     f"`{summary['name']}`: the first {n:,} {data['split']} images of {data['name']}, the same for "
-    "both of a pair. A model is ahead or behind where the paired 95% interval of the difference "
-    f"leaves out zero ({method['method']}; each by itself, {_count(found)} of them, so that one in "
-    "forty would be ahead by chance alone). A lead may be no more than that of clean accuracy, "
+    "both of a pair. A model is ahead or behind where the 95% interval of the difference leaves "
+    f"out zero ({_methods(found)}; each by itself, {_count(found)} of them, so that one in forty "
+    "would be ahead by chance alone). A lead may be no more than that of clean accuracy, "
     "which stands beside it, and a worst case is an upper bound: failed checks say where it is too "
     "high. Cost: seconds of the attacks that both have made, over the counterpart's; attacks stop "
     f"early, so that a model that breaks soon is cheap.{gradient_sentence(summaries)}",
@@ -104,6 +107,17 @@ def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[
     compare.not_run(summaries).strip(),
   ]
   return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _methods(found: Sequence[Mapping[str, Any]]) -> str:
+  """The interval's name; of several, which pairs have which."""
+  by_method: dict[str, list[str]] = {}
+  for pair in found:
+    method = pair["rows"][0]["difference"]["method"]
+    by_method.setdefault(method, []).append(f"{pair['first']} against {pair['second']}")
+  if len(by_method) == 1:
+    return next(iter(by_method))
+  return "; ".join(f"{method}: {', '.join(own)}" for method, own in by_method.items())
 
 
 def _count(found: Sequence[Mapping[str, Any]]) -> int:

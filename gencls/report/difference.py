@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gencls import columns, stored
-from gencls.paired import paired_interval
+from gencls.paired import Difference, paired_interval, unpaired_interval
 from gencls.report import compare, html, table, views
 from gencls.report.checks import WORST
 from gencls.report.reading import Entry
@@ -16,6 +16,9 @@ from gencls.workdir import atomic_write, to_json
 
 def rows(first: Entry, second: Entry) -> list[dict[str, Any]]:
   """Clean accuracy, and the worst case at each norm and eps that both have.
+
+  Paired over images where the per-example results of both are there, else (models of a results
+  file) by their two intervals.
 
   Returns:
     Rows {what, norm, eps, first, second (mean shares), difference, partial}, JSON-able; `partial`
@@ -27,32 +30,47 @@ def rows(first: Entry, second: Entry) -> list[dict[str, Any]]:
   """
   compare.check_comparable({entry.title: entry.summary for entry in (first, second)})
   return between(
-    first, second, *(columns.columns(stored.read(e.workdir, e.name)) for e in (first, second))
+    first,
+    second,
+    *(columns.columns(stored.read(e.workdir, e.name)) for e in (first, second) if e.cells),
   )
 
 
-def between(
-  first: Entry, second: Entry, one: columns.Results, two: columns.Results
-) -> list[dict[str, Any]]:
-  """`rows` of comparable runs whose columns have been read."""
-  return [_row(one, two, columns.CLEAN, "", 0.0, False), *_worst_rows(first, second, one, two)]
+def between(first: Entry, second: Entry, *results: columns.Results) -> list[dict[str, Any]]:
+  """`rows` of comparable runs whose columns, where they have any, have been read."""
+  places = _places(first, second)
+  if len(results) == 2:
+    one, two = results
+    return [
+      _paired(one, two, columns.CLEAN, "", 0.0, False),
+      *[_paired(one, two, WORST, *place, missing) for place, missing in places],
+    ]
+  a, b = (_shares(entry) for entry in (first, second))
+  return [
+    _unpaired(a["", 0.0], b["", 0.0], columns.CLEAN, "", 0.0, False),
+    *[_unpaired(a[place], b[place], WORST, *place, missing) for place, missing in places],
+  ]
 
 
-def _worst_rows(
-  first: Entry, second: Entry, one: columns.Results, two: columns.Results
-) -> list[dict[str, Any]]:
-  found = []
+def _shares(entry: Entry) -> dict[tuple[str, float], dict[str, Any]]:
+  """The accuracies with their intervals: ("", 0) clean, else the worst case at (norm, eps)."""
+  if entry.summary["clean"] is None:
+    raise ValueError(f"{entry.title!r} has no clean accuracy yet: finish its evaluation")
+  worst = {(row["norm"], row["eps"]): row["accuracy"] for row in entry.summary["worst"]}
+  return {("", 0.0): entry.summary["clean"]["accuracy"], **worst}
+
+
+def _places(first: Entry, second: Entry) -> list[tuple[tuple[str, float], bool]]:
+  """The (norm, eps) at which both have a worst case, and whether attacks are missing there."""
   partial = [
     {(r["norm"], r["eps"]): bool(r["missing"]) for r in entry.summary["worst"] if r["accuracy"]}
     for entry in (first, second)
   ]
-  for norm, eps in sorted(partial[0].keys() & partial[1].keys()):
-    missing = any(each[norm, eps] for each in partial)
-    found.append(_row(one, two, WORST, norm, eps, missing))
-  return found
+  both = sorted(partial[0].keys() & partial[1].keys())
+  return [(place, any(each[place] for each in partial)) for place in both]
 
 
-def _row(
+def _paired(
   one: columns.Results, two: columns.Results, what: str, norm: str, eps: float, partial: bool
 ) -> dict[str, Any]:
   a, b = (columns.at(results, what, norm, eps) for results in (one, two))
@@ -61,13 +79,28 @@ def _row(
       f"the runs were not evaluated on the same images at {what} {norm} {eps:g}: evaluate both "
       "with the same config"
     )
+  found = paired_interval(a.counted, b.counted)
+  shares = float(np.mean(a.counted)), float(np.mean(b.counted))
+  return _statement(what, norm, eps, shares, found, partial)
+
+
+def _unpaired(
+  one: dict[str, Any], two: dict[str, Any], what: str, norm: str, eps: float, partial: bool
+) -> dict[str, Any]:
+  found = unpaired_interval(one, two)
+  return _statement(what, norm, eps, (one["mean"], two["mean"]), found, partial)
+
+
+def _statement(
+  what: str, norm: str, eps: float, shares: tuple[float, float], found: Difference, partial: bool
+) -> dict[str, Any]:
   return {
     "what": what,
     "norm": norm,
     "eps": eps,
-    "first": float(np.mean(a.counted)),
-    "second": float(np.mean(b.counted)),
-    "difference": paired_interval(a.counted, b.counted)._asdict(),
+    "first": shares[0],
+    "second": shares[1],
+    "difference": found._asdict(),
     "partial": partial,
   }
 
@@ -87,6 +120,12 @@ def verdict(difference: dict[str, Any], titles: Sequence[str]) -> str:
   return "no difference shown"
 
 
+def _alone(difference: dict[str, Any]) -> str:
+  """The images that only the first, and that only the second has right."""
+  counts = [difference[name] for name in ("first_better", "second_better")]
+  return "-" if None in counts else ", ".join(map(str, counts))
+
+
 def where(row: dict[str, Any]) -> str:
   """For example "clean" or "worst case linf 0.1"."""
   text = f"{row['what']} {row['norm']} {row['eps']:g}" if row["norm"] else row["what"]
@@ -103,7 +142,7 @@ def markdown(found: Sequence[dict[str, Any]], titles: Sequence[str]) -> str:
       f"{100 * row['first']:.1f}",
       f"{100 * row['second']:.1f}",
       points(row["difference"]),
-      f"{row['difference']['first_better']}, {row['difference']['second_better']}",
+      _alone(row["difference"]),
       verdict(row["difference"], titles),
     ]
     for row in found
@@ -126,6 +165,9 @@ def write(workdirs: Sequence[str | Path], name: str, out: Path | None, made_by: 
   if len(workdirs) != 2:
     raise ValueError(f"--compare takes two work directories, got {len(workdirs)}: {workdirs}")
   entries = compare.gather(workdirs, name)
+  if len(entries) != 2:
+    every = ", ".join(entry.title for entry in entries)
+    raise ValueError(f"--compare takes two models, got {len(entries)}: {every}")
   titles, found = [entry.title for entry in entries], rows(*entries)
   first = entries[0].summary
   star = "\n\n\\* some attacks have not been run yet." if any(r["partial"] for r in found) else ""
@@ -140,7 +182,7 @@ def write(workdirs: Sequence[str | Path], name: str, out: Path | None, made_by: 
     atomic_write(out / f"{name}_difference.json", to_json({"titles": titles, "rows": found}))
     shown = [
       {**row, "where": where(row), "text": points(row["difference"]),
-       "verdict": verdict(row["difference"], titles)}
+       "alone": _alone(row["difference"]), "verdict": verdict(row["difference"], titles)}
       for row in found
     ]  # fmt: skip
     page = html.difference_page(shown, titles, name, first, made_by, views.sources(entries))

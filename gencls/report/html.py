@@ -167,7 +167,7 @@ def difference_page(
   """The page of `difference.write`.
 
   Args:
-    rows: its rows, with "where", "text" and "verdict".
+    rows: its rows, with "where", "text", "alone" and "verdict".
     titles: of the two models.
     name: of the evaluation.
     summary: of the first model.

@@ -1,5 +1,6 @@
 """The first image under one attack as eps grows, a row for each model."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,20 +20,70 @@ class Shown(NamedTuple):
 
 
 def rows(entries: Sequence[Entry], label: str) -> dict[str, list[Shown]]:
-  """The first image under the attack `label`: title -> one for each eps, from the kept images."""
-  found: dict[str, list[Shown]] = {}
-  for entry in entries:
-    kept = [
-      cell
-      for cell in entry.cells
-      if cell.header["label"] == label and cell.header["eps"] and len(cell.arrays.get("x_adv", ()))
-    ]
-    for cell in sorted(kept, key=lambda cell: cell.header["eps"]):
-      prediction = int(cell.arrays["prediction"][0, 0])
-      right = prediction == int(cell.arrays["label"][0])
-      shown = Shown(cell.header["eps"], cell.arrays["x_adv"][0], prediction, right)
-      found.setdefault(entry.title, []).append(shown)
+  """The first image under the attack `label`: title -> one for each eps, from the kept images.
+
+  Of a model without cells: as `recorded` left it.
+  """
+  found = {entry.title: _of_cells(entry, label) or _of_record(entry, label) for entry in entries}
+  return {title: images for title, images in found.items() if images}
+
+
+def _of_cells(entry: Entry, label: str) -> list[Shown]:
+  kept = [
+    cell
+    for cell in entry.cells
+    if cell.header["label"] == label and cell.header["eps"] and len(cell.arrays.get("x_adv", ()))
+  ]
+  found = []
+  for cell in sorted(kept, key=lambda cell: cell.header["eps"]):
+    prediction = int(cell.arrays["prediction"][0, 0])
+    right = prediction == int(cell.arrays["label"][0])
+    found.append(Shown(cell.header["eps"], cell.arrays["x_adv"][0], prediction, right))
   return found
+
+
+def _of_record(entry: Entry, label: str) -> list[Shown]:
+  record = entry.summary.get("one_image")
+  if entry.cells or record is None or record["attack"] != label:
+    return []
+  found = []
+  for each in record["images"]:
+    levels = np.frombuffer(base64.b64decode(each["levels"]), np.uint8)
+    image = (levels / np.float32(255)).reshape(record["shape"])
+    found.append(Shown(each["eps"], image, each["prediction"], each["right"]))
+  return found
+
+
+def recorded(
+  summaries: Mapping[str, Any], found: Mapping[str, Sequence[Shown]], label: str
+) -> dict[str, Any]:
+  """The summaries with the images that are shown, in 256 levels, so that they can be drawn again.
+
+  Args:
+    summaries: title -> summary.
+    found: from `rows`.
+    label: of the attack.
+  """
+  return {
+    title: {**summary, "one_image": _record(found[title], label)} if title in found else summary
+    for title, summary in summaries.items()
+  }
+
+
+def _record(images: Sequence[Shown], label: str) -> dict[str, Any]:
+  return {
+    "attack": label,
+    "shape": list(images[0].image.shape),
+    "images": [
+      {"eps": each.eps, "prediction": each.prediction, "right": each.right,
+       "levels": base64.b64encode(_levels(each.image).tobytes()).decode()}
+      for each in images
+    ],
+  }  # fmt: skip
+
+
+def _levels(image: np.ndarray) -> np.ndarray:
+  return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
 @figures.styled
@@ -56,7 +107,7 @@ def draw(found: Mapping[str, Sequence[Shown]], label: str, note: str) -> Any:
       figures.bare(axis)
       if (shown := by_eps.get(eps)) is not None:
         colour = figures.GOOD if shown.right else figures.BAD
-        figures.show(axis, shown.image, str(shown.prediction), colour)
+        figures.show(axis, _levels(shown.image) / 255, str(shown.prediction), colour)
     row[0].set_ylabel(title, fontsize=8)
   for axis, eps in zip(axes[-1], columns, strict=True):
     axis.set_xlabel(f"eps = {eps:g}", fontsize=8)
