@@ -118,6 +118,7 @@ def test_a_published_page_has_its_figures_and_numbers_beside_it(tmp_path, monkey
     assert (tmp_path / "out" / link).read_bytes() == original.read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_made_and_other_settings_are_another_result(tmp_path, monkeypatch):
   toy(monkeypatch)
   names = ("interpolation", "class_gap")

@@ -81,6 +81,7 @@ def test_every_probe_is_asked_for_by_the_config(tmp_path, monkeypatch):
   run(again | {"regrade_samples": ()}, str(tmp_path / "two"), progress=False)  # goes on
 
 
+@pytest.mark.slow
 def test_attacks_on_generative_models_get_the_attacked_model(tmp_path, monkeypatch):
   """Its importance samples and reconstructions, not its logits alone."""
   monkeypatch.setattr(runs, "load", lambda *_, **__: toy_run())

@@ -283,7 +283,7 @@ def joint_and_slope(params, flat):
 @pytest.mark.parametrize(
   ("name", "floor"),
   [
-    ("diagonal", None),
+    slow("diagonal", None),
     ("diagonal", 1e-6),
     slow("spherical", None),
     slow("factor_analyser", None),

@@ -64,6 +64,7 @@ def test_a_gradient_that_is_not_finite_is_an_error():
     minimise(level, jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_the_published_lattice_fit_needs_validation_and_tells_how_it_went(caplog):
   data = images(SHAPE, CLASSES, 60)
   model = linear_mrf.classifier(SHAPE, CLASSES, at=0.5, num_steps=30)

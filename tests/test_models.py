@@ -233,6 +233,7 @@ def test_terms_add_up_to_the_bound(name):
   np.testing.assert_allclose(total, terms["elbo"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_kl_warmup_weighs_the_objective_and_not_the_bound():
   _, params, keys, x, y = problem("dbx")
   loss = build("dbx", kl_warmup_steps=10).loss

@@ -200,6 +200,7 @@ def test_unseen_draws_are_many(broken):
   assert rows[MANY, "linf", 0.1]["accuracy"] == share_interval(many.arrays["correct"], 20)._asdict()
 
 
+@pytest.mark.slow
 def test_fresh_draws_need_no_others(tmp_path):
   cells = evaluated(tmp_path, 3.0, specs((0.1,)), "fresh_seed", keep=10)
   own, many = (again(cells, k, "linf", 0.1) for k in (1, MANY))

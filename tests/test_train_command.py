@@ -41,6 +41,7 @@ def wait_for_rows(process, workdir, count):
     time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_run_from_the_command_line_and_back(tmp_path, cache):
   output = finish(start(command(tmp_path), cache))
   assert "training finished at step 12" in output

@@ -70,6 +70,7 @@ def same(one, other):
   )
 
 
+@pytest.mark.slow
 def test_labels_never_reach_the_pretrained_encoder():
   x, y = images()
   classifier = built("pretrained_vae_classifier", pretrain_steps=3, decoder_size=16)
