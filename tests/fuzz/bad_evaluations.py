@@ -145,6 +145,13 @@ _SWEEPS = [
   ("models", {"a": _model("num_epochs 3")}, "field=value", "'num_epochs 3'"),
   ("attacks", {"f": _model(models=("b",))}, "attack 'f'", "['b']"),
 ]
+
+
+def _results_file(name: str, content: bytes, *words: str) -> Case:
+  damage = bad_input.write(lambda at: at.empty / "a.json", lambda _: content)
+  return Case("report", name, lambda at: _report(at, [at.empty / "a.json"]), words, damage=damage)
+
+
 _REPORTS = [
   Case("report", "a folder that is no run", lambda at: _report(at, [at.empty]),
        ("evaluation", NAME), FileNotFoundError),
@@ -160,6 +167,16 @@ _REPORTS = [
   Case("report", "results of an evaluation that is not there",
        lambda at: stored.read(at.run, "nothing"), ("unknown evaluation 'nothing'",),
        FileNotFoundError),
+  Case("report", "a results file that is not there", lambda at: _report(at, [at.empty / "a.json"]),
+       ("a.json",), FileNotFoundError),
+  _results_file("half a results file", b'{"CNN": {"name"', "is damaged", "not valid JSON"),
+  _results_file("a results file with a pointer to nothing", b'{"CNN": {"$ref": "#/$shared/0"}}',
+                "is damaged", "'#/$shared/0' leads nowhere"),
+  _results_file("a results file with a pointer to itself",
+                b'{"$shared": [{"$ref": "#/$shared/0"}], "CNN": {"$ref": "#/$shared/0"}}',
+                "is damaged", "'#/$shared/0' leads back to itself"),
+  _results_file("other JSON as a results file", b'{"CNN": {"rows": []}}',
+                "not the numbers of a comparison", "'CNN' has no name, title"),
 ]  # fmt: skip
 
 
