@@ -8,7 +8,7 @@ import numpy as np
 
 _Z95 = 1.959963984540054  # the 97.5% quantile of the standard normal
 METHOD = "Bonett and Price over image pairs"
-UNPAIRED = "Newcombe, unpaired"
+UNPAIRED = "Newcombe of two shares"
 
 
 class Difference(NamedTuple):
@@ -68,18 +68,21 @@ def unpaired_interval(first: Mapping[str, Any], second: Mapping[str, Any]) -> Di
   """The same where only the two shares and their own intervals are known, not their images.
 
   Newcombe's hybrid score interval of two independent shares: with δ₁ and δ₂ the distances from each
-  share to the near end of its interval, the ends lie √(δ₁² + δ₂²) from the difference. Models tend
-  to fail at the same images, so that it is wider than `paired_interval` as a rule.
+  share to the near end of its interval, the ends lie √(δ₁² + δ₂²) from the difference. That the
+  images are the same is left out; models tend to fail at the same ones, so that it is wider than
+  `paired_interval` as a rule.
 
   Args:
-    first: {mean, low, high, n} of an `Interval`, Wilson's.
+    first: {mean, low, high, n} of an `Interval`: Wilson's, of means over draws with their effective
+      number, which makes this the method of variance estimates recovery.
     second: the same of another model, of as many images.
 
   Raises:
     ValueError: if the numbers of images differ.
 
   References:
-    Newcombe 1998, Statistics in Medicine 17(8), method 10.
+    Newcombe 1998, Statistics in Medicine 17(8), method 10; Zou and Donner 2008, Statistics in
+    Medicine 27(10).
   """
   if first["n"] != second["n"]:
     raise ValueError(f"shares of the same images are compared, got {first['n']} and {second['n']}")

@@ -39,7 +39,7 @@ from gencls.evaluate import evaluate
 from gencls.evaluation_settings import NAMED
 from gencls.probes import Probes
 from gencls.regrade_cell import Estimate, Regrade, check_regrade
-from gencls.report import compare, pages
+from gencls.report import merging, pages
 from gencls.report.summary import summarise
 from gencls.report.table import markdown
 from gencls.results import (
@@ -107,7 +107,7 @@ def probes(config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.
     gradient=config["probe_gradient"],
     surface=surface if surface.num_images else None,
     sources=tuple(
-      transfer_source.read(*compare.entry(text, config["name"]), dataset)
+      transfer_source.read(*merging.folder(text, config["name"]), dataset)
       for text in config["transfer_from"]
     ),
     regrade=Regrade(tuple(sorted({own, *counts})), estimate) if again else None,

@@ -15,13 +15,16 @@ the <name>.json of an earlier report for all its models, whether or not their ru
   python launch/report.py --workdirs=docs/results/nus.json,runs/new --name=nus_probabilities \\
     --file=nus --out=docs/results
 
+A run stands in the place of the same model in such a file, unless it is less finished.
+docs/results/nus.json:MLP is one model of it.
+
 --published=docs/published/deep_bayes_mnist.json puts the paper's table beside ours, and
 --honest=<evaluation> a third row below: the same runs under that evaluation, with its worst case,
 whose own report is written too. Where the paper holds models against each other, <name>_answer.md
 does so by that worst case. --file=nus calls the files nus instead of <name>.
 
---compare prints the differences of two runs with paired intervals, and with --out leaves
-<name>_difference.md, .json and .html.
+--compare prints the differences of two runs with paired intervals (unpaired ones where one is a
+model of a results file), and with --out leaves <name>_difference.md, .json and .html.
 """
 
 import sys
@@ -32,7 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from absl import app, flags
 
 from gencls import sweep
-from gencls.report import compare, counterparts, difference, html, published, views
+from gencls.logs import show_log
+from gencls.report import compare, counterparts, difference, html, merging, published, views
 from gencls.report.reading import Entry
 from gencls.workdir import atomic_write, provenance
 
@@ -41,7 +45,7 @@ WORKDIRS = flags.DEFINE_list(
   None,
   "Folders of evaluated runs or of sweeps, folder:evaluation, or results files; comma between.",
 )
-COMPARE = flags.DEFINE_list("compare", None, "Two folders of evaluated runs.")
+COMPARE = flags.DEFINE_list("compare", None, "Two of what --workdirs takes.")
 NAME = flags.DEFINE_string("name", None, "Name of the evaluation; every one if unset.")
 FILE = flags.DEFINE_string("file", None, "What the files of --name are called; its name if unset.")
 OUT = flags.DEFINE_string("out", None, "Folder to write to.")
@@ -65,7 +69,7 @@ def gather(workdirs: list[str], name: str | None) -> dict[str, list[Entry]]:
   """
   if name is not None:
     return {name: compare.gather(workdirs, name)}
-  there = {workdir: compare.evaluations(workdir) for workdir in workdirs}
+  there = {workdir: merging.evaluations(workdir) for workdir in workdirs}
   empty = [workdir for workdir, names in there.items() if not names]
   if empty:
     raise FileNotFoundError(
@@ -90,7 +94,7 @@ def write(
   written: dict[str, list[Entry]] = {}  # by what the files are called
   for each, entries in gather(workdirs, name).items():
     stem = file or each
-    hard = compare.gather_beside(entries, honest) if honest else []
+    hard = compare.gather_beside(entries, honest, workdirs) if honest else []
     summaries = compare.write(entries, stem, out, attack, numbers, hard)
     written[stem] = entries
     if honest and hard and numbers:
@@ -105,10 +109,11 @@ def write(
 
 def main(argv: list[str]) -> None:
   """Reads the flags, writes the report or the comparison of two runs, and prints its table."""
+  show_log()
   out = None if OUT.value is None else Path(OUT.value)
   if COMPARE.value is not None:
     if WORKDIRS.value or NAME.value is None:
-      raise app.UsageError("--compare takes two folders and --name, and no --workdirs")
+      raise app.UsageError("--compare takes two runs and --name, and no --workdirs")
     made_by = views.record(provenance())
     print(difference.write([*COMPARE.value, *argv[1:]], NAME.value, out, made_by))
     return

@@ -223,5 +223,5 @@ def test_differences_of_two_runs(tmp_path):
 
 def test_one_folder_given_twice_is_refused(tmp_path):
   write_run(tmp_path / "a", "GFZ", attacks=("pgd",))
-  with pytest.raises(ValueError, match="give each run once"):
+  with pytest.raises(ValueError, match="give each run or results file once"):
     compare.gather([tmp_path / "a", tmp_path / "a"], "toy")

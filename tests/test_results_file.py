@@ -1,31 +1,46 @@
 """Reports whose models come from the JSON of an earlier report."""
 
 import json
+from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_evaluation import record
 from toy_report import EPS, write_run
 
-from gencls.report import compare, counterparts, difference, results_file
+from gencls import paired
+from gencls.report import (
+  compare,
+  counterparts,
+  difference,
+  html,
+  merging,
+  one_image,
+  reading,
+  results_file,
+  views,
+)
 
 SETTINGS = {
   "name": "pgd",
   "hyperparameters": {"num_steps": 40, "step_size": 0.01},
   "eps": [0.1] * 9,
 }
+NAMES = st.text(max_size=6).filter(lambda name: name not in ("$ref", "$shared"))
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 TREES = st.recursive(
   LEAVES | st.just(SETTINGS),
-  lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+  lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
   max_leaves=30,
 )
 
 
-@given(st.dictionaries(st.text(max_size=6), TREES, max_size=5))
+@given(st.dictionaries(NAMES, TREES, max_size=5))
 def test_what_is_shared_comes_back(tree):
   text = json.dumps(results_file.share(tree))
-  assert results_file.resolve(json.loads(text)) == tree
+  assert json.dumps(results_file.resolve(json.loads(text))) == json.dumps(tree)
 
 
 def test_what_repeats_stands_once_and_what_stands_once_stays():
@@ -43,13 +58,16 @@ def test_what_repeats_stands_once_and_what_stands_once_stays():
 TITLES = ("GFZ", "CNN", "Other")
 
 
+NORMS = ("linf", "l2")
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
   folder = tmp_path_factory.mktemp("runs")
   for i, title in enumerate(TITLES):
     for name in ("toy", "hard"):
       write_run(folder / title, title, skill=(0.9, 0.1, 0.5)[i], seed=i, n=300, name=name,
-                norms=("linf", "l2"))  # fmt: skip
+                norms=NORMS)  # fmt: skip
   return [folder / title for title in TITLES]
 
 
@@ -77,35 +95,104 @@ def test_a_report_from_the_file_is_the_report_from_the_runs(runs, tmp_path):
 
 
 def test_a_run_stands_beside_the_models_of_a_file(runs, tmp_path):
-  every = keep(runs, tmp_path / "all")
-  keep(runs[:2], tmp_path / "some")
-  file = tmp_path / "some" / "toy.json"
-  both = keep([file, runs[2]], tmp_path / "some")  # in its own place
+  every = keep(runs, tmp_path)
+  keep(runs[:2], tmp_path)
+  file = tmp_path / "toy.json"
+  both = keep([file, runs[2]], tmp_path)  # in its own place
   assert [(each.title, each.summary) for each in both] == [(e.title, e.summary) for e in every]
-  assert results_file.load(file) == {each.title: each.summary for each in every}
-  keep(runs[:2], tmp_path / "some")
-  again = compare.gather([file, runs[0]], "toy")  # the same model stands there once
-  assert [(each.title, bool(each.cells)) for each in again] == [("CNN", False), ("GFZ", True)]
-  write_run(tmp_path / "wide", "GFZ", n=300, norms=("linf", "l2"))
-  path = tmp_path / "wide" / "results" / "toy" / "plan.json"
+  assert json.dumps(results_file.load(file)) == json.dumps({e.title: e.summary for e in every})
+
+
+def test_a_run_takes_the_place_of_the_same_model(runs, tmp_path, caplog):
+  keep(runs[:2], tmp_path)
+  file, again = tmp_path / "toy.json", tmp_path / "again"
+  write_run(again, "GFZ", n=300, norms=NORMS)
+  found = compare.gather([file, again], "toy")
+  assert [(each.title, each.workdir) for each in found] == [("CNN", file), ("GFZ", again)]
+  assert f"GFZ: {again}, which is as far finished, stands in the place of {file}" in caplog.text
+  path = again / "results" / "toy" / "plan.json"
   plan = json.loads(path.read_text())
   path.write_text(json.dumps({**plan, "model": {"name": "toy", "width": 2}}))
-  titles = [each.title for each in compare.gather([file, tmp_path / "wide"], "toy")]
-  assert titles == ["GFZ", "CNN", "GFZ (wide)"]
+  found = compare.gather([file, again], "toy")  # fields that only one of them has do not count
+  assert [each.title for each in found] == ["CNN", "GFZ"]
+  path.write_text(json.dumps({**plan, "model": {"name": "wider"}}))
+  found = compare.gather([file, again], "toy")
+  assert [each.title for each in found] == ["GFZ", "CNN", "GFZ (again)"]
 
 
-def test_another_evaluation_of_a_files_models_lies_beside_it(runs, tmp_path):
+def test_trainings_tell_models_apart_and_without_them_parameters(tmp_path):
+  for title in ("a", "b"):
+    write_run(tmp_path / title, "GFZ")
+  one, two = ({**reading.read(tmp_path / title, "toy").summary} for title in ("a", "b"))
+  assert merging.same_model(one, two)
+  assert not merging.same_model(one, {**two, "params": "others"})
+  old = {"seed": 0, "train": {"num_epochs": 3}}
+  one["training"] = {"config": old}
+  assert merging.same_model(one, {**two, "training": {"config": {**old, "adversarial": {}}}})
+  assert not merging.same_model(one, {**two, "training": {"config": {**old, "seed": 1}}})
+  changed = {"seed": 0, "train": {"num_epochs": 4}}
+  assert not merging.same_model(one, {**two, "training": {"config": changed}})
+
+
+def test_what_is_finished_is_not_lost_to_a_run_that_is_not(runs, tmp_path, caplog):
+  (full, _) = keep(runs[:2], tmp_path)
+  file, begun = tmp_path / "toy.json", tmp_path / "begun"
+  write_run(begun, "GFZ", n=300, norms=NORMS, leave_out=("pgd",))
+  found = keep([file, begun], tmp_path)
+  assert [(each.title, each.workdir) for each in found] == [("GFZ", file), ("CNN", file)]
+  assert results_file.load(file)["GFZ"] == full.summary
+  assert f"GFZ: {file}, which is more finished, stands in the place of {begun}" in caplog.text
+  empty = tmp_path / "empty"
+  write_run(empty, "GFZ", n=300, norms=NORMS, leave_out=("clean",))
+  assert compare.gather([file, empty], "toy")[0].workdir == file
+
+
+def test_models_that_were_compared_stay_together(runs, tmp_path):
+  """The CVAE under another rule is an evaluation of another name in the same file."""
+  summaries = {each.title: each.summary for each in compare.gather(runs[:2], "toy")}
+  summaries["CNN"]["name"] = "toy_other_rule"
+  (tmp_path / "toy.json").write_text(results_file.to_text(summaries))
+  for name in ("toy", "toy_other_rule"):
+    found = compare.gather([tmp_path / "toy.json"], name)
+    assert [each.title for each in found] == ["GFZ", "CNN"]
+  assert merging.evaluations(tmp_path / "toy.json") == ["toy"]
+  (one,) = compare.gather([f"{tmp_path}/toy.json:CNN"], "toy_other_rule")
+  assert one.title == "CNN"
+  with pytest.raises(ValueError, match="unknown model 'CN'; did you mean 'CNN'"):
+    compare.gather([f"{tmp_path}/toy.json:CN"], "toy_other_rule")
+
+
+def test_one_model_in_two_files_is_named_with_both(runs, tmp_path):
+  for out in ("a", "b"):
+    keep(runs[:1], tmp_path / out)
+  files = [tmp_path / out / "toy.json" for out in ("a", "b")]
+  with pytest.raises(ValueError, match=f"'GFZ'.*they are in {files[0]} and {files[1]}"):
+    compare.gather(files, "toy")
+
+
+def test_another_evaluation_of_a_files_models_lies_beside_it(runs, tmp_path, caplog):
   for name in ("toy", "hard"):
-    keep(runs[:2], tmp_path / "docs", name)
-  entries = compare.gather([tmp_path / "docs" / "toy.json", runs[2]], "toy")
-  found = compare.gather_beside(entries, "hard")
+    keep(runs[:2], tmp_path, name)
+  given = [tmp_path / "toy.json", runs[2]]
+  entries = compare.gather(given, "toy")
+  found = compare.gather_beside(entries, "hard", given)
   assert [(each.title, each.name) for each in found] == [(title, "hard") for title in TITLES]
-  (tmp_path / "docs" / "hard.json").unlink()
-  assert [each.title for each in compare.gather_beside(entries, "hard")] == ["Other"]
+  again = tmp_path / "again"  # a run that has only one evaluation yet: the file has the other
+  write_run(again, "GFZ", n=300, norms=NORMS)
+  entries = compare.gather([*given, again], "toy")
+  found = compare.gather_beside(entries, "hard", [*given, again])
+  assert {each.title: each.workdir.name for each in found} == {
+    "GFZ": "hard.json", "CNN": "hard.json", "Other": "Other"}  # fmt: skip
+  summaries = results_file.load(tmp_path / "hard.json")
+  summaries["GFZ"]["params"] = "another model that is called so"
+  (tmp_path / "hard.json").write_text(results_file.to_text(summaries))
+  found = compare.gather_beside(entries, "hard", given)
+  assert [each.title for each in found] == ["CNN", "Other"]
+  assert compare.gather_beside(entries, "hart", given) == [] and "'hart'" in caplog.text
 
 
 def test_models_of_a_file_are_compared_by_their_intervals(runs, tmp_path):
-  paired = keep(runs, tmp_path)
+  of_runs = keep(runs, tmp_path)
   found = compare.gather([tmp_path / "toy.json"], "toy")
   paper = {
     "source": "A 2020",
@@ -114,31 +201,59 @@ def test_models_of_a_file_are_compared_by_their_intervals(runs, tmp_path):
     "tables": [{"norm": "linf", "eps": [0.1],
                 "accuracy": {title: {"pgd": [None]} for title in TITLES}}],
   }  # fmt: skip
-  (one,), (two,) = counterparts.pairs(paper, paired), counterparts.pairs(paper, found)
-  assert one["cost"] == pytest.approx(two["cost"]) and one["failed"] == two["failed"]
-  for a, b in zip(one["rows"], two["rows"], strict=True):
-    assert {n: a[n] for n in ("what", "norm", "eps", "partial")} == {
-      n: b[n] for n in ("what", "norm", "eps", "partial")
-    }
-    assert (a["first"], a["second"]) == pytest.approx((b["first"], b["second"]))
-    assert b["difference"]["method"] == "Newcombe, unpaired"
-    assert b["difference"]["low"] < a["difference"]["mean"] < b["difference"]["high"]
-  mixed = difference.rows(paired[0], found[1])
-  assert [row["difference"] for row in mixed] == [row["difference"] for row in two["rows"]]
-  text = counterparts.markdown([two], "A 2020", found)
-  assert "Newcombe, unpaired; each by itself" in text
-  text = counterparts.markdown([one, {**two, "first": "Other"}], "A 2020", found)
-  assert "over image pairs: GFZ against CNN; Newcombe, unpaired: Other against CNN" in text
+  (one,), (two,) = counterparts.pairs(paper, of_runs), counterparts.pairs(paper, found)
+  assert one["cost"] == two["cost"] == pytest.approx(1.0) and one["failed"] == two["failed"]
   assert len(one["rows"]) == 2 * len(EPS) + 1
+  same = ("what", "norm", "eps", "partial")
+  for a, b in zip(one["rows"], two["rows"], strict=True):
+    assert [a[name] for name in same] == [b[name] for name in same]
+    assert (a["first"], a["second"]) == pytest.approx((b["first"], b["second"]))
+    assert b["difference"]["method"] == paired.UNPAIRED
+    assert b["difference"]["low"] < a["difference"]["mean"] < b["difference"]["high"]
+  mixed = difference.rows(of_runs[0], found[1])
+  assert [row["difference"] for row in mixed] == [row["difference"] for row in two["rows"]]
+  text = counterparts.markdown([one, {**two, "first": "Other"}], "A 2020", found)
+  assert "where it says unpaired" in text and "**Other** against CNN (unpaired): " in text
+  assert "**GFZ** against CNN: " in text
+  assert "unpaired" not in counterparts.markdown([one], "A 2020", of_runs)
 
 
-def test_two_runs_of_a_file_side_by_side(runs, tmp_path):
-  keep(runs[:1], tmp_path)
-  text = difference.write([tmp_path / "toy.json", runs[1]], "toy", None, {})
-  assert "Newcombe, unpaired" in text and "| - " in text
+def test_two_models_of_files_side_by_side(runs, tmp_path):
   keep(runs, tmp_path)
-  with pytest.raises(ValueError, match="two models, got 3: GFZ, Other, CNN"):
-    difference.write([tmp_path / "toy.json", runs[1]], "toy", None, {})
+  file = f"{tmp_path}/toy.json"
+  for two in ([f"{file}:GFZ", f"{file}:CNN"], [f"{file}:GFZ", runs[1]]):
+    text = difference.write(two, "toy", None, {})
+    assert "# GFZ minus CNN" in text and paired.UNPAIRED in text and "| - " in text
+  with pytest.raises(ValueError, match="two models, got 3: GFZ, Other, CNN; one of a results file"):
+    difference.write([file, runs[1]], "toy", None, {})
+
+
+class Links(HTMLParser):
+  """The addresses inside a page, and what they lead to."""
+
+  def __init__(self):
+    super().__init__()
+    self.to, self.ids = set(), set()
+
+  def handle_starttag(self, tag, attrs):
+    for name, value in attrs:
+      if name == "id":
+        self.ids.add(value)
+      if name == "href" and value and value.startswith("#"):
+        self.to.add(value[1:])
+
+
+def test_the_page_of_a_file_names_it_as_source_and_has_the_cost(runs, tmp_path):
+  of_runs = keep(runs, tmp_path)
+  found = compare.gather([tmp_path / "toy.json"], "toy")
+  links = Links()
+  page = html.page({"toy": found}, views.record(record()))
+  links.feed(page)
+  assert len(links.to) > 100 and not links.to - links.ids
+  assert "<code>toy.json</code>" in page and "toy.json/results" not in page
+  one, two = (views.costs(entries) for entries in (of_runs, found))
+  for a, b in zip(one, two, strict=True):
+    assert b == {**a, "forward": None, "backward": None, "seconds": pytest.approx(a["seconds"])}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +262,8 @@ def test_two_runs_of_a_file_side_by_side(runs, tmp_path):
     ("{", "not valid JSON"),
     ('{"A": {"$ref": "#/$shared/0"}}', "leads nowhere"),
     ('{"$shared": [{"a": {"$ref": "#/$shared/0"}}], "A": {"$ref": "#/$shared/0"}}', "to itself"),
+    ('{"$shared": [{}], "A": {"$ref": "#/$shared/0", "x": 1}}', "x stand beside the pointer"),
+    ("{}", "holds no model"),
     ('{"$shared": 1, "A": {"$ref": "#/$shared/0"}}', "leads nowhere"),
     ('{"A": {"rows": []}}', "'A' has no name, title"),
     ('{"A": 1}', "'A' has no name"),
@@ -160,8 +277,50 @@ def test_a_damaged_file_is_refused(tmp_path, content, message):
   assert "launch/report.py" in str(error.value) and path.read_text() == content
 
 
+@pytest.mark.parametrize(
+  "damage",
+  [
+    lambda summary: summary.update(rows=None),
+    lambda summary: summary.update(clean=1),
+    lambda summary: summary["rows"][3].pop("norm"),
+    lambda summary: summary["worst"][1]["accuracy"].update(low=None),
+    lambda summary: summary["worst"].append(7),
+    lambda summary: summary.pop("largest_class_share"),
+    lambda summary: summary["made_by"].pop("device"),
+    lambda summary: summary["checks"][0].pop("status"),
+  ],
+)
+def test_damage_inside_valid_json_is_refused_with_the_files_name(runs, tmp_path, damage):
+  (entry,) = keep(runs[:1], tmp_path)
+  summary = json.loads(json.dumps(entry.summary))
+  damage(summary)
+  path = tmp_path / "toy.json"
+  path.write_text(json.dumps({"GFZ": summary}))
+  with pytest.raises(ValueError, match=f"{path} is damaged .*'GFZ'"):
+    compare.gather([path], "toy")
+
+
+def test_a_damaged_image_is_refused(runs, caplog):
+  (entry,) = compare.gather(runs[:1], "toy")
+  shown = one_image.rows([entry], "pgd")
+  summary = one_image.recorded({"GFZ": entry.summary}, shown, "pgd")["GFZ"]
+  kept = entry._replace(summary=summary, cells=[], workdir=Path("toy.json"))
+  (images,) = one_image.rows([kept], "pgd").values()
+  assert [image.prediction for image in images] == [image.prediction for image in shown["GFZ"]]
+  assert one_image.rows([kept], "fgsm") == {}
+  assert "no image under fgsm is kept of GFZ" in caplog.text
+  summary["one_image"]["images"][0]["levels"] = "AAAA"
+  with pytest.raises(ValueError, match=r"toy\.json is damaged \(the images of 'GFZ'"):
+    one_image.rows([kept], "pgd")
+
+
+def test_a_title_that_is_a_keyword_of_the_file_is_refused():
+  with pytest.raises(ValueError, match="called '\\$shared'"):
+    results_file.to_text({"$shared": {"rows": []}})
+
+
 def test_a_file_or_evaluation_that_is_not_there(runs, tmp_path):
-  with pytest.raises(FileNotFoundError):
+  with pytest.raises(FileNotFoundError, match=r"there is no results file .*nothing\.json"):
     compare.gather([tmp_path / "nothing.json"], "toy")
   keep(runs[:1], tmp_path)
   with pytest.raises(FileNotFoundError, match="did you mean 'toy'"):

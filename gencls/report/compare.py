@@ -4,9 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gencls import stored
 from gencls.names import unknown_name
-from gencls.report import attack_curves, figures, one_image, reading, results_file, table
+from gencls.report import (
+  attack_curves,
+  figures,
+  merging,
+  one_image,
+  reading,
+  results_file,
+  table,
+)
 from gencls.report.detection_table import sentence, worst_table
 from gencls.report.pages import note
 from gencls.report.published import section as beside_ours
@@ -14,12 +21,6 @@ from gencls.workdir import atomic_write
 
 # Models are compared only where these agree: everything else makes a different experiment.
 _MUST_AGREE = ("data", "num_images", "protocol", "attacks")
-
-
-def entry(text: str | Path, name: str) -> tuple[Path, str]:
-  """The work directory and the evaluation of "workdir" or "workdir:evaluation"."""
-  folder, colon, own = str(text).rpartition(":")
-  return (Path(folder), own) if colon and "/" not in own else (Path(text), name)
 
 
 def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
@@ -211,30 +212,25 @@ def named(entries: Sequence[reading.Entry]) -> list[reading.Entry]:
   for title in found:
     if found.count(title) > 1:
       raise ValueError(
-        f"two models are called {title!r}: give each run once, or folders of different names"
+        f"two models are called {title!r}: give each run or results file once, or folders of "
+        f"different names; they are in {_places(entries, found, title)}"
       )
   return [entry._replace(title=title) for entry, title in zip(entries, found, strict=True)]
 
 
-def evaluations(workdir: str | Path) -> list[str]:
-  """The names of the evaluations that a run or a results file has.
-
-  Raises:
-    FileNotFoundError, ValueError: if a results file is missing or damaged.
-  """
-  if results_file.is_one(workdir):
-    return list(dict.fromkeys(each.name for each in results_file.entries(workdir)))
-  return stored.names(entry(workdir, "")[0])
+def _places(entries: Sequence[reading.Entry], found: Sequence[str], title: str) -> str:
+  own = [str(e.workdir) for e, each in zip(entries, found, strict=True) if each == title]
+  return " and ".join(dict.fromkeys(own))
 
 
 def gather(workdirs: Sequence[str | Path], name: str) -> list[reading.Entry]:
-  """Reads one evaluation of several work directories.
+  """Reads one evaluation of several models.
 
   Args:
     workdirs: folders of runs that have been evaluated, each with ":<evaluation>" behind it where
       that is not called `name`, and results files (<name>.json of an earlier report), each for all
-      its models. Cells may be missing. A run stands in the place of the same model, trained by the
-      same config, in a results file.
+      its models, or with ":<title>" behind it for one. Cells may be missing. A run stands in the
+      place of the same model in a results file, see `merging`.
     name: the evaluation's name.
 
   Returns:
@@ -244,50 +240,29 @@ def gather(workdirs: Sequence[str | Path], name: str) -> list[reading.Entry]:
     FileNotFoundError: if an evaluation is missing.
     ValueError: if the evaluations differ in images or protocol.
   """
-  found = [each for given in workdirs for each in _read(given, name)]
-  runs = [_identity(each.summary) for each in found if not results_file.kept(each)]
-  found = [e for e in found if not (results_file.kept(e) and _identity(e.summary) in runs)]
-  entries = named(found)
+  entries = named(merging.gather(workdirs, name))
   check_comparable({each.title: each.summary for each in entries})
   return entries
 
 
-def _read(given: str | Path, name: str) -> list[reading.Entry]:
-  if not results_file.is_one(given):
-    return [reading.read(*entry(given, name))]
-  found = results_file.entries(given)
-  there = dict.fromkeys(each.name for each in found)
-  if name not in there:
-    raise FileNotFoundError(f"{given}: {unknown_name('evaluation', name, there)}")
-  return [each for each in found if each.name == name]
-
-
-def _identity(summary: Mapping[str, Any]) -> tuple[Any, ...]:
-  """What makes two runs the same model on the same data."""
-  return summary["title"], summary["model"], summary.get("training", {}).get("config")
-
-
-def gather_beside(entries: Sequence[reading.Entry], name: str) -> list[reading.Entry]:
+def gather_beside(
+  entries: Sequence[reading.Entry], name: str, workdirs: Sequence[str | Path] = ()
+) -> list[reading.Entry]:
   """Another evaluation of the same models, under the same titles; of those that have it.
 
-  Of a model in a results file it is looked for in <name>.json in the same folder.
+  Args:
+    entries: from `gather`.
+    name: of the other evaluation.
+    workdirs: what they were gathered from; the other evaluation of the models of a results file is
+      looked for in <name>.json in the same folder.
 
   Raises:
     ValueError: if the evaluations differ in images or protocol.
   """
-  found = [other for each in entries for other in _beside(each, name)]
+  found = merging.beside(entries, name, workdirs)
   if found:
     check_comparable({each.title: each.summary for each in found})
   return found
-
-
-def _beside(given: reading.Entry, name: str) -> list[reading.Entry]:
-  if not results_file.kept(given):
-    there = name in stored.names(given.workdir)
-    return [reading.read(given.workdir, name)._replace(title=given.title)] if there else []
-  path = given.workdir.with_name(name + results_file.SUFFIX)
-  others = results_file.entries(path) if path.is_file() else []
-  return [each for each in others if (each.title, each.name) == (given.title, name)]
 
 
 def write(

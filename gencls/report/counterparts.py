@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gencls import columns, stored
+from gencls import columns, paired, stored
 from gencls.report import compare, difference
 from gencls.report import published as papers
 from gencls.report.grid import grid
@@ -58,8 +58,9 @@ def _failed(entry: Entry) -> list[str]:
 
 
 def _cost(first: Entry, second: Entry) -> float | None:
-  """Seconds of the attacks that both have made on the same kind of device."""
-  if first.summary["made_by"]["device"] != second.summary["made_by"]["device"]:
+  """Seconds of the attacks that both have made, where all was made on one kind of device."""
+  devices = {device for each in (first, second) for device in each.summary["made_by"]["device"]}
+  if len(devices) > 1:
     return None
   one, two = _seconds(first), _seconds(second)
   both = one.keys() & two.keys()
@@ -96,11 +97,12 @@ def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[
     f"The question of {source}, answered by the per-example worst case over the attacks of "
     f"`{summary['name']}`: the first {n:,} {data['split']} images of {data['name']}, the same for "
     "both of a pair. A model is ahead or behind where the 95% interval of the difference leaves "
-    f"out zero ({_methods(found)}; each by itself, {_count(found)} of them, so that one in forty "
-    "would be ahead by chance alone). A lead may be no more than that of clean accuracy, "
-    "which stands beside it, and a worst case is an upper bound: failed checks say where it is too "
-    "high. Cost: seconds of the attacks that both have made, over the counterpart's; attacks stop "
-    f"early, so that a model that breaks soon is cheap.{gradient_sentence(summaries)}",
+    f"out zero ({paired.METHOD}; each by itself, {_count(found)} of them, so that one in forty "
+    f"would be ahead by chance alone{_unpaired_words(found)}). A lead may be no more than that of "
+    "clean accuracy, which stands beside it, and a worst case is an upper bound: failed checks say "
+    "where it is too high. Cost: seconds of the attacks that both have made, over the "
+    "counterpart's; attacks stop early, so that a model that breaks soon is cheap."
+    f"{gradient_sentence(summaries)}",
     "\n".join(f"- {_sentence(pair)}" for pair in found),
     *(_table(found, norm) for norm in _norms(found)),
     "In brackets the two accuracies; \\* some attacks have not been run yet.",
@@ -109,15 +111,17 @@ def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[
   return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _methods(found: Sequence[Mapping[str, Any]]) -> str:
-  """The interval's name; of several, which pairs have which."""
-  by_method: dict[str, list[str]] = {}
-  for pair in found:
-    method = pair["rows"][0]["difference"]["method"]
-    by_method.setdefault(method, []).append(f"{pair['first']} against {pair['second']}")
-  if len(by_method) == 1:
-    return next(iter(by_method))
-  return "; ".join(f"{method}: {', '.join(own)}" for method, own in by_method.items())
+def _unpaired(pair: Mapping[str, Any]) -> bool:
+  return pair["rows"][0]["difference"]["method"] == paired.UNPAIRED
+
+
+def _unpaired_words(found: Sequence[Mapping[str, Any]]) -> str:
+  if not any(_unpaired(pair) for pair in found):
+    return ""
+  return (
+    f"; where it says unpaired, the per-example results of one of both are gone: "
+    f"{paired.UNPAIRED}, which leaves out that the images are the same and is wider as a rule"
+  )
 
 
 def _count(found: Sequence[Mapping[str, Any]]) -> int:
@@ -143,8 +147,9 @@ def _sentence(pair: Mapping[str, Any]) -> str:
     if checks
   )
   verdicts = "; ".join(told) or "no worst case yet"
+  second = pair["second"] + " (unpaired)" * _unpaired(pair)
   return (
-    f"**{pair['first']}** against {pair['second']}: {verdicts}. Clean "
+    f"**{pair['first']}** against {second}: {verdicts}. Clean "
     f"{difference.points(clean['difference'])} points{cost}.{failed}"
   )
 

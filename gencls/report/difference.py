@@ -167,7 +167,10 @@ def write(workdirs: Sequence[str | Path], name: str, out: Path | None, made_by: 
   entries = compare.gather(workdirs, name)
   if len(entries) != 2:
     every = ", ".join(entry.title for entry in entries)
-    raise ValueError(f"--compare takes two models, got {len(entries)}: {every}")
+    raise ValueError(
+      f"--compare takes two models, got {len(entries)}: {every}; one of a results file is "
+      "<file>.json:<title>"
+    )
   titles, found = [entry.title for entry in entries], rows(*entries)
   first = entries[0].summary
   star = "\n\n\\* some attacks have not been run yet." if any(r["partial"] for r in found) else ""

@@ -1,13 +1,16 @@
 """The first image under one attack as eps grows, a row for each model."""
 
 import base64
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencls.report import figures
+from gencls.report import figures, results_file
 from gencls.report.reading import Entry
+
+_LOG = logging.getLogger(__name__)
 
 
 class Shown(NamedTuple):
@@ -25,6 +28,9 @@ def rows(entries: Sequence[Entry], label: str) -> dict[str, list[Shown]]:
   Of a model without cells: as `recorded` left it.
   """
   found = {entry.title: _of_cells(entry, label) or _of_record(entry, label) for entry in entries}
+  lost = [entry.title for entry in entries if results_file.kept(entry) and not found[entry.title]]
+  if lost:
+    _LOG.warning("no image under %s is kept of %s: no figure has them", label, ", ".join(lost))
   return {title: images for title, images in found.items() if images}
 
 
@@ -46,12 +52,18 @@ def _of_record(entry: Entry, label: str) -> list[Shown]:
   record = entry.summary.get("one_image")
   if entry.cells or record is None or record["attack"] != label:
     return []
-  found = []
-  for each in record["images"]:
-    levels = np.frombuffer(base64.b64decode(each["levels"]), np.uint8)
-    image = (levels / np.float32(255)).reshape(record["shape"])
-    found.append(Shown(each["eps"], image, each["prediction"], each["right"]))
-  return found
+  try:
+    return [_decoded(each, record["shape"]) for each in record["images"]]
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+      f"{entry.workdir} is damaged (the images of {entry.title!r}: {error!r}); restore it"
+    ) from error
+
+
+def _decoded(image: Mapping[str, Any], shape: Sequence[int]) -> Shown:
+  levels = np.frombuffer(base64.b64decode(image["levels"], validate=True), np.uint8)
+  pixels = (levels / np.float32(255)).reshape(shape)
+  return Shown(image["eps"], pixels, image["prediction"], image["right"])
 
 
 def recorded(

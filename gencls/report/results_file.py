@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gencls import json_files
+from gencls.names import unknown_name
 from gencls.report import reading
 from gencls.workdir import to_json
 
@@ -22,21 +23,34 @@ SHARED, REF = "$shared", "$ref"
 _POINTER = f"#/{SHARED}/"
 _LONG = 80  # characters; a shorter object is no shorter as a pointer
 _INDENTED_ROWS = 200  # with more, whoever reads it is a program
-_NEEDS = ("name", "title", "data", "model", "protocol", "attacks", "config", "record", "rows",
-          "worst", "checks", "clean", "untouched", "num_images")  # fmt: skip
+_NEEDS = ("name", "title", "data", "model", "protocol", "attacks", "config", "record", "made_by",
+          "rows", "worst", "checks", "clean", "untouched", "num_images")  # fmt: skip
+_FIX = "restore it, or write it anew with launch/report.py from the runs"
 
 
-def is_one(path: str | Path) -> bool:
-  """Whether this is the name of such a file, and not of a run's folder."""
-  return Path(path).suffix == SUFFIX and not Path(path).is_dir()
+def split(text: str | Path) -> tuple[Path, str | None]:
+  """The file and the title of "file.json" (all models, None) or "file.json:title"."""
+  path, found, title = str(text).partition(SUFFIX + ":")
+  return (Path(path + SUFFIX), title) if found else (Path(text), None)
+
+
+def is_one(text: str | Path) -> bool:
+  """Whether this names such a file, or a model in it, and not a run's folder."""
+  path, _ = split(text)
+  return path.suffix == SUFFIX and not path.is_dir()
 
 
 def to_text(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   """The file's content: indented as it is, or as short as can be where there are many rows.
 
   Args:
-    summaries: title -> summary, JSON-able. No key may be "$ref" or "$shared".
+    summaries: title -> summary, JSON-able.
+
+  Raises:
+    ValueError: if a key is "$ref" or "$shared".
   """
+  if SHARED in summaries:
+    raise ValueError(f"no model may be called {SHARED!r} in a results file: rename it")
   if sum(len(summary["rows"]) for summary in summaries.values()) <= _INDENTED_ROWS:
     return to_json(summaries)
   return to_json(share(summaries), compact=True)
@@ -104,6 +118,8 @@ def resolve(tree: Mapping[str, Any]) -> dict[str, Any]:
     if REF not in node:
       return {name: whole(value, inside) for name, value in node.items()}
     pointer = node[REF]
+    if len(node) > 1:
+      raise ValueError(f"{', '.join(node)} stand beside the pointer {pointer!r}")
     if pointer in inside:
       raise ValueError(f"the pointer {pointer!r} leads back to itself")
     return whole(_at(shared, pointer), (*inside, pointer))
@@ -125,32 +141,72 @@ def load(path: str | Path) -> dict[str, dict[str, Any]]:
     FileNotFoundError: if there is no such file.
     ValueError: if it is damaged, or not the numbers of a comparison.
   """
-  fix = "restore it, or write it anew with launch/report.py from the runs"
-  found = json_files.read_object(Path(path), fix=fix)
+  if not Path(path).is_file():
+    raise FileNotFoundError(f"there is no results file {path}: launch/report.py writes <name>.json")
+  found = json_files.read_object(Path(path), fix=_FIX)
   try:
     summaries = resolve(found)
   except (ValueError, RecursionError) as error:
-    raise ValueError(f"{path} is damaged ({error}); {fix}") from error
+    raise ValueError(f"{path} is damaged ({error}); {_FIX}") from error
+  if not summaries:
+    raise ValueError(f"{path} holds no model; {_FIX}")
   for title, summary in summaries.items():
     lacking = [n for n in _NEEDS if not isinstance(summary, dict) or n not in summary]
     if lacking:
       raise ValueError(
         f"{path} is not the numbers of a comparison that launch/report.py wrote (<name>.json): "
-        f"{title!r} has no {', '.join(lacking)}; {fix}"
+        f"{title!r} has no {', '.join(lacking)}; {_FIX}"
       )
+    try:
+      _check(summary)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+      raise ValueError(f"{path} is damaged ({title!r}: {error!r}); {_FIX}") from error
   return summaries
 
 
-def entries(path: str | Path) -> list[reading.Entry]:
-  """Every model of the file under its title there, without the cells behind its numbers.
+def _check(summary: Mapping[str, Any]) -> None:
+  """Raises the error of whatever reads a number where there is none."""
+  for row in [*summary["rows"], *summary["worst"]]:
+    where = (row["label"], row["norm"], float(row["eps"]))
+    if row["accuracy"] is not None:
+      _check_interval(row["accuracy"], *where)
+  for check in summary["checks"]:
+    _need(check, "name", "status", "detail")
+  for name in ("clean", "untouched"):
+    if summary[name] is not None:
+      _check_interval(summary[name]["accuracy"], name)
+      float(summary["largest_class_share"])
+      _need(summary["made_by"], "device")
+
+
+def _need(values: Mapping[str, Any], *names: str) -> None:
+  missing = [name for name in names if name not in values]
+  if missing:
+    raise KeyError(*missing)
+
+
+def _check_interval(interval: Mapping[str, Any], *where: Any) -> None:
+  if any(not isinstance(interval[name], int | float) for name in ("mean", "low", "high", "n")):
+    raise ValueError(f"the accuracy of {where} is no interval")
+
+
+def entries(text: str | Path) -> list[reading.Entry]:
+  """Every model of "file.json" under its title there, or that of "file.json:title".
+
+  The cells behind the numbers are not there.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if it is damaged.
+    ValueError: if it is damaged, or has no such model.
   """
+  path, wanted = split(text)
+  summaries = load(path)
+  if wanted is not None and wanted not in summaries:
+    raise ValueError(f"{path}: {unknown_name('model', wanted, summaries)}")
   return [
-    reading.Entry(title, Path(path), summary["name"], _complete(summary), [], [], [])
-    for title, summary in load(path).items()
+    reading.Entry(title, path, summary["name"], _complete(summary), [], [], [])
+    for title, summary in summaries.items()
+    if wanted in (None, title)
   ]
 
 

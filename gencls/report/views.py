@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gencls.evaluate import GREY
+from gencls.evaluate import CLEAN, GREY, UNTOUCHED
 from gencls.regrade_cell import label as regraded_label
 from gencls.report import regraded as regrading
+from gencls.report import results_file
 from gencls.report.checks import WORST
 from gencls.report.reading import Entry
 from gencls.results import Cell, portable_command
@@ -146,6 +147,8 @@ def costs(entries: Sequence[Entry]) -> list[dict[str, Any]]:
   """A row for each model and attack: seconds and passes for one image, over all its eps."""
   rows = []
   for entry in entries:
+    if results_file.kept(entry):
+      rows += _kept_costs(entry)
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in entry.cells:
       if cell.header["norm"] and cell.header["label"] != GREY:
@@ -165,6 +168,32 @@ def costs(entries: Sequence[Entry]) -> list[dict[str, Any]]:
   return rows
 
 
+def _kept_costs(entry: Entry) -> list[dict[str, Any]]:
+  """The same without cells: results files do not tell forward from backward passes."""
+  groups: dict[tuple[str, str], list[float]] = {}
+  for row in _made(entry):
+    if row["label"] != GREY:
+      groups.setdefault((row["label"], row["norm"]), []).append(row["seconds"])
+  return [
+    {
+      "model": entry.title,
+      "attack": label,
+      "norm": norm,
+      "cells": len(seconds),
+      "seconds": float(np.mean(seconds)) / entry.summary["num_images"],
+      "forward": None,
+      "backward": None,
+    }
+    for (label, norm), seconds in groups.items()
+  ]
+
+
+def _made(entry: Entry) -> list[dict[str, Any]]:
+  """The rows of a summary that are cells of their own, not read off another."""
+  every = [*entry.summary["rows"], *entry.summary.get("minimum", ())]
+  return [row for row in every if "derived" not in row]
+
+
 def _mean(cells: Sequence[Cell], name: str) -> float | None:
   counts = [cell.arrays[name] for cell in cells if name in cell.arrays]
   return float(np.mean(np.concatenate(counts))) if counts else None
@@ -174,6 +203,9 @@ def sources(entries: Sequence[Entry]) -> list[dict[str, Any]]:
   """Per model: its cells with their files, and the records that they were made with."""
   found = []
   for i, entry in enumerate(entries):
+    if results_file.kept(entry):
+      found.append(_kept_source(i, entry))
+      continue
     records: dict[str, int] = {}
     rows = []
     for cell, file in zip(entry.cells, entry.files, strict=True):
@@ -186,20 +218,47 @@ def sources(entries: Sequence[Entry]) -> list[dict[str, Any]]:
       rows.append({**where, "file": file, "record": number, "anchor": at, "seed": seed})
     found.append(
       {
-        "model": entry.title,
+        **_source(i, entry),
         "folder": f"{entry.workdir.name}/results/{entry.name}",
         "rows": rows,
-        "worst": [_chosen(i, row) for row in entry.summary["worst"] if row["accuracy"]],
-        "missing": entry.summary["missing"],
         "records": [json.loads(text) for text in records] or [record(entry.summary["record"])],
-        "config": json.dumps(entry.summary["config"], indent=2),
-        "training": record(entry.summary["training"]) if "training" in entry.summary else None,
-        "identity": {n: entry.summary[n] for n in ("params", "step") if n in entry.summary},
-        "seed": entry.summary["protocol"]["seed"],
-        "data": entry.summary["data"],
       }
     )
   return found
+
+
+def _kept_source(i: int, entry: Entry) -> dict[str, Any]:
+  """The same of a model of a results file, whose cells are gone: the file stands for them."""
+  summary, seed = entry.summary, entry.summary["protocol"]["seed"]
+  common = {"num_images": summary["num_images"], "file": entry.workdir.name, "record": 1}
+  rows = [
+    {**common, **{name: row.get(name) for name in ("label", "norm", "eps", "seconds")},
+     "anchor": anchor(i, row["label"], row["norm"], row["eps"]), "seed": seed}
+    for row in [*_ungraded(summary), *_made(entry)]
+  ]  # fmt: skip
+  own = {"folder": str(entry.workdir.name), "rows": rows, "records": [record(summary["record"])]}
+  return {**_source(i, entry), **own}
+
+
+def _ungraded(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Rows of the clean images, with which no attack has to do."""
+  return [{"label": label, "norm": "", "eps": 0.0} for label in (CLEAN, UNTOUCHED)
+          if summary[label]]  # fmt: skip
+
+
+def _source(i: int, entry: Entry) -> dict[str, Any]:
+  """What the two kinds of sources have in common."""
+  summary = entry.summary
+  return {
+    "model": entry.title,
+    "worst": [_chosen(i, row) for row in summary["worst"] if row["accuracy"]],
+    "missing": summary["missing"],
+    "config": json.dumps(summary["config"], indent=2),
+    "training": record(summary["training"]) if "training" in summary else None,
+    "identity": {n: summary[n] for n in ("params", "step") if n in summary},
+    "seed": summary["protocol"]["seed"],
+    "data": summary["data"],
+  }
 
 
 def _chosen(i: int, row: Mapping[str, Any]) -> dict[str, Any]:
