@@ -212,6 +212,10 @@ def _foolbox(work: Work, attack: Any, eps: float | None, turn: Turn) -> Found:
 def _zero_gradients(
   spec: AttackSpec, clean_logits: np.ndarray, batch: Batch, target: np.ndarray | None
 ) -> Arrays:
-  labels = batch.labels[: batch.valid]
-  zero = sanity.zero_gradients(LOSSES[spec.loss], clean_logits[batch.at], labels, target)
-  return {"zero_gradient": zero if target is None else zero & (target != targets.LEFT_OUT)}
+  """Of the images that are not broken as they are: there every loss has something to gain."""
+  labels, logits = batch.labels[: batch.valid], clean_logits[batch.at]
+  zero = sanity.zero_gradients(LOSSES[spec.loss], logits, labels, target)
+  prediction = predict(logits)
+  if target is None:
+    return {"zero_gradient": zero & (prediction == labels)}
+  return {"zero_gradient": zero & (target != targets.LEFT_OUT) & (prediction != target)}

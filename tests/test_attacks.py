@@ -253,8 +253,25 @@ def test_zero_gradients_are_counted():
   attack = attacks.build(
     "pgd", lambda keys, x: jnp.round(x.reshape(len(x), -1)), eps=0.1, num_steps=3
   )
-  adv = attacks.run(attack, keys(3), jnp.zeros((3, 2, 3, 1)) + 0.2, np.zeros(3, int) + 5)
-  np.testing.assert_array_equal(adv.info.zero_gradient + adv.info.done, adv.info.num_steps + 1)
+  adv = attacks.run(attack, keys(3), jnp.zeros((3, 2, 3, 1)) + 0.2, np.zeros(3, int))
+  assert not adv.info.success.any() and np.all(adv.info.num_steps >= 3)
+  np.testing.assert_array_equal(adv.info.zero_gradient, adv.info.num_steps)
+
+
+def test_a_flat_loss_at_a_success_is_no_zero_gradient():
+  """The DLR is 1 wherever the label is the third class: such an image is broken, not masked."""
+  logits_fn = lambda keys, x: x.reshape(len(x), -1)  # noqa: E731
+  attack = attacks.build("pgd", logits_fn, eps=0.01, num_steps=3, loss="dlr", early_stop=False)
+  x = jnp.asarray([[0.9, 0.7, 0.5, 0.3], [0.9, 0.7, 0.5, 0.3]]).reshape(2, 2, 2, 1)
+  adv = attacks.run(attack, keys(2), x, np.array([2, 0]))
+  np.testing.assert_array_equal(adv.info.success, [True, False])
+  np.testing.assert_array_equal(adv.info.zero_gradient, 0)
+  # Rounded, both have no gradient, and only the one that is right counts.
+  flat = attacks.build(
+    "pgd", lambda keys, x: jnp.round(x.reshape(len(x), -1)), eps=0.01, num_steps=3, early_stop=False
+  )
+  adv = attacks.run(flat, keys(2), x, np.array([2, 0]))
+  np.testing.assert_array_equal(np.asarray(adv.info.zero_gradient) > 0, [False, True])
 
 
 def test_cross_entropy_sees_through_a_gap_of_fifty_nats():

@@ -106,6 +106,27 @@ def test_the_gradient_that_may_vanish_is_that_of_the_targets_logit():
   assert sanity.zero_gradients(loss, logits, label, np.array([1]))[0]
 
 
+def test_a_saturated_loss_is_no_zero_gradient_of_an_image_that_is_broken_already(tmp_path):
+  """Ten thousand nats apart, the cross-entropy of every image is flat: of those that are right."""
+
+  def apart(params, keys, x):
+    return 1e4 * log_joint(params, x)
+
+  spec = PGD._replace(eps=(0.1,), loss="cross_entropy")
+  for own in (spec, spec._replace(target="least_likely")):
+    cells = run(tmp_path / str(own.target), toy_subject(logits=apart), PROTOCOL, [own])
+    (untouched,) = (cell for cell in cells if cell.header["label"] == "untouched")
+    arrays = cells_of(cells, "pgd")[0.1].arrays
+    right = untouched.arrays["correct"] > 0
+    assert 0 < right.sum() < 30
+    if own.target is None:
+      np.testing.assert_array_equal(arrays["zero_gradient"], right)
+    else:
+      assert not arrays["zero_gradient"][
+        arrays["target"] == untouched.arrays["prediction"][:, 0]
+      ].any()
+
+
 # Fixed budgets.
 
 

@@ -6,13 +6,14 @@
 
 The attacks of `nus.py` with a gradient keep their labels and maximise the margin of logits in nats,
 where cross-entropy of saturated ones fails; they keep their best iterate, PGD restarts. Beside them
-APGD on both losses, Carlini and Wagner by the distance that they find, Square, which needs no
-gradient and is not fooled by one that is masked, and contrast, blur and 1,000 draws of noise. Known
-seed: the model is one function, and expectations over its draws are not needed. Models that
-threshold their input are attacked through the straight-through estimator, and by Square as they
-are. The number is the worst case for each image. cpu: the first 200 images, one restart, 50 steps
-of APGD, 4 × 200 of Carlini and Wagner, 1,000 queries of Square, 100 draws of noise; full: the first
-1,000.
+APGD on both losses and towards each of the other classes (each has a density of its own, and the
+nearest class need not be the one that can be reached), Carlini and Wagner by the distance that they
+find, Square, which needs no gradient and is not fooled by one that is masked, and contrast, blur
+and 1,000 draws of noise. Known seed: the model is one function, and expectations over its draws are
+not needed. Models that threshold their input are attacked through the straight-through estimator,
+and by Square as they are. The number is the worst case for each image. cpu: the first 200 images,
+one restart, 50 steps of APGD, 4 × 200 of Carlini and Wagner, 1,000 queries of Square, 100 draws of
+noise; full: the first 1,000.
 
 The Ising model has another gradient, what flipping a pixel changes. It gets an evaluation of its
 own, --config.attack_model.backward=flip --config.name=nus_honest_flip --config.keep_images=1000,
@@ -44,6 +45,7 @@ def get_config(arg: str = "") -> ConfigDict:
       f"pgd_{norm}": base.attack("pgd", eps, norm=norm, num_steps=40, **pgd),
       f"apgd_{norm}": base.attack("apgd", eps, norm=norm, num_steps=apgd_steps),
       f"apgd_dlr_{norm}": base.attack("apgd", eps, norm=norm, num_steps=apgd_steps, loss="dlr"),
+      f"apgd_t_{norm}": base.attack("apgd", eps, norm=norm, num_steps=apgd_steps, num_targets=9),
       f"square_{norm}": base.attack("square", eps, norm=norm, num_steps=num_queries),
     }
   search: dict[str, Any] = (
