@@ -147,6 +147,21 @@ def test_what_is_finished_is_not_lost_to_a_run_that_is_not(runs, tmp_path, caplo
   assert compare.gather([file, empty], "toy")[0].workdir == file
 
 
+def test_what_is_missing_stays_missing(tmp_path):
+  write_run(tmp_path / "begun", "GFZ", leave_out=(("pgd", EPS[-1]),))
+  (run,) = keep([tmp_path / "begun"], tmp_path)
+  (kept,) = compare.gather([tmp_path / "toy.json"], "toy")
+  assert kept.summary == run.summary and kept.summary["missing"]
+  assert [row["eps"] for row in kept.summary["worst"] if row["missing"]] == [EPS[-1]]
+  old = results_file.load(tmp_path / "toy.json")  # as before there were half-finished evaluations
+  for row in old["GFZ"]["worst"]:
+    del row["missing"]
+  del old["GFZ"]["missing"]
+  (tmp_path / "toy.json").write_text(results_file.to_text(old))
+  (kept,) = compare.gather([tmp_path / "toy.json"], "toy")
+  assert kept.summary["missing"] == [] == kept.summary["worst"][-1]["missing"]
+
+
 def test_models_that_were_compared_stay_together(runs, tmp_path):
   """The CVAE under another rule is an evaluation of another name in the same file."""
   summaries = {each.title: each.summary for each in compare.gather(runs[:2], "toy")}
