@@ -112,7 +112,7 @@ def attack_cell(
       found, own = _foolbox(work, attack, eps, turn), {}
     else:
       found = _ours(work, spec, options, attack, starts, turn, target)
-      own = _zero_gradients(spec, clean_logits, batch, target)
+      own = _zero_gradients(spec, untouched, batch, target)
     arrays = grade_results(work, spec, eps, found.x_adv, batch, target)
     kept = arrays.pop("x_adv")[: max(0, work.protocol.keep_images - batch.at.start)]
     return {**arrays, **found.arrays, **own, "x_adv": kept}
@@ -210,12 +210,14 @@ def _foolbox(work: Work, attack: Any, eps: float | None, turn: Turn) -> Found:
 
 
 def _zero_gradients(
-  spec: AttackSpec, clean_logits: np.ndarray, batch: Batch, target: np.ndarray | None
+  spec: AttackSpec, untouched: Arrays, batch: Batch, target: np.ndarray | None
 ) -> Arrays:
   """Of the images that are not broken as they are: there every loss has something to gain."""
-  labels, logits = batch.labels[: batch.valid], clean_logits[batch.at]
+  labels, logits = batch.labels[: batch.valid], untouched["logits"][batch.at]
   zero = sanity.zero_gradients(LOSSES[spec.loss], logits, labels, target)
-  prediction = predict(logits)
-  if target is None:
-    return {"zero_gradient": zero & (prediction == labels)}
-  return {"zero_gradient": zero & (target != targets.LEFT_OUT) & (prediction != target)}
+  prediction = predict(logits)  # −1 without finite logits, which are no success
+  broken = (prediction >= 0) & (prediction != labels) if target is None else prediction == target
+  if evades(spec):
+    broken &= untouched["accepted"][batch.at, 0]
+  asked = np.ones_like(zero) if target is None else target != targets.LEFT_OUT
+  return {"zero_gradient": zero & asked & ~broken}

@@ -258,20 +258,26 @@ def test_zero_gradients_are_counted():
   np.testing.assert_array_equal(adv.info.zero_gradient, adv.info.num_steps)
 
 
-def test_a_flat_loss_at_a_success_is_no_zero_gradient():
+def test_a_flat_loss_at_the_success_that_ends_an_attack_is_no_zero_gradient():
   """The DLR is 1 wherever the label is the third class: such an image is broken, not masked."""
-  logits_fn = lambda keys, x: x.reshape(len(x), -1)  # noqa: E731
-  attack = attacks.build("pgd", logits_fn, eps=0.01, num_steps=3, loss="dlr", early_stop=False)
-  x = jnp.asarray([[0.9, 0.7, 0.5, 0.3], [0.9, 0.7, 0.5, 0.3]]).reshape(2, 2, 2, 1)
-  adv = attacks.run(attack, keys(2), x, np.array([2, 0]))
-  np.testing.assert_array_equal(adv.info.success, [True, False])
-  np.testing.assert_array_equal(adv.info.zero_gradient, 0)
-  # Rounded, both have no gradient, and only the one that is right counts.
-  flat = attacks.build(
-    "pgd", lambda keys, x: jnp.round(x.reshape(len(x), -1)), eps=0.01, num_steps=3, early_stop=False
-  )
-  adv = attacks.run(flat, keys(2), x, np.array([2, 0]))
-  np.testing.assert_array_equal(np.asarray(adv.info.zero_gradient) > 0, [False, True])
+  third, first = jnp.asarray([0.9, 0.7, 0.5, 0.3]), jnp.asarray([0.5, 0.7, 0.9, 0.3])
+  x, y = jnp.stack([third, first]).reshape(2, 2, 2, 1), np.array([2, 2])
+  options = {"eps": 0.01, "num_steps": 3, "loss": "dlr"}
+
+  def zeros(logits_fn, **own):
+    built = attacks.build("pgd", logits_fn, **options, **own)
+    info = attacks.run(built, keys(2), x, y).info
+    np.testing.assert_array_equal(info.success, [True, False])
+    return np.asarray(info.zero_gradient).tolist(), np.asarray(info.num_steps).tolist()
+
+  plain = lambda keys, x: x.reshape(len(x), -1)  # noqa: E731
+  assert zeros(plain)[0] == [0, 0]
+  rounded = lambda keys, x: jnp.round(10 * x.reshape(len(x), -1))  # noqa: E731
+  flat, steps = zeros(rounded)
+  assert flat == [0, steps[1]]
+  # Where a success does not end it, an attack goes on from there, and the gradient counts.
+  assert zeros(plain, early_stop=False)[0] == [3, 0]
+  assert zeros(plain, randomness="fresh")[0] == [3, 0]
 
 
 def test_cross_entropy_sees_through_a_gap_of_fifty_nats():

@@ -273,8 +273,8 @@ def test_ddn_leaves_a_plateau_at_random():
   grey = jnp.full_like(X, 0.5)
   adv = _run("ddn", plateau, x=grey, y=np.zeros(NUM, int), target=None, num_steps=30)
   again = _run("ddn", plateau, x=grey, y=np.zeros(NUM, int), target=None, num_steps=30)
-  zero = np.asarray(adv.info.zero_gradient)  # of 30 steps, those on this side of the plateau's end
-  assert np.all(adv.info.success) and np.all((zero > 0) & (zero < 30))
+  # Beyond the boundary too: there the distance is what a step could still gain, but the last.
+  assert np.all(adv.info.success) and np.all(np.asarray(adv.info.zero_gradient) >= 29)
   np.testing.assert_array_equal(adv.x, again.x)
   assert len(np.unique(np.asarray(adv.x).reshape(NUM, -1), axis=0)) == NUM
 

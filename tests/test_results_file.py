@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import ROOT
 from toy_evaluation import record
 from toy_report import EPS, write_run
 
@@ -109,7 +110,7 @@ def test_a_run_takes_the_place_of_the_same_model(runs, tmp_path, caplog):
   write_run(again, "GFZ", n=300, norms=NORMS)
   found = compare.gather([file, again], "toy")
   assert [(each.title, each.workdir) for each in found] == [("CNN", file), ("GFZ", again)]
-  assert f"GFZ: {again}, which is as far finished, stands in the place of {file}" in caplog.text
+  assert f"GFZ: {again} (finished) stands in the place of {file} (finished)" in caplog.text
   path = again / "results" / "toy" / "plan.json"
   plan = json.loads(path.read_text())
   path.write_text(json.dumps({**plan, "model": {"name": "toy", "width": 2}}))
@@ -128,10 +129,54 @@ def test_trainings_tell_models_apart_and_without_them_parameters(tmp_path):
   assert not merging.same_model(one, {**two, "params": "others"})
   old = {"seed": 0, "train": {"num_epochs": 3}}
   one["training"] = {"config": old}
-  assert merging.same_model(one, {**two, "training": {"config": {**old, "adversarial": {}}}})
-  assert not merging.same_model(one, {**two, "training": {"config": {**old, "seed": 1}}})
-  changed = {"seed": 0, "train": {"num_epochs": 4}}
-  assert not merging.same_model(one, {**two, "training": {"config": changed}})
+
+  def same(**config):
+    return merging.same_model(one, {**two, "training": {"config": {**old, **config}}})
+
+  newer = {"num_epochs": 3, "loss": "model", "method": "gradient", "ema_decay": None}
+  assert same(train=newer, adversarial={"attack": "pgd"})  # which a plain training does not use
+  assert not same(train={**newer, "loss": "adversarial"}, adversarial={"attack": "pgd"})
+  assert not same(train={**newer, "method": "fit"})
+  assert not same(train={**newer, "micro_batch_size": 25})
+  assert not same(train={"num_epochs": 4}) and not same(seed=1)
+  one["step"] = 10
+  assert not same()
+
+
+def test_another_evaluation_or_another_step_is_no_replacement(runs, tmp_path):
+  keep(runs[:1], tmp_path)
+  file, other = tmp_path / "toy.json", tmp_path / "other"
+  write_run(other, "GFZ", n=16, attacks=("pgd",))
+  with pytest.raises(ValueError, match="differ in data"):
+    compare.gather([file, other], "toy")
+  write_run(tmp_path / "later", "GFZ", n=300, norms=NORMS)
+  path = tmp_path / "later" / "results" / "toy" / "plan.json"
+  path.write_text(json.dumps({**json.loads(path.read_text()), "params": "of step 2", "step": 2}))
+  titles = [each.title for each in compare.gather([file, path.parents[2]], "toy")]
+  assert titles == ["GFZ", "GFZ (later)"]
+
+
+def test_two_models_of_one_config_keep_their_own_numbers(runs, tmp_path):
+  """Trained twice by one config: only the parameters tell them apart."""
+  for name in ("toy", "hard"):
+    entries = compare.gather([runs[0], runs[1]], name)
+    summaries = {each.title: {**each.summary, "title": "GFZ"} for each in entries}
+    for title, summary in summaries.items():
+      summary.update(params=title, training={**summary["record"], "config": {"seed": 0}})
+    if name == "hard":  # in another order
+      summaries = dict(reversed(summaries.items()))
+    (tmp_path / f"{name}.json").write_text(results_file.to_text(summaries))
+  entries = compare.gather([tmp_path / "toy.json"], "toy")
+  found = compare.gather_beside(entries, "hard", [tmp_path / "toy.json"])
+  assert [(e.title, e.summary["params"]) for e in found] == [("GFZ", "GFZ"), ("CNN", "CNN")]
+
+
+def test_models_that_only_the_other_evaluation_has_are_kept(runs, tmp_path):
+  keep(runs[:1], tmp_path)
+  keep(runs, tmp_path, "hard")
+  entries = compare.gather([tmp_path / "toy.json"], "toy")
+  found = compare.gather_beside(entries, "hard", [tmp_path / "toy.json"])
+  assert [each.title for each in found] == list(TITLES)
 
 
 def test_what_is_finished_is_not_lost_to_a_run_that_is_not(runs, tmp_path, caplog):
@@ -141,7 +186,7 @@ def test_what_is_finished_is_not_lost_to_a_run_that_is_not(runs, tmp_path, caplo
   found = keep([file, begun], tmp_path)
   assert [(each.title, each.workdir) for each in found] == [("GFZ", file), ("CNN", file)]
   assert results_file.load(file)["GFZ"] == full.summary
-  assert f"GFZ: {file}, which is more finished, stands in the place of {begun}" in caplog.text
+  assert f"GFZ: {file} (finished) stands in the place of {begun} (10 to do)" in caplog.text
   empty = tmp_path / "empty"
   write_run(empty, "GFZ", n=300, norms=NORMS, leave_out=("clean",))
   assert compare.gather([file, empty], "toy")[0].workdir == file
@@ -202,7 +247,8 @@ def test_another_evaluation_of_a_files_models_lies_beside_it(runs, tmp_path, cap
   summaries["GFZ"]["params"] = "another model that is called so"
   (tmp_path / "hard.json").write_text(results_file.to_text(summaries))
   found = compare.gather_beside(entries, "hard", given)
-  assert [each.title for each in found] == ["CNN", "Other"]
+  assert [(e.title, e.summary["params"][:7]) for e in found] == [
+    ("CNN", "CNN"), ("Other", "Other"), ("GFZ", "another")]  # fmt: skip
   assert compare.gather_beside(entries, "hart", given) == [] and "'hart'" in caplog.text
 
 
@@ -265,6 +311,10 @@ def test_the_page_of_a_file_names_it_as_source_and_has_the_cost(runs, tmp_path):
   page = html.page({"toy": found}, views.record(record()))
   links.feed(page)
   assert len(links.to) > 100 and not links.to - links.ids
+  shipped = compare.gather([ROOT / "docs" / "results" / "nus.json"], "nus_probabilities")
+  links = Links()
+  links.feed(html.page({"nus": shipped}, views.record(record())))
+  assert len(links.to) > 400 and not links.to - links.ids
   assert "<code>toy.json</code>" in page and "toy.json/results" not in page
   one, two = (views.costs(entries) for entries in (of_runs, found))
   for a, b in zip(one, two, strict=True):
@@ -303,6 +353,12 @@ def test_a_damaged_file_is_refused(tmp_path, content, message):
     lambda summary: summary.pop("largest_class_share"),
     lambda summary: summary["made_by"].pop("device"),
     lambda summary: summary["checks"][0].pop("status"),
+    lambda summary: summary["config"].update(model=None),
+    lambda summary: summary["record"].pop("git"),
+    lambda summary: summary["clean"]["metrics"].update(log_marginal_nats=3),
+    lambda summary: summary["worst"][0].pop("chosen"),
+    lambda summary: summary["worst"][0]["accuracy"].pop("method"),
+    lambda summary: summary["missing"].append({}),
   ],
 )
 def test_damage_inside_valid_json_is_refused_with_the_files_name(runs, tmp_path, damage):

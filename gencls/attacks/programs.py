@@ -23,7 +23,9 @@ class Tally(NamedTuple):
   success: Array  # [B] bool, some evaluated iterate succeeded
   done: Array  # [B] bool, the attack had nothing left to gain
   nonfinite: Array  # [B] int32, steps whose loss or gradient was not finite
-  zero_gradient: Array  # [B] int32, steps at images not yet broken with an exactly zero gradient
+  zero_gradient: (
+    Array  # [B] int32, steps whose input gradient was exactly zero, but its last success
+  )
   num_steps: Array  # [B] int32, steps spent on the example
   forward: Array  # [B] int32, forward passes spent on it, of the objective (each its eot_samples)
   backward: Array  # [B] int32, backward passes spent on it
@@ -94,9 +96,9 @@ def _count(tally: Tally, info: Info, live: Array, max_queries: Array) -> Tally:
     success=tally.success | (live & info.success),
     done=tally.done | info.done | (forward + backward >= max_queries),
     nonfinite=tally.nonfinite + (live & info.nonfinite).astype(jnp.int32),
-    # At a success nothing is wrong with it: the DLR is flat where the label is the third class.
+    # The success that ends an example needs none: the DLR is flat where the label comes third.
     zero_gradient=tally.zero_gradient
-    + (live & info.zero_gradient & ~info.success).astype(jnp.int32),
+    + (live & info.zero_gradient & ~(info.success & info.done)).astype(jnp.int32),
     num_steps=tally.num_steps + live.astype(jnp.int32),
     forward=forward,
     backward=backward,

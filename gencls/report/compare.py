@@ -19,17 +19,14 @@ from gencls.report.pages import note
 from gencls.report.published import section as beside_ours
 from gencls.workdir import atomic_write
 
-# Models are compared only where these agree: everything else makes a different experiment.
-_MUST_AGREE = ("data", "num_images", "protocol", "attacks")
-
 
 def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
   """Raises ValueError where two models were not evaluated on the same images in the same way."""
   first_title = next(iter(summaries))
   first = summaries[first_title]
   for title, summary in summaries.items():
-    for field in _MUST_AGREE:
-      two = [_set(s[field]) for s in (summary, first)]
+    for field in merging.MUST_AGREE:
+      two = [merging.given(s[field]) for s in (summary, first)]
       if two[0] != two[1]:
         raise ValueError(
           f"{title!r} and {first_title!r} differ in {field}: {two[0]} and {two[1]}; "
@@ -44,13 +41,6 @@ def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
           f"{title!r} and {first_title!r} differ in config.{field}.num_samples: {two[0]} and "
           f"{two[1]}; evaluate both with the same K"
         )
-
-
-def _set(value: Any) -> Any:
-  """Without the settings that are None: older files do not have them all."""
-  if not isinstance(value, dict):
-    return value
-  return {name: _set(item) for name, item in value.items() if item is not None}
 
 
 def titles(entries: Sequence[reading.Entry]) -> list[str]:

@@ -165,18 +165,34 @@ def load(path: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def _check(summary: Mapping[str, Any]) -> None:
-  """Raises the error of whatever reads a number where there is none."""
-  for row in [*summary["rows"], *summary["worst"]]:
-    where = (row["label"], row["norm"], float(row["eps"]))
-    if row["accuracy"] is not None:
+  """Raises the error of whatever reads a field where there is none."""
+  for row in [*summary["rows"], *summary["worst"], *summary.get("minimum", ())]:
+    where = (row["label"], row["norm"], row["eps"] if row["eps"] is None else float(row["eps"]))
+    if row.get("accuracy") is not None:
       _check_interval(row["accuracy"], *where)
+  for row in summary["worst"]:
+    list(row.get("missing", []))
+    if row["accuracy"] is not None:
+      sum(row["chosen"].values())
   for check in summary["checks"]:
     _need(check, "name", "status", "detail")
+  for each in summary.get("missing", ()):
+    _need(each, "label", "norm", "eps", "state")
+  for record in (summary["record"], summary.get("training", summary["record"])):
+    _need(record, "versions", "git", "devices", "command")
+    _need(record["git"], "revision", "dirty")
+    _need(record["devices"], "kind", "platform")
+  for name in ("model", "attack_model"):
+    _need(summary["config"][name], "num_samples")
+  _need(summary["protocol"], "threat", "seed", "clean_draws")
   for name in ("clean", "untouched"):
     if summary[name] is not None:
       _check_interval(summary[name]["accuracy"], name)
       float(summary["largest_class_share"])
       _need(summary["made_by"], "device")
+  if summary["clean"] is not None:
+    for metric in summary["clean"]["metrics"].values():
+      _need(metric, "value")
 
 
 def _need(values: Mapping[str, Any], *names: str) -> None:
@@ -188,6 +204,7 @@ def _need(values: Mapping[str, Any], *names: str) -> None:
 def _check_interval(interval: Mapping[str, Any], *where: Any) -> None:
   if any(not isinstance(interval[name], int | float) for name in ("mean", "low", "high", "n")):
     raise ValueError(f"the accuracy of {where} is no interval")
+  _need(interval, "method")
 
 
 def entries(text: str | Path) -> list[reading.Entry]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gencls.evaluate import CLEAN, GREY, UNTOUCHED
+from gencls.minimum_norm import AS_DISTANCE
 from gencls.regrade_cell import label as regraded_label
 from gencls.report import regraded as regrading
 from gencls.report import results_file
@@ -98,7 +99,8 @@ def _any(i: int, row: Mapping[str, Any]) -> dict | None:
   if row["label"] == WORST:
     return _worst(i, row)
   eps = None if "derived" in row else row["eps"]
-  return _number(row["accuracy"], anchor(i, row["label"], row["norm"], eps))
+  label = row["label"].removesuffix(AS_DISTANCE)
+  return _number(row["accuracy"], anchor(i, label, row["norm"], eps))
 
 
 def evading(entries: Sequence[Entry]) -> list[dict[str, Any]]:
