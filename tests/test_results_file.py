@@ -171,6 +171,17 @@ def test_two_models_of_one_config_keep_their_own_numbers(runs, tmp_path):
   assert [(e.title, e.summary["params"]) for e in found] == [("GFZ", "GFZ"), ("CNN", "CNN")]
 
 
+def test_another_evaluation_made_otherwise_is_refused(runs, tmp_path):
+  for name in ("toy", "hard"):
+    keep(runs[:1], tmp_path, name)
+  write_run(tmp_path / "again", "GFZ", n=300, norms=NORMS)
+  write_run(tmp_path / "again", "GFZ", n=300, norms=NORMS, name="hard", attacks=("pgd",))
+  given = [tmp_path / "toy.json", tmp_path / "again"]
+  entries = compare.gather(given, "toy")
+  with pytest.raises(ValueError, match=r"'hard' of 'GFZ' is another evaluation in .*again than"):
+    compare.gather_beside(entries, "hard", given)
+
+
 def test_models_that_only_the_other_evaluation_has_are_kept(runs, tmp_path):
   keep(runs[:1], tmp_path)
   keep(runs, tmp_path, "hard")

@@ -23,9 +23,7 @@ class Tally(NamedTuple):
   success: Array  # [B] bool, some evaluated iterate succeeded
   done: Array  # [B] bool, the attack had nothing left to gain
   nonfinite: Array  # [B] int32, steps whose loss or gradient was not finite
-  zero_gradient: (
-    Array  # [B] int32, steps whose input gradient was exactly zero, but its last success
-  )
+  zero_gradient: Array  # [B] int32, steps of an exactly zero gradient, but the success at the end
   num_steps: Array  # [B] int32, steps spent on the example
   forward: Array  # [B] int32, forward passes spent on it, of the objective (each its eot_samples)
   backward: Array  # [B] int32, backward passes spent on it

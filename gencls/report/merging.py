@@ -69,6 +69,9 @@ def beside(entries: Sequence[Entry], name: str, paths: Sequence[str | Path]) -> 
     paths: what `entries` were gathered from. The other evaluation of a results file is looked for
       in <name>.json in the same folder; models there that are not among `entries` are kept under
       the titles that they have.
+
+  Raises:
+    ValueError: if a run and a results file have it of one model with other settings.
   """
   given_files = [results_file.split(path)[0] for path in paths if results_file.is_one(path)]
   files = dict.fromkeys(path.with_name(name + results_file.SUFFIX) for path in given_files)
@@ -80,7 +83,12 @@ def beside(entries: Sequence[Entry], name: str, paths: Sequence[str | Path]) -> 
     same = [i for i in _alike(entry, kept) if i not in used][:1]
     used += same
     of_both = _once([*own, *(kept[i] for i in same)])
-    found += [each._replace(title=entry.title) for each in of_both[:1]]
+    if len(of_both) > 1:
+      raise ValueError(
+        f"{name!r} of {entry.title!r} is another evaluation in {of_both[0].workdir} than in "
+        f"{of_both[1].workdir}: evaluate all models with the same config, or leave one out"
+      )
+    found += [each._replace(title=entry.title) for each in of_both]
   taken = {entry.title for entry in found}
   found += [e for i, e in enumerate(kept) if i not in used and e.title not in taken]
   if not found:
