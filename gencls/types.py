@@ -74,7 +74,9 @@ class Classifier(NamedTuple):
 
   init: Callable[[Key, Array, Array], Params]  # (key, x [B, H, W, D], y [B]) -> params
   loss: Callable[[Params, Keys, Array, Array, Array], Loss]  # (params, keys, x, y, step)
-  logits: Callable[[Params, Keys, Array], Array]  # (params, keys, x) -> [B, C]
+  # (params, keys, x) -> [B, C]. Where one class costs less than all, perhaps also classes [B, M],
+  # for [B, M] of these alone (see gencls.few_classes)
+  logits: Callable[..., Array]
   score: Score  # what logits[b, c] is; see NORMALISED_SCORES
   # The logits are of the thresholded image, one of 2^(H·W·D), and no density over [0, 1]^(H·W·D)
   binary: bool = False
@@ -91,8 +93,9 @@ class Classifier(NamedTuple):
   decoder: Decoder | None = None
 
 
-# (keys, x) -> [B, C]; attacks also take [B, C, K] log weights, see `objective.build`
-LogitsFn: TypeAlias = Callable[[Keys, Array], Array]
+# (keys, x) -> [B, C]; attacks also take [B, C, K] log weights, see `objective.build`. With an
+# argument `classes` [B, M] also [B, M], see gencls.few_classes
+LogitsFn: TypeAlias = Callable[..., Array]
 
 
 # A detector, (keys, x, logits [B, C]) -> score [B]: it accepts where the score is >= 0

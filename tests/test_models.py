@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gencls import classify, models
+from gencls.few_classes import takes_classes
 from gencls.keys import example_keys
 from gencls.models.factorisations import FACTORISATIONS
 from gencls.models.latent import log_weights
@@ -127,6 +128,18 @@ def test_contract(name):
     assert weights.shape == (BATCH, CLASSES, 5) and weights.dtype == jnp.float32
 
 
+@pytest.mark.parametrize("name", FEW)
+def test_some_classes_have_the_logits_that_they_have_among_all(name):
+  classifier, params, keys, x, _ = problem(name)
+  takes = name in FACTORISATIONS or name in ("gfz_binary", "gfz_crf")
+  assert takes_classes(classifier.logits) == takes
+  if takes:
+    classes = jnp.stack([jnp.arange(BATCH) % CLASSES, (2 - jnp.arange(BATCH)) % CLASSES], axis=1)
+    few = jax.jit(classifier.logits)(params, keys, x, classes)
+    expected = jnp.take_along_axis(jax.jit(classifier.logits)(params, keys, x), classes, axis=1)
+    np.testing.assert_allclose(few, expected, rtol=2e-5)
+
+
 @pytest.mark.parametrize("name", [n if n in ("gfz", "cnn", *CLASSICAL) else slow(n) for n in ALL])
 def test_batches_do_not_matter(name):
   classifier, params, keys, x, _ = problem(name)
@@ -188,7 +201,7 @@ def test_a_budget_below_one_row_per_class_is_refused():
 @pytest.mark.parametrize("name", ["gfz", "dfx"])
 def test_logits_are_the_log_mean_weight(name):
   classifier, params, keys, x, _ = problem(name)
-  model = classifier.logits.args[0].args[0]  # behind the check of its inputs
+  model = classifier.log_weights.args[0]
   y = jnp.broadcast_to(jnp.eye(CLASSES)[None], (BATCH, CLASSES, CLASSES))
   parts = log_weights(model, params, keys, x, y, num_samples=5)
   log_w = np.asarray(parts["z"] + parts["y"] + parts.get("x", 0.0) - parts["q"], np.float64)

@@ -18,6 +18,12 @@ def _class_and_sign(goal: Goal) -> tuple[Array, Array]:
   return jnp.where(targeted, goal.target, goal.label), jnp.where(targeted, -1.0, 1.0)
 
 
+def _largest(logits: Array) -> Array:
+  """The largest logit [B]; of equal ones the first, which alone gets the gradient."""
+  first = jnp.argmax(logits, axis=1, keepdims=True)
+  return jnp.take_along_axis(logits, first, axis=1)[:, 0]
+
+
 def _own_and_others(logits: Array, which: Array) -> tuple[Array, Array]:
   """Class `which`'s logit [B], and the logits with that class at −inf [B, C]."""
   own = jnp.take_along_axis(logits, which[:, None], axis=1)[:, 0]
@@ -63,7 +69,7 @@ def margin(logits: Array, goal: Goal) -> Array:
   _check_classes(logits, 2, "margin")
   which, sign = _class_and_sign(goal)
   own, others = _own_and_others(logits, which)
-  return sign * (jnp.max(others, axis=1) - own)
+  return sign * (_largest(others) - own)
 
 
 def dlr(logits: Array, goal: Goal) -> Array:
@@ -90,7 +96,7 @@ def dlr(logits: Array, goal: Goal) -> Array:
   _check_classes(logits, 3, "dlr")
   top = jax.lax.top_k(logits, min(4, logits.shape[1]))[0]
   own, others = _own_and_others(logits, goal.label)
-  untargeted = (jnp.max(others, axis=1) - own) / (top[:, 0] - top[:, 2] + 1e-12)
+  untargeted = (_largest(others) - own) / (top[:, 0] - top[:, 2] + 1e-12)
   if logits.shape[1] < 4:
     return jnp.where(goal.target >= 0, jnp.nan, untargeted)
   wanted = jnp.take_along_axis(logits, jnp.maximum(goal.target, 0)[:, None], axis=1)[:, 0]
@@ -156,6 +162,8 @@ LOSSES: dict[str, LogitLoss] = {
 }
 # Positive if and only if the attack has succeeded, up to ties.
 SIGNED: tuple[LogitLoss, ...] = (margin, signed_dlr, margin_of_probabilities)
+# In how many logits of an example a loss has a gradient at most; others: in all.
+FEW: dict[LogitLoss, int] = {margin: 2, dlr: 5, signed_dlr: 4}
 TARGETED_MIN_CLASSES: dict[LogitLoss, int] = {dlr: 4, signed_dlr: 4}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gencls.few_classes import with_arguments_of
 from gencls.types import Array, Classifier, Key, Keys, Loss, Params
 
 
@@ -20,10 +21,19 @@ def checked(classifier: Classifier, image_shape: tuple[int, ...]) -> Classifier:
     classifier: what a model's factory returns.
     image_shape: (H, W, D) of its images.
   """
+
+  # A function of its own, for what its arguments are is asked through `jax.tree_util.Partial`.
+  def logits(params: Params, keys: Keys, x: Array, classes: Array | None = None) -> Array:
+    _images(x, image_shape)
+    _keys(keys, x)
+    if classes is None:
+      return classifier.logits(params, keys, x)
+    return classifier.logits(params, keys, x, classes)
+
   return classifier._replace(
     init=functools.partial(_init, classifier.init, image_shape),
     loss=functools.partial(_loss, classifier.loss, image_shape),
-    logits=functools.partial(_logits, classifier.logits, image_shape),
+    logits=with_arguments_of(classifier.logits, logits),
   )
 
 
@@ -40,14 +50,6 @@ def _loss(
   _labels(y, x)
   _keys(keys, x)
   return loss(params, keys, x, y, step)
-
-
-def _logits(
-  logits: Callable[..., Array], shape: Any, params: Params, keys: Keys, x: Array
-) -> Array:
-  _images(x, shape)
-  _keys(keys, x)
-  return logits(params, keys, x)
 
 
 def _images(x: Any, shape: tuple[int, ...]) -> None:

@@ -140,6 +140,7 @@ def log_weights(
   *,
   num_samples: int,
   training: bool = False,
+  classes: Array | None = None,
 ) -> dict[str, Array]:
   """The parts of the importance weights w(z_k; x, y_m), z_k ~ q(z | x, y_m).
 
@@ -151,6 +152,8 @@ def log_weights(
     y: [B, M, C] one-hot labels.
     num_samples: K, static.
     training: switches dropout on.
+    classes: [B, M] int32, those of `y` among all C: their noise is then that which they have where
+      all are drawn at once.
 
   Returns:
     log p(node | parents) by node, and log q(z | x, y) under "q": {name: [B, M, K]}, nats.
@@ -162,8 +165,14 @@ def log_weights(
   }
   y = y[:, :, None, :]
   mean, log_scale = normal_head(model, "q", params, [features.pop("q"), y], dropout)
-  shape = (y.shape[1], num_samples, model.latent_size)
+  shape = (
+    y.shape[1] if classes is None else model.num_classes,
+    num_samples,
+    model.latent_size,
+  )
   noise = jax.vmap(lambda key: jax.random.normal(key, shape))(fold(keys, "q"))
+  if classes is not None:
+    noise = jnp.take_along_axis(noise, classes[:, :, None, None], axis=1)
   z = mean + jnp.exp(log_scale) * noise
   # log q(z) in terms of its noise: the same value and gradient, without dividing by the scale.
   log_q = densities.standard_normal(noise) - jnp.sum(log_scale, axis=-1)
@@ -242,7 +251,9 @@ def _loss(model: Model, params: Params, keys: Keys, x: Array, y: Array, step: Ar
   return Loss(-log_mean(merge(logp, beta))[:, 0], terms)
 
 
-def class_weights(model: Model, params: Params, keys: Keys, x: Array) -> Array:
+def class_weights(
+  model: Model, params: Params, keys: Keys, x: Array, classes: Array | None = None
+) -> Array:
   """The importance weights log w(z_k; x, y_c) of every class and sample, before they are merged.
 
   Args:
@@ -250,14 +261,20 @@ def class_weights(model: Model, params: Params, keys: Keys, x: Array) -> Array:
     params: pytree from `Classifier.init`.
     keys: [B] typed keys.
     x: [B, H, W, D] float32 in [0, 1].
+    classes: [B, M] int32, of these classes alone; None: of all C.
 
   Returns:
-    [B, C, K] nats; `Classifier.logits` is their log-mean-exp over K.
+    [B, C or M, K] nats; `Classifier.logits` is their log-mean-exp over K.
   """
-  classes = jnp.eye(model.num_classes)[None]
-  classes = jnp.broadcast_to(classes, (x.shape[0], *classes.shape[1:]))
-  return merge(log_weights(model, params, keys, x, classes, num_samples=model.num_samples))
+  if classes is None:
+    y = jnp.broadcast_to(jnp.eye(model.num_classes)[None], (len(x), *(model.num_classes,) * 2))
+  else:
+    y = jax.nn.one_hot(classes, model.num_classes)
+  parts = log_weights(model, params, keys, x, y, num_samples=model.num_samples, classes=classes)
+  return merge(parts)
 
 
-def _logits(model: Model, params: Params, keys: Keys, x: Array) -> Array:
-  return log_mean(class_weights(model, params, keys, x))
+def _logits(
+  model: Model, params: Params, keys: Keys, x: Array, classes: Array | None = None
+) -> Array:
+  return log_mean(class_weights(model, params, keys, x, classes))

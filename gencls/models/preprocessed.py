@@ -6,6 +6,7 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 
+from gencls.few_classes import with_arguments_of
 from gencls.types import (
   NORMALISED_SCORES,
   Array,
@@ -50,8 +51,11 @@ def preprocess(
   def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
     return classifier.loss(params, keys, transform(keys, x), y, step)
 
-  def logits(params: Params, keys: Keys, x: Array) -> Array:
-    return classifier.logits(params, keys, transform(keys, x))
+  def logits(params: Params, keys: Keys, x: Array, classes: Array | None = None) -> Array:
+    x = transform(keys, x)
+    if classes is None:
+      return classifier.logits(params, keys, x)
+    return classifier.logits(params, keys, x, classes)
 
   def log_weights(params: Params, keys: Keys, x: Array) -> Array:
     assert classifier.log_weights
@@ -72,7 +76,7 @@ def preprocess(
   return classifier._replace(
     init=init,
     loss=loss,
-    logits=logits,
+    logits=with_arguments_of(classifier.logits, logits),
     log_weights=log_weights if classifier.log_weights else None,
     reconstruct=reconstruct if classifier.reconstruct else None,
     fit=fit if classifier.fit else None,
