@@ -10,6 +10,8 @@ from gencls.batch_loop import Protocol, size_of_batches
 from gencls.names import unknown_name
 
 DEFAULT_LOSS = "margin"  # of `attacks.build`
+# What an attack is made for -> the gradients (`types.Gradient`) of such classifiers
+MODELS = {"thresholded": ("straight_through", "flip")}
 AGAINST = ("classifier", "detector")  # "detector": misclassified and accepted
 # Attacks of one norm that take none; others without a norm may be measured in any.
 OWN_NORMS = {"boundary": "l2", "carlini_wagner": "l2", "ddn": "l2"}
@@ -31,11 +33,17 @@ class AttackSpec(NamedTuple):
   target: str | int | None = None  # one of targets.RULES, or a class; None: untargeted
   against: str | None = None  # one of AGAINST; None: "classifier"
   accept_weight: float | None = None  # of the detector's score in the loss; None: 1
+  models: str | None = None  # in MODELS: run on these alone; None: on all
 
 
 def evades(spec: AttackSpec) -> bool:
   """Whether the attack has to be accepted by the detector too."""
   return spec.against == "detector"
+
+
+def applies(models: str | None, gradient: str) -> bool:
+  """Whether an attack for `models` (in `MODELS`, or None) is made for a classifier's gradient."""
+  return models is None or gradient in MODELS.get(models, ())
 
 
 def takes_eps(spec: AttackSpec) -> bool:
@@ -67,6 +75,8 @@ def check_spec(spec: AttackSpec) -> None:
       f"grade_as={spec.grade_as!r} is for minimum-norm attacks; {spec.name} has a fixed budget and "
       "is graded at it: leave grade_as=None"
     )
+  if spec.models is not None and spec.models not in MODELS:
+    raise ValueError(unknown_name("models", spec.models, MODELS))
   targets.check(spec.target)
   if spec.target is not None and interop.is_foolbox(spec.name):
     raise ValueError(
@@ -119,7 +129,9 @@ def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, An
   later = ("grade_as", "max_seconds", "max_queries", "target", "against", "accept_weight")
   plain = spec._replace(against="detector" if evades(spec) else None)
   found = {
-    k: v for k, v in plain._asdict().items() if k != "eps" and (k not in later or v is not None)
+    k: v
+    for k, v in plain._asdict().items()
+    if k not in ("eps", "models") and (k not in later or v is not None)
   }
   found["keep_images"] = protocol.keep_images
   if not takes_eps(spec):

@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gencls import (
@@ -30,7 +30,7 @@ from gencls import (
   transfer_source,
   workdir,
 )
-from gencls.attack_specs import AttackSpec
+from gencls.attack_specs import AttackSpec, applies
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
 from gencls.clean import Subject
@@ -67,6 +67,14 @@ def specs(attacks: dict[str, dict[str, Any]]) -> list[AttackSpec]:
     fields["eps"] = tuple(float(eps) for eps in fields["eps"])
     fields["target"] = targets.parse(fields["target"])
     found.append(AttackSpec(label=label, **fields, hyperparameters=rest))
+  return found
+
+
+def made_for(attacks: dict[str, dict[str, Any]], gradient: str) -> dict[str, dict[str, Any]]:
+  """The attacks of a plain config without those that are made for other models."""
+  found = {label: each for label, each in attacks.items() if applies(each["models"], gradient)}
+  for label in sorted(set(attacks) - set(found)):
+    logging.info("%s is for %s models, and left out", label, attacks[label]["models"])
   return found
 
 
@@ -158,6 +166,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "params": params_digest(graded.params),
     "step": graded.step,
   }
+  attacks = made_for(config["attacks"], attacked.classifier.gradient)
   looked_at = probes(config, folder, graded, dataset)
   config = config | {"transfer_from": [portable_command(each) for each in config["transfer_from"]]}
   record = workdir.provenance()
@@ -168,7 +177,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     **identity,
     "gradient": attacked.classifier.gradient,
     "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
-    "attacks": config["attacks"],
+    "attacks": attacks,
     "config": config,
     "record": record,
     "training": training(graded),
@@ -178,7 +187,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     subject,
     dataset,
     protocol,
-    specs(config["attacks"]),
+    specs(attacks),
     folder=results / "cells",
     identity=identity,
     record={"config": config, **record},

@@ -3,13 +3,15 @@
 import importlib
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from toy_evaluation import offering_subject, protocol
 
 from gencls.attack_cells import build_attack
-from gencls.attack_specs import check_spec, takes_eps
+from gencls.attack_specs import check_spec, identity, takes_eps
 from gencls.evaluate import check_protocol, check_specs
+from gencls.types import Gradient
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(p.stem for p in (ROOT / "configs" / "attacks").glob("*.py") if p.stem != "base")
@@ -99,3 +101,18 @@ def test_a_config_may_ask_for_foolbox():
   assert spec.hyperparameters == {"steps": 2}
   check_specs([spec])
   assert takes_eps(spec)
+
+
+def test_flips_are_for_models_that_threshold_and_no_other():
+  made_for = importlib.import_module("launch.evaluate").made_for
+  every = config_of("nus_honest", "cpu").to_dict()["attacks"]
+  thresholded = ("straight_through", "flip")
+  for gradient in get_args(Gradient):
+    left_out = set(every) - set(made_for(every, gradient))
+    assert left_out == (set() if gradient in thresholded else {"flips_linf", "flips_l2"})
+  # It does not matter to what a cell holds why the attack was run.
+  (spec,) = (each for each in specs_of(config_of("nus_honest")) if each.label == "flips_l2")
+  one, two = (
+    identity(each, protocol("known_seed"), None) for each in (spec, spec._replace(models=None))
+  )
+  assert one == two and one["name"] == "pixel_flips"

@@ -228,6 +228,54 @@ def test_flips_reach_all_that_the_ball_allows_and_nothing_else(options):
   assert possible.any()
 
 
+@pytest.mark.parametrize(("norm", "power"), [("l2", 2), ("l1", 1)])
+@pytest.mark.parametrize("flips_per_step", [1, 36])
+def test_flips_within_a_budget_solve_the_knapsack(norm, power, flips_per_step):
+  """Two classes and a linear model: no more than the relaxed optimum, no less than the greedy."""
+  w = np.asarray(WEIGHTS, np.float64)[:, 1] - np.asarray(WEIGHTS, np.float64)[:, 0]
+  pair = Partial(linear_logits, WEIGHTS[:, :2], MODEL.args[1][:2])
+  black_and_white = jnp.where(X >= 0.5, 1.0, 0.0)
+  verdicts = []
+  for images_, eps in ((X, 0.1), (X, 0.3), (black_and_white, 0.8)):
+    x = np.asarray(images_, np.float64).reshape(NUM, -1)
+    bits = (x >= 0.5).astype(float)
+    score = bits @ w + float(MODEL.args[1][1] - MODEL.args[1][0])
+    y = (score > 0).astype(int)
+    cost = np.abs(x - 0.5) ** power
+    gain = np.maximum((1 - 2 * bits) * w * np.where(y == 1, -1, 1)[:, None], 0)
+    order = np.argsort(-gain / np.maximum(cost, 1e-12), axis=1)
+    gain, cost = (np.take_along_axis(values, order, axis=1) for values in (gain, cost))
+    spent = np.cumsum(cost, axis=1)
+    fits = spent <= eps**power * (1 - 1e-5)
+    whole = np.sum(np.where(fits, gain, 0), axis=1)
+    part = np.clip((eps**power - (spent - cost)) / np.maximum(cost, 1e-12), 0, 1)
+    relaxed = np.sum(part * gain, axis=1)
+
+    options = {"norm": norm, "eps": eps, "flips_per_step": flips_per_step, "num_steps": 200}
+    adv = _run("pixel_flips", binarize(pair), x=images_, y=y, **options)
+    x_adv = np.asarray(adv.x).reshape(NUM, -1)
+    change = np.sum(np.abs(x_adv.astype(np.float64) - x) ** power, axis=1)
+    assert np.all(change <= eps**power) and np.any(change > 0)
+    fooled = np.asarray(adv.info.success)
+    np.testing.assert_array_equal(((x_adv >= 0.5) @ w + score - bits @ w > 0) != y, fooled)
+    assert np.all(fooled[whole > np.abs(score) + 1e-4])
+    assert not np.any(fooled[relaxed < np.abs(score) - 1e-4])
+    verdicts += list(fooled)
+  assert 0.1 < np.mean(verdicts) < 0.9
+
+
+def test_flips_back_make_room_in_the_budget():
+  """From a start that spends it on the wrong pixels, the right ones are still found."""
+  w = jnp.asarray([[0.0, g] for g in (5.0, 4.0, 1.0, 1.0, -3.0, -3.0)])
+  model = binarize(Partial(linear_logits, w, jnp.asarray([8.5, 0.0])))
+  x = jnp.zeros((1, 1, 6, 1))
+  start = x.at[0, 0, 4:].set(1.0)
+  options = {"norm": "l2", "eps": 0.75, "flips_per_step": 6}  # room for two
+  adv = _run("pixel_flips", model, x=x, y=np.zeros(1, int), k=keys(1), start=start, **options)
+  np.testing.assert_array_equal(np.asarray(adv.x).ravel(), [0.5, 0.5, 0, 0, 0, 0])
+  assert adv.info.success.all()
+
+
 def test_the_equality_rule_decides_what_is_reachable():
   values = jnp.asarray([0.0, 1.0, 0.5, BELOW, 0.25, 0.75]).reshape(1, 1, 6, 1)
 
@@ -300,7 +348,12 @@ def test_jit_equals_eager():
     ("salt_and_pepper", {"num_steps": 0}, "num_steps must be >= 1"),
     ("pointwise", {"num_restarts": 0}, "num_restarts, noise_steps and num_steps"),
     ("pointwise", {"block_size": 0}, "block_size must be >= 1"),
-    ("pixel_flips", {"eps": 0.1, "norm": "l2"}, "norm must be 'linf', got 'l2'"),
+    ("pixel_flips", {"eps": 0.1, "norm": "l3"}, "unknown norm 'l3'"),
+    (
+      "pixel_flips",
+      {"eps": 0.1, "norm": "l2", "method": "exhaustive"},
+      "norm must be 'linf', got 'l2'",
+    ),
     ("pixel_flips", {"eps": 0.1, "method": "greed"}, "did you mean 'greedy'"),
     ("pixel_flips", {"eps": 0.1, "num_steps": 0}, "num_steps and flips_per_step"),
     ("pixel_flips", {"eps": 0.1, "at": 0.0}, r"at must be in \(0, 1\]"),

@@ -25,6 +25,7 @@ def attack(
   grade_as: str | None = None,
   target: str | int | None = None,
   against: str | None = None,
+  models: str | None = None,
   **hyperparameters: Any,
 ) -> dict[str, Any]:
   """One attack over an eps grid; its randomness follows from the threat model.
@@ -43,6 +44,7 @@ def attack(
       "most_likely") or a class; --config.attacks.<label>.target=3 on the command line.
     against: None ("classifier") or "detector": the image has to be accepted by config.detector
       too, and the loss pursues both.
+    models: "thresholded": only models that threshold their input are attacked so; None: all are.
     **hyperparameters: of the attack, see its docstring.
   """
   return {
@@ -54,6 +56,7 @@ def attack(
     "grade_as": grade_as if grade_as is not None else placeholder(str),
     "target": str(target) if target is not None else placeholder(str),  # a class by its digits
     "against": against if against is not None else placeholder(str),
+    "models": models if models is not None else placeholder(str),
     "accept_weight": placeholder(float),  # of the detector's score in the loss; None: 1
     "max_seconds": placeholder(float),  # of the whole cell, shared out among its images; None: all
     "max_queries": placeholder(int),  # forward and backward passes for each image; None: all

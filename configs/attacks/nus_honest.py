@@ -11,9 +11,10 @@ nearest class need not be the one that can be reached), Carlini and Wagner by th
 find, Square, which needs no gradient and is not fooled by one that is masked, and contrast, blur
 and 1,000 draws of noise. Known seed: the model is one function, and expectations over its draws are
 not needed. Models that threshold their input are attacked through the straight-through estimator,
-and by Square as they are. The number is the worst case for each image. cpu: the first 200 images,
-one restart, 50 steps of APGD, 4 × 200 of Carlini and Wagner, 1,000 queries of Square, 100 draws of
-noise; full: the first 1,000.
+by flips of single pixels at what each costs (what PGD spends on grey levels that stay on their side
+of the threshold is lost), and by Square as they are. The number is the worst case for each image.
+cpu: the first 200 images, one restart, 50 steps of APGD, 4 × 200 of Carlini and Wagner, 1,000
+queries of Square, 100 draws of noise; full: the first 1,000.
 
 The Ising model has another gradient, what flipping a pixel changes. It gets an evaluation of its
 own, --config.attack_model.backward=flip --config.name=nus_honest_flip --config.keep_images=1000,
@@ -46,6 +47,9 @@ def get_config(arg: str = "") -> ConfigDict:
       f"apgd_{norm}": base.attack("apgd", eps, norm=norm, num_steps=apgd_steps),
       f"apgd_dlr_{norm}": base.attack("apgd", eps, norm=norm, num_steps=apgd_steps, loss="dlr"),
       f"apgd_t_{norm}": base.attack("apgd", eps, norm=norm, num_steps=apgd_steps, num_targets=9),
+      f"flips_{norm}": base.attack(
+        "pixel_flips", eps, norm=norm, num_steps=1000, flips_per_step=8, models="thresholded"
+      ),
       f"square_{norm}": base.attack("square", eps, norm=norm, num_steps=num_queries),
     }
   search: dict[str, Any] = (

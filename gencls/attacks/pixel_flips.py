@@ -1,4 +1,4 @@
-"""Flips of single pixels for models that binarise their input (ℓ∞).
+"""Flips of single pixels for models that binarise their input (ℓ∞, ℓ2, ℓ1).
 
 A model that sees only whether x >= at changes its mind only where a pixel crosses the threshold.
 Within eps that can be
@@ -11,17 +11,22 @@ these nearest values at the flipped pixels and x elsewhere. Being in the ball is
 as `geometry.linf` has it, with no tolerance: at = eps = 0.5 turns black pixels on, but no white
 one off.
 
-Greedy: the flips of the largest first-order gain through the straight-through estimator are tried
-first; one that does not raise the loss is taken back and not tried again at this image. Where the
-loss is linear in the binary image, the first-order gain is the gain. Exhaustive: every reachable
-flip is evaluated and the best one made, for models without such a gradient.
+In ℓ2 and ℓ1 a flip costs |value − x|^p of a budget of eps^p, and within it any pixel is reachable.
+
+Greedy: the flips of the largest first-order gain through the straight-through estimator (for what
+they cost, where they cost) are tried first; one that does not raise the loss is taken back and not
+tried again at this image. Where the loss is linear in the binary image, the first-order gain is the
+gain, and in ℓ2 and ℓ1 this is the greedy solution of a knapsack problem, which misses less than its
+last item's worth. Exhaustive: every reachable flip is evaluated and the best one made, for models
+without such a gradient; ℓ∞ only.
 
 References:
   Schott et al. 2019, arXiv:1805.09190 (binarised models); Athalye et al. 2018, arXiv:1802.00420
   (straight-through gradients).
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +40,10 @@ from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 METHODS = ("greedy", "exhaustive")
+NORMS = ("linf", "l2", "l1")
+_POWER = {"l2": 2, "l1": 1}  # of a change, in its cost
+_TINY = 1e-12
+_INSIDE = 1 - 1e-6  # of the budget, so that rounding leaves no image outside the ball
 
 
 class State(NamedTuple):
@@ -43,6 +52,7 @@ class State(NamedTuple):
   x: Array  # [B, H, W, D] the clean image
   flipped: Array  # [B, H, W, D] the reachable values as they are after a flip
   reachable: Array  # [B, H, W, D] bool
+  cost: Array  # [B, H, W, D] what a flip takes of the budget; 1 where there is none
   x_adv: Array  # [B, H, W, D] the best image so far
   loss: Array  # [B] its loss, −inf before it is evaluated
   trial: Array  # [B, H, W, D] greedy: the image to evaluate next; exhaustive: the best of the round
@@ -70,7 +80,7 @@ def pixel_flips(
   Args:
     objective: what to maximise, of a model that thresholds its input; for "greedy" through
       `gencls.straight_through`.
-    norm: "linf", the only norm that this is about.
+    norm: "linf", or for "greedy" also "l2" and "l1".
     eps: radius of the ball.
     num_steps: model calls after which an example ends with the image of the largest loss; most end
       by themselves, with a success or where no flip is left to gain by.
@@ -86,12 +96,14 @@ def pixel_flips(
   Raises:
     ValueError: if a name is unknown or a number is out of its range.
   """
-  if norm != "linf":
-    raise ValueError(
-      f"pixel_flips is an attack in the linf ball: norm must be 'linf', got {norm!r}"
-    )
+  if norm not in NORMS:
+    raise ValueError(unknown_name("norm", norm, NORMS))
   if method not in METHODS:
     raise ValueError(unknown_name("method", method, METHODS))
+  if method == "exhaustive" and norm != "linf":
+    raise ValueError(
+      f"method='exhaustive' keeps no budget: norm must be 'linf', got {norm!r}; use method='greedy'"
+    )
   if num_steps < 1 or flips_per_step < 1:
     raise ValueError(
       f"num_steps and flips_per_step must be >= 1, got {num_steps} and {flips_per_step}"
@@ -103,38 +115,57 @@ def pixel_flips(
     function, num = _greedy_step, flips_per_step
   else:
     function, num = _exhaustive_step, first_success.check_block_size(block_size)
-  offsets = jnp.arange(num, dtype=jnp.int32)
+  parts: dict[str, Any] = {"offsets": jnp.arange(num, dtype=jnp.int32)}
+  power = _POWER.get(norm)
+  budget = jnp.float32(jnp.inf) if power is None else _INSIDE * ball.eps**power
+  if method == "greedy":
+    parts["budget"] = budget
+  start = Partial(_linf_flips, ball) if power is None else Partial(_costly_flips, power, budget)
   return Attack(
-    init=Partial(_init, ball=ball, at=jnp.float32(at), flips=jnp.int32(method == "greedy")),
-    step=Partial(function, objective=objective, offsets=offsets),
+    init=Partial(_init, flips_of=start, at=jnp.float32(at), flips=jnp.int32(method == "greedy")),
+    step=Partial(function, objective=objective, **parts),
     result=Partial(_result),
     num_steps=num_steps,
   )
 
 
-def reachable_flips(x: Array, ball: geometries.Geometry, at: Array) -> tuple[Array, Array]:
-  """Which values of an image can cross the threshold within an ℓ∞ ball, and where they land.
+class Flips(NamedTuple):
+  """Which values of an image can cross the threshold in a ball, [B, H, W, D] each."""
 
-  Args:
-    x: [B, H, W, D] in [0, 1].
-    ball: a `geometry.linf`.
-    at: the threshold; at or above it is 1.
+  flipped: Array  # x with every reachable value flipped
+  reachable: Array  # bool
+  cost: Array  # of each flip
 
-  Returns:
-    (x with every reachable value flipped, which values are reachable), both [B, H, W, D].
-  """
-  on = x >= at
+
+def _landing(x: Array, at: Array) -> Array:
+  """The nearest values on the other side of the threshold; at or above it is 1."""
+  return jnp.where(x >= at, jnp.nextafter(at, jnp.float32(0.0)), at)
+
+
+def _linf_flips(ball: geometries.Geometry, x: Array, at: Array) -> Flips:
   lowest, highest = ball.project(jnp.full_like(x, -2.0), x), ball.project(jnp.full_like(x, 2.0), x)
-  reachable = jnp.where(on, lowest < at, highest >= at)
-  landing = jnp.where(on, jnp.nextafter(at, jnp.float32(0.0)), at)
-  return jnp.where(reachable, landing, x), reachable
+  reachable = jnp.where(x >= at, lowest < at, highest >= at)
+  return Flips(jnp.where(reachable, _landing(x, at), x), reachable, jnp.ones_like(x))
+
+
+def _costly_flips(power: Array, budget: Array, x: Array, at: Array) -> Flips:
+  landing = _landing(x, at)
+  cost = jnp.abs(landing - x) ** power
+  reachable = cost <= budget
+  return Flips(jnp.where(reachable, landing, x), reachable, cost)
 
 
 def _init(
-  keys: Keys, x: Array, goal: Goal, *, ball: geometries.Geometry, at: Array, flips: Array
+  keys: Keys,
+  x: Array,
+  goal: Goal,
+  *,
+  flips_of: Callable[[Array, Array], Flips],
+  at: Array,
+  flips: Array,
 ) -> State:
   del keys
-  flipped, reachable = reachable_flips(x, ball, at)
+  flipped, reachable, cost = flips_of(x, at)
   start = x
   if goal.start is not None:
     start = jnp.where((goal.start >= at) != (x >= at), flipped, x)
@@ -143,6 +174,7 @@ def _init(
     x=x,
     flipped=flipped,
     reachable=reachable,
+    cost=cost,
     x_adv=start,
     loss=jnp.full(batch, -jnp.inf, x.dtype),
     trial=start,
@@ -162,7 +194,7 @@ def _flip(state: State, which: Array) -> Array:
 
 
 def _greedy_step(
-  keys: Keys, state: State, *, objective: Objective, offsets: Array
+  keys: Keys, state: State, *, objective: Objective, offsets: Array, budget: Array
 ) -> tuple[State, Info]:
   """Evaluates the trial, keeps it if it gains, and makes the next one."""
   at = query(objective, keys, state.step, state.trial, state.goal)
@@ -184,20 +216,31 @@ def _greedy_step(
   # The thresholded image changes by ±1, up where the value now is on the lower side.
   upwards = jnp.where(state.x_adv == state.x, state.flipped > state.x, state.x > state.flipped)
   gain = jnp.where(upwards, state.gradient, -state.gradient)
-  hopeful = state.reachable & ~state.banned & (gain > 0)
-  which = _largest(jnp.where(hopeful, gain, 0.0), state.flips, len(offsets))
+  there = state.x_adv != state.x
+  left = budget - jnp.sum(jnp.where(there, state.cost, 0.0), axis=pixels(there))
+  affordable = there | (state.cost <= expand(left, there))
+  hopeful = state.reachable & ~state.banned & (gain > 0) & affordable
+  # Where flips cost, one back gives its cost back, and comes first.
+  cost = jnp.where(there, -state.cost, state.cost)
+  worth = gain / jnp.maximum(jnp.where(there & jnp.isfinite(budget), 0.0, state.cost), _TINY)
+  which = _largest(jnp.where(hopeful, worth, 0.0), cost, left, state.flips, len(offsets))
   new = state._replace(trial=_flip(state, which))
   nothing_left = ~jnp.any(which, axis=pixels(which))
   return new, info(at._replace(success=success), success | nothing_left)
 
 
-def _largest(gain: Array, num: Array, most: int) -> Array:
-  """Marks the `num` [B] largest positive entries of every example, at most `most`."""
-  flat = jnp.reshape(gain, (len(gain), -1))
+def _largest(worth: Array, cost: Array, left: Array, num: Array, most: int) -> Array:
+  """Marks the `num` [B] largest positive entries of every example, at most `most`.
+
+  Less where their costs, from the largest on, add up to more than is `left` [B].
+  """
+  flat = jnp.reshape(worth, (len(worth), -1))
   values, places = jax.lax.top_k(flat, min(most, flat.shape[1]))
+  spent = jnp.cumsum(jnp.take_along_axis(jnp.reshape(cost, flat.shape), places, axis=1), axis=1)
   wanted = (values > 0) & (jnp.arange(values.shape[1])[None, :] < num[:, None])
+  wanted &= spent <= left[:, None]
   marked = jax.vmap(lambda places, wanted: jnp.zeros(flat.shape[1], bool).at[places].set(wanted))
-  return jnp.reshape(marked(places, wanted), gain.shape)
+  return jnp.reshape(marked(places, wanted), worth.shape)
 
 
 def _exhaustive_step(

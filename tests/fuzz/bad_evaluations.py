@@ -90,6 +90,7 @@ _ATTACK = [
   ("against", "detectr", "unknown against 'detectr'", "did you mean 'detector'"),
   ("against", "detector", "against='detector'", "the evaluation has none"),
   ("accept_weight", 2.0, "accept_weight=2.0", "does not see"),
+  ("models", "threshold", "unknown models 'threshold'", "did you mean 'thresholded'"),
   ("num_step", 3, "'num_step'", "fgsm"),
   ("check_result", 1, "check_result must be True or False", "got 1"),
 ]
