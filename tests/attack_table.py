@@ -65,7 +65,9 @@ TABLE: dict[str, Row] = {
   ),
   "mim": Row({"eps": 0.08, "num_steps": 3}, {"eps": 0.02, "num_steps": 4}),
   "pgd": Row({"eps": 0.08, "num_steps": 3}, {"eps": 0.02, "num_steps": 4, "step_size": 0.01}),
-  "pixel_flips": Row({"eps": 0.25, "num_steps": 6}, {"eps": 0.1, "num_steps": 5}),
+  "pixel_flips": Row(
+    {"eps": 0.25, "num_steps": 6, "num_targets": 2}, {"eps": 0.1, "num_steps": 5, "num_targets": 1}
+  ),
   "pointwise": Row(
     {"num_restarts": 2, "noise_steps": 10, "num_steps": 40, "block_size": 2},
     {"num_restarts": 2, "noise_steps": 12, "num_steps": 50, "block_size": 2},

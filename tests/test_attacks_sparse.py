@@ -276,6 +276,27 @@ def test_flips_back_make_room_in_the_budget():
   assert adv.info.success.all()
 
 
+def test_a_class_that_is_not_the_nearest_may_be_the_one_within_reach():
+  """Class 1 is behind by 1 and gains 0.4 from each of two pixels; class 2 by 2, and gains 3."""
+  w = jnp.asarray([[0.0, 0.4, 0.0], [0.0, 0.4, 0.0], [0.0, 0.0, 3.0]])
+  model = binarize(Partial(linear_logits, w, jnp.asarray([2.0, 1.0, 0.0])))
+  x = jnp.asarray([0.0, 0.0, 0.0]).reshape(1, 1, 3, 1)
+  y, k = np.zeros(1, int), keys(1)
+  # Room for two flips: both of class 1's, or class 2's.
+  options = {"norm": "l2", "eps": 0.71, "flips_per_step": 3}
+  nearest = _run("pixel_flips", model, x=x, y=y, k=k, **options)
+  assert not nearest.info.success.any()
+  each = _run("pixel_flips", model, x=x, y=y, k=k, num_targets=2, **options)
+  np.testing.assert_array_equal(np.asarray(each.x).ravel(), [0.0, 0.0, 0.5])
+  assert each.info.success.all()
+  # A target of its own is the only one, and a failed attack ends with the image of largest loss.
+  aimed = _run(
+    "pixel_flips", model, x=x, y=y, k=k, num_targets=2, target=np.ones(1, int), **options
+  )
+  np.testing.assert_array_equal(np.asarray(aimed.x).ravel(), [0.5, 0.5, 0.0])
+  assert not aimed.info.success.any() and aimed.info.num_steps[0] < each.info.num_steps[0] + 3
+
+
 def test_the_equality_rule_decides_what_is_reachable():
   values = jnp.asarray([0.0, 1.0, 0.5, BELOW, 0.25, 0.75]).reshape(1, 1, 6, 1)
 
@@ -356,6 +377,7 @@ def test_jit_equals_eager():
     ),
     ("pixel_flips", {"eps": 0.1, "method": "greed"}, "did you mean 'greedy'"),
     ("pixel_flips", {"eps": 0.1, "num_steps": 0}, "num_steps and flips_per_step"),
+    ("pixel_flips", {"eps": 0.1, "num_targets": -1}, "num_targets >= 0"),
     ("pixel_flips", {"eps": 0.1, "at": 0.0}, r"at must be in \(0, 1\]"),
     ("pixel_flips", {"eps": -0.1}, "eps must be"),
   ],

@@ -93,3 +93,60 @@ def test_no_attack_is_better_and_the_best_are_as_good(fitted, share):
   assert 0.1 < np.mean(exact > 0) < 0.99
   assert not np.any(found & (exact < -1e-3))  # nobody breaks what cannot be broken
   assert np.all(found[breakable])  # and all that can be broken is
+
+
+def largest_within(costs, gains, budget):
+  """The exact 0/1 knapsack, [N]: the largest sum of gains [N, D] of integer costs <= budget."""
+  best = np.zeros((len(gains), budget + 1))
+  for d in range(gains.shape[1]):
+    cost, gain = costs[:, d], np.maximum(gains[:, d], 0.0)
+    place = np.arange(budget + 1)[None] - cost[:, None]
+    taken = np.take_along_axis(best, np.maximum(place, 0), axis=1) + gain[:, None]
+    best = np.where(place >= 0, np.maximum(best, taken), best)
+  return best[:, -1]
+
+
+def test_the_knapsack_against_every_subset():
+  rng = np.random.default_rng(0)
+  costs, gains = rng.integers(1, 9, size=(5, 8)), rng.normal(size=(5, 8))
+  subsets = (np.arange(2**8)[:, None] >> np.arange(8)) & 1
+  every = np.where(subsets @ costs.T <= 12, subsets @ gains.T, -np.inf).max(axis=0)
+  np.testing.assert_allclose(largest_within(costs, gains, 12), every)
+
+
+@pytest.mark.parametrize("fitted", ["bernoulli_naive_bayes"], indirect=True)
+@pytest.mark.parametrize("eps", [0.25, 0.5])
+def test_flips_find_the_exact_l2_worst_case_of_bernoulli_naive_bayes(fitted, eps):
+  """A flip of level k of 16 costs (k − 8)² / 256: the optimum is a knapsack of integers."""
+  _, classifier, params, x, y = fitted
+  n = len(x)
+  own = np.arange(n), y
+  levels = np.rint(np.asarray(x).reshape(n, -1) * 16).astype(int)
+  on = levels >= 8
+  weights = np.asarray(params["logits"], np.float64)
+  each = keys.example_keys(0, np.arange(n))
+  logits = np.asarray(classifier.logits(params, each, x), np.float64)
+  exact = np.full(n, -np.inf)
+  for rival in range(10):
+    gains = np.where(on, -1, 1) * (weights[rival] - weights[y])
+    gap = logits[:, rival] - logits[own]
+    # On to off goes just past one half, by less than the float32 that the budget leaves out.
+    total = gap + largest_within((levels - 8) ** 2, gains, int(256 * eps**2) - 1)
+    exact = np.where(rival == y, exact, np.maximum(exact, total))
+  breakable = exact > 1e-3
+  assert 0.2 < np.mean(breakable) < 0.95, np.mean(breakable)
+  logits_fn = Partial(classifier.logits, params)
+
+  def broken_by(attack, **options):
+    built = attacks.build(attack, logits_fn, norm="l2", eps=eps, **options)
+    adv = attacks.run(built, each, x, y).x
+    change = np.sum((np.asarray(adv, np.float64) - np.asarray(x)) ** 2, axis=(1, 2, 3))
+    assert np.all(change <= eps**2 * (1 + 1e-5))
+    return np.argmax(classifier.logits(params, each, adv), axis=1) != y
+
+  found = broken_by("pixel_flips", flips_per_step=8, num_targets=9)
+  assert not np.any(found & (exact < -1e-3))
+  assert np.mean(found[breakable]) > 0.95  # greedy is the optimum but for the last flips that fit
+  # The usual attacks cannot be trusted here: most of what they spend changes nothing.
+  usual = broken_by("pgd", num_steps=40) | broken_by("square", num_steps=1000)
+  assert np.mean(usual[breakable]) < 0.8

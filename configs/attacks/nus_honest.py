@@ -48,7 +48,13 @@ def get_config(arg: str = "") -> ConfigDict:
       f"apgd_dlr_{norm}": base.attack("apgd", eps, norm=norm, num_steps=apgd_steps, loss="dlr"),
       f"apgd_t_{norm}": base.attack("apgd", eps, norm=norm, num_steps=apgd_steps, num_targets=9),
       f"flips_{norm}": base.attack(
-        "pixel_flips", eps, norm=norm, num_steps=1000, flips_per_step=8, models="thresholded"
+        "pixel_flips",
+        eps,
+        norm=norm,
+        num_steps=1000,
+        flips_per_step=8,
+        num_targets=9,
+        models="thresholded",
       ),
       f"square_{norm}": base.attack("square", eps, norm=norm, num_steps=num_queries),
     }

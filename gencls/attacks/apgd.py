@@ -22,17 +22,16 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls.attacks import geometry as geometries
+from gencls.attacks import rivals
 from gencls.attacks.broadcast import choose, expand
 from gencls.attacks.geometry import Geometry
-from gencls.attacks.losses import TARGETED_MIN_CLASSES
-from gencls.attacks.objective import Query, class_scores, info, query, stops_early
+from gencls.attacks.objective import Query, info, query, stops_early
 from gencls.keys import fold
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 NORMS = ("linf", "l2")
 MOST_RUNS = 2**16  # of one attack: those of another start_seed begin elsewhere
-MIN_TARGET_CLASSES = 3  # with two, the one target is the untargeted attack
 
 
 class Schedule(NamedTuple):
@@ -172,31 +171,9 @@ def _init(
     goal=goal._replace(start=None),
     targets=jnp.zeros((*batch, 0), jnp.int32)
     if ranked_by is None
-    else _ranked(ranked_by, keys, x, goal),
+    else rivals.ranked(ranked_by, keys, x, goal),
     step=zero,
   )
-
-
-def _ranked(objective: Objective, keys: Keys, x: Array, goal: Goal) -> Array:
-  """[B, C - 1] the classes but the label, by clean logit."""
-  logits, _ = class_scores(objective, keys, jnp.zeros(x.shape[:1], jnp.int32), x, goal)
-  num_classes = logits.shape[1]
-  if num_classes < MIN_TARGET_CLASSES:
-    raise ValueError(
-      f"num_targets needs at least {MIN_TARGET_CLASSES} classes, got {num_classes}: the only "
-      "target is the untargeted attack; set num_targets=0"
-    )
-  loss = objective.keywords["loss"].func  # pyright: ignore[reportFunctionMemberAccess]
-  least = TARGETED_MIN_CLASSES.get(loss, 0)
-  if num_classes < least:
-    raise ValueError(
-      f"num_targets with loss={loss.__name__!r} needs at least {least} classes, got "
-      f"{num_classes}; use loss='margin'"
-    )
-  others = jnp.arange(num_classes)[None, :] != goal.label[:, None]
-  # A logit that is not finite ranks last, but before the label.
-  usable = jnp.where(jnp.isfinite(logits), logits, jnp.finfo(logits.dtype).min)
-  return jax.lax.top_k(jnp.where(others, usable, -jnp.inf), num_classes - 1)[1]
 
 
 def _first_schedule(loss: Array, ball: Geometry, plan: Plan) -> Schedule:

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gencls.attacks import objective as objectives
-from gencls.attacks.apgd import MIN_TARGET_CLASSES
 from gencls.attacks.cascade import Cascade, sequence
 from gencls.attacks.losses import LOSSES, TARGETED_MIN_CLASSES
+from gencls.attacks.rivals import MIN_TARGET_CLASSES
 from gencls.names import unknown_name
 from gencls.types import Accept, Attack, LogitsFn
 

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gencls.attacks import first_success
+from gencls.attacks import first_success, rivals
 from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import choose, expand, pick, pixels
 from gencls.attacks.objective import info, query
@@ -53,12 +53,16 @@ class State(NamedTuple):
   flipped: Array  # [B, H, W, D] the reachable values as they are after a flip
   reachable: Array  # [B, H, W, D] bool
   cost: Array  # [B, H, W, D] what a flip takes of the budget; 1 where there is none
-  x_adv: Array  # [B, H, W, D] the best image so far
+  x_adv: Array  # [B, H, W, D] the best image of this run
   loss: Array  # [B] its loss, −inf before it is evaluated
   trial: Array  # [B, H, W, D] greedy: the image to evaluate next; exhaustive: the best of the round
   trial_loss: Array  # [B] exhaustive: its loss
   gradient: Array  # [B, H, W, D] greedy: at `x_adv`
   banned: Array  # [B, H, W, D] bool, greedy: tried from `x_adv` without gain
+  best: Array  # [B, H, W, D] the best image of all runs
+  best_loss: Array  # [B] its loss
+  targets: Array  # [B, T] greedy: the classes of the runs
+  run: Array  # [B] int32
   flips: Array  # [B] int32, greedy: flips of the next trial; exhaustive: values tried in the round
   goal: Goal
   step: Array  # [B] int32
@@ -72,6 +76,7 @@ def pixel_flips(
   num_steps: int = 1000,
   method: str = "greedy",
   flips_per_step: int = 1,
+  num_targets: int = 0,
   at: float = 0.5,
   block_size: int | None = None,
 ) -> Attack:
@@ -87,6 +92,9 @@ def pixel_flips(
     method: a name in `METHODS`.
     flips_per_step: greedy: how many flips to try at once, >= 1. A trial without gain is halved; 1
       finds fewer flips, more need fewer steps.
+    num_targets: greedy: 0 pursues the nearest class. n > 0 pursues the n classes that the clean
+      logits rank highest after the label, from the clean image one after the other: what is enough
+      flips for the nearest need not be for another. A targeted example has its own target.
     at: the model's threshold, in (0, 1].
     block_size: exhaustive: values per example and model call; None chooses by backend.
 
@@ -104,9 +112,10 @@ def pixel_flips(
     raise ValueError(
       f"method='exhaustive' keeps no budget: norm must be 'linf', got {norm!r}; use method='greedy'"
     )
-  if num_steps < 1 or flips_per_step < 1:
+  if num_steps < 1 or flips_per_step < 1 or num_targets < 0:
     raise ValueError(
-      f"num_steps and flips_per_step must be >= 1, got {num_steps} and {flips_per_step}"
+      "num_steps and flips_per_step must be >= 1 and num_targets >= 0, got "
+      f"{num_steps}, {flips_per_step} and {num_targets}"
     )
   if not 0 < at <= 1:
     raise ValueError(f"at must be in (0, 1], or every pixel is the same, got {at}")
@@ -119,10 +128,16 @@ def pixel_flips(
   power = _POWER.get(norm)
   budget = jnp.float32(jnp.inf) if power is None else _INSIDE * ball.eps**power
   if method == "greedy":
-    parts["budget"] = budget
+    parts |= {"budget": budget, "num_targets": jnp.int32(num_targets)}
   start = Partial(_linf_flips, ball) if power is None else Partial(_costly_flips, power, budget)
   return Attack(
-    init=Partial(_init, flips_of=start, at=jnp.float32(at), flips=jnp.int32(method == "greedy")),
+    init=Partial(
+      _init,
+      flips_of=start,
+      at=jnp.float32(at),
+      flips=jnp.int32(method == "greedy"),
+      ranked_by=objective if method == "greedy" and num_targets else None,
+    ),
     step=Partial(function, objective=objective, **parts),
     result=Partial(_result),
     num_steps=num_steps,
@@ -163,13 +178,16 @@ def _init(
   flips_of: Callable[[Array, Array], Flips],
   at: Array,
   flips: Array,
+  ranked_by: Objective | None,
 ) -> State:
-  del keys
   flipped, reachable, cost = flips_of(x, at)
   start = x
   if goal.start is not None:
     start = jnp.where((goal.start >= at) != (x >= at), flipped, x)
   batch = x.shape[:1]
+  targets = jnp.zeros((*batch, 0), jnp.int32)
+  if ranked_by is not None:
+    targets = rivals.ranked(ranked_by, keys, x, goal)
   return State(
     x=x,
     flipped=flipped,
@@ -181,6 +199,10 @@ def _init(
     trial_loss=jnp.full(batch, -jnp.inf, x.dtype),
     gradient=jnp.zeros_like(x),
     banned=jnp.zeros(x.shape, bool),
+    best=start,
+    best_loss=jnp.full(batch, -jnp.inf, x.dtype),
+    targets=targets,
+    run=jnp.zeros(batch, jnp.int32),
     flips=jnp.broadcast_to(flips, batch),
     goal=goal._replace(start=None),
     step=jnp.zeros(batch, jnp.int32),
@@ -194,16 +216,23 @@ def _flip(state: State, which: Array) -> Array:
 
 
 def _greedy_step(
-  keys: Keys, state: State, *, objective: Objective, offsets: Array, budget: Array
+  keys: Keys,
+  state: State,
+  *,
+  objective: Objective,
+  offsets: Array,
+  budget: Array,
+  num_targets: Array,
 ) -> tuple[State, Info]:
-  """Evaluates the trial, keeps it if it gains, and makes the next one."""
-  at = query(objective, keys, state.step, state.trial, state.goal)
+  """Evaluates the trial, keeps it if it gains, and makes the next one or starts the next run."""
+  at = query(objective, keys, state.step, state.trial, state.goal, _pursued(state))
   success = at.success & jnp.isfinite(at.loss)
-  first = state.step == 0
+  first = state.loss == -jnp.inf
   gains = jnp.isfinite(at.loss) & ((at.loss > state.loss) | success)
   failed = ~gains & ~first
   tried = state.trial != state.x_adv
   single = state.flips == 1
+  best = success | (jnp.isfinite(at.loss) & (at.loss > state.best_loss))
   state = state._replace(
     x_adv=choose(gains, state.trial, state.x_adv),
     loss=jnp.where(gains, at.loss, state.loss),
@@ -211,22 +240,55 @@ def _greedy_step(
     banned=choose(gains, jnp.zeros_like(state.banned), state.banned)
     | (tried & expand(failed & single, tried)),
     flips=jnp.where(failed, jnp.maximum(state.flips // 2, 1), len(offsets)),
+    best=choose(best, state.trial, state.best),
+    best_loss=jnp.where(best, at.loss, state.best_loss),
     step=state.step + 1,
   )
-  # The thresholded image changes by ±1, up where the value now is on the lower side.
-  upwards = jnp.where(state.x_adv == state.x, state.flipped > state.x, state.x > state.flipped)
-  gain = jnp.where(upwards, state.gradient, -state.gradient)
+  which = _next_flips(state, budget, len(offsets))
+  nothing_left = ~jnp.any(which, axis=pixels(which))
+  state = state._replace(trial=_flip(state, which))
+  runs = jnp.minimum(num_targets, state.targets.shape[1])
+  again = nothing_left & ~success & (state.run + 1 < runs) & (state.goal.target < 0)
+  ranked = (state.step == 1) & (state.targets.shape[1] > 0)
+  report = info(at._replace(success=success), success | (nothing_left & ~again))
+  report = report._replace(forward=report.forward + ranked)  # the pass that ranked the classes
+  return choose(again, _started_again(state, len(offsets)), state), report
+
+
+def _started_again(state: State, flips: int) -> State:
+  """The clean image, to be evaluated for the next class."""
+  return state._replace(
+    x_adv=state.x,
+    loss=jnp.full_like(state.loss, -jnp.inf),
+    trial=state.x,
+    gradient=jnp.zeros_like(state.gradient),
+    banned=jnp.zeros_like(state.banned),
+    flips=jnp.full_like(state.flips, flips),
+    run=state.run + 1,
+  )
+
+
+def _pursued(state: State) -> Array | None:
+  """[B] the class of the run; None where it is the goal's own."""
+  if not state.targets.shape[1]:
+    return None
+  own = jnp.take_along_axis(state.targets, state.run[:, None], axis=1)[:, 0]
+  return jnp.where(state.goal.target >= 0, state.goal.target, own)
+
+
+def _next_flips(state: State, budget: Array, most: int) -> Array:
+  """[B, H, W, D] the flips of the next trial: the most worth, within what is left."""
   there = state.x_adv != state.x
+  # The thresholded image changes by ±1, up where the value now is on the lower side.
+  upwards = jnp.where(there, state.x > state.flipped, state.flipped > state.x)
+  gain = jnp.where(upwards, state.gradient, -state.gradient)
   left = budget - jnp.sum(jnp.where(there, state.cost, 0.0), axis=pixels(there))
   affordable = there | (state.cost <= expand(left, there))
   hopeful = state.reachable & ~state.banned & (gain > 0) & affordable
   # Where flips cost, one back gives its cost back, and comes first.
   cost = jnp.where(there, -state.cost, state.cost)
   worth = gain / jnp.maximum(jnp.where(there & jnp.isfinite(budget), 0.0, state.cost), _TINY)
-  which = _largest(jnp.where(hopeful, worth, 0.0), cost, left, state.flips, len(offsets))
-  new = state._replace(trial=_flip(state, which))
-  nothing_left = ~jnp.any(which, axis=pixels(which))
-  return new, info(at._replace(success=success), success | nothing_left)
+  return _largest(jnp.where(hopeful, worth, 0.0), cost, left, state.flips, most)
 
 
 def _largest(worth: Array, cost: Array, left: Array, num: Array, most: int) -> Array:
@@ -275,8 +337,9 @@ def _exhaustive_step(
     flips=jnp.where(ended, 1, state.flips + len(offsets)),
     step=state.step + 1,
   )
+  new = new._replace(best=new.x_adv, best_loss=new.loss)
   return new, first_success.block_info(block, found | (ended & ~gains))
 
 
 def _result(state: State) -> Array:
-  return state.x_adv
+  return state.best
