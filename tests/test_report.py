@@ -199,6 +199,18 @@ def test_published_results_can_still_be_read(path):
     assert len(compare.worst_figure(summaries).axes[0].lines) > len(summaries)
 
 
+def test_models_with_an_attack_of_their_own_are_compared(evaluated):
+  _, summary, _ = evaluated
+  attack = next(iter(summary["attacks"].values()))
+
+  def with_one_more(models):
+    return {**summary, "attacks": {**summary["attacks"], "flips": {**attack, "models": models}}}
+
+  compare.check_comparable({"one": summary, "two": with_one_more("thresholded")})
+  with pytest.raises(ValueError, match="differ in attacks"):
+    compare.check_comparable({"one": summary, "two": with_one_more(None)})
+
+
 def test_different_protocols_are_not_compared(evaluated, tmp_path):
   workdir, summary, _ = evaluated
   path = tmp_path / "results" / "toy" / "table.json"

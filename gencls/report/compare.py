@@ -26,7 +26,7 @@ def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
   first = summaries[first_title]
   for title, summary in summaries.items():
     for field in merging.MUST_AGREE:
-      two = [merging.given(s[field]) for s in (summary, first)]
+      two = [merging.given(_for_all(s[field])) for s in (summary, first)]
       if two[0] != two[1]:
         raise ValueError(
           f"{title!r} and {first_title!r} differ in {field}: {two[0]} and {two[1]}; "
@@ -41,6 +41,17 @@ def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
           f"{title!r} and {first_title!r} differ in config.{field}.num_samples: {two[0]} and "
           f"{two[1]}; evaluate both with the same K"
         )
+
+
+def _for_all(field: Any) -> Any:
+  """What of a field every model must share: of attacks those that are made for all models."""
+  if not isinstance(field, Mapping):
+    return field
+  return {
+    name: each
+    for name, each in field.items()
+    if not (isinstance(each, Mapping) and each.get("models"))
+  }
 
 
 def titles(entries: Sequence[reading.Entry]) -> list[str]:
