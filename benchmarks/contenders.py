@@ -21,7 +21,9 @@ from gencls.train_step import DeviceData, Sums, initial_state, make_step, metric
 from gencls.types import Classifier, Goal, Params
 
 LEARNING_RATE = 1e-4
-TASKS = ("prediction", "input gradient", "training step")
+LOSSES = ("cross_entropy", "margin")
+GRADIENTS = tuple(f"input gradient of {loss}" for loss in LOSSES)
+TASKS = ("prediction", *GRADIENTS, "training step")
 
 
 class Problem(NamedTuple):
@@ -81,12 +83,12 @@ def our_logits(problem: Problem) -> np.ndarray:
   return np.asarray(_forward(logits_fn, keys, problem.x))
 
 
-def _our_query(problem: Problem, rows: slice) -> tuple[Any, ...]:
-  """The arguments of an attack's query of the margin loss."""
+def _our_query(problem: Problem, rows: slice, loss: str) -> tuple[Any, ...]:
+  """The arguments of an attack's query."""
   logits_fn = Partial(problem.classifier.logits, problem.params)
   labels = jnp.asarray(problem.labels[rows])
   return (
-    objective.build(logits_fn, loss="margin"),
+    objective.build(logits_fn, loss=loss),
     example_keys(problem.seed, problem.indices[rows]),
     jnp.zeros(len(labels), jnp.int32),
     jnp.asarray(problem.x[rows]),
@@ -94,9 +96,9 @@ def _our_query(problem: Problem, rows: slice) -> tuple[Any, ...]:
   )
 
 
-def our_gradient(problem: Problem) -> np.ndarray:
+def our_gradient(problem: Problem, loss: str) -> np.ndarray:
   """[N, 28, 28, 1], in one batch."""
-  return np.asarray(_query(*_our_query(problem, slice(0, problem.num_images))).gradient)
+  return np.asarray(_query(*_our_query(problem, slice(0, problem.num_images), loss)).gradient)
 
 
 def our_mean_loss(problem: Problem) -> tuple[float, float]:
@@ -127,24 +129,26 @@ def training_keys(problem: Problem) -> Any:
 def ours(problem: Problem) -> dict[str, list[Contender]]:
   """Our contenders by task."""
   logits_fn = Partial(problem.classifier.logits, problem.params)
-  predictions, gradients = [], []
+  found: dict[str, list[Contender]] = {task: [] for task in TASKS}
   for size in problem.batches:
-    queries = [_our_query(problem, rows) for rows in pieces(problem.num_images, size)]
+    rows = pieces(problem.num_images, size)
+    queries = [[_our_query(problem, some, loss) for some in rows] for loss in LOSSES]
 
-    def predict(i: int, queries: list = queries) -> None:
+    def predict(i: int, queries: list = queries[0]) -> None:
       _, keys, _, x, _ = queries[i]
       jax.block_until_ready(_forward(logits_fn, keys, x))
 
-    def gradient(i: int, queries: list = queries) -> None:
-      jax.block_until_ready(_query(*queries[i]))
+    variant = f"batches of {size}"
+    found["prediction"].append(Contender(variant, predict, len(rows)))
+    for task, of_loss in zip(GRADIENTS, queries, strict=True):
 
-    predictions.append(Contender(f"batches of {size}", predict, len(queries)))
-    gradients.append(Contender(f"batches of {size}", gradient, len(queries)))
-  training = [
-    Contender(variant, our_training_step(problem, size))
-    for variant, size in training_variants(problem.train_batch)
-  ]
-  return dict(zip(TASKS, (predictions, gradients, training), strict=True))
+      def gradient(i: int, queries: list = of_loss) -> None:
+        jax.block_until_ready(_query(*queries[i]))
+
+      found[task].append(Contender(variant, gradient, len(rows)))
+  for variant, size in training_variants(problem.train_batch):
+    found["training step"].append(Contender(variant, our_training_step(problem, size)))
+  return found
 
 
 def training_variants(batch: int) -> list[tuple[str, int]]:

@@ -13,9 +13,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
+from gencls.attacks import objective
+from gencls.attacks.objective import Query
 from gencls.keys import example_keys
-from gencls.types import Array, Classifier, Keys, Params
+from gencls.types import Array, Classifier, Goal, Keys, Params
 
 SIZES = (14, 7, 4)  # the strided sides
 CHANNELS, HIDDEN, LATENT, CLASSES = 64, 500, 64, 10
@@ -46,6 +49,11 @@ def logits(batch: int, num_samples: int, labels: int = CLASSES) -> int:
 def input_gradient(batch: int, num_samples: int) -> int:
   """Operations of a loss of the logits and its gradient in x: each layer forward and once back."""
   return 2 * logits(batch, num_samples)
+
+
+def margin_gradient(batch: int, num_samples: int) -> int:
+  """Operations of a margin and its gradient: all classes forward, two forward and back again."""
+  return logits(batch, num_samples) + 2 * logits(batch, num_samples, labels=2)
 
 
 def training_step(batch: int) -> int:
@@ -83,11 +91,18 @@ def ratios_to_xla(classifier: Classifier, batch: int, num_samples: int) -> dict[
   def total(x: Array, params: Params, keys: Keys) -> Array:
     return jnp.sum(classifier.logits(params, keys, x))
 
+  def margin(x: Array, params: Params, keys: Keys, y: Array) -> Query:
+    goal = Goal(y, jnp.full_like(y, -1))
+    margins = objective.build(Partial(classifier.logits, params), loss="margin")
+    return objective.query(margins, keys, jnp.zeros(batch, jnp.int32), x, goal)
+
   forward = by_xla(classifier.logits, params, keys, x)
   gradient = by_xla(jax.value_and_grad(total), x, params, keys)
+  of_margin = by_xla(margin, x, params, keys, y)
   training = by_xla(jax.value_and_grad(mean_loss), params, keys, x, y)
   return {
     "prediction": forward / logits(batch, num_samples),
     "input gradient": gradient / input_gradient(batch, num_samples),
+    "input gradient of a margin": of_margin / margin_gradient(batch, num_samples),
     "training step": training / training_step(batch),
   }

@@ -7,7 +7,9 @@ import jax
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from contenders import (
+  GRADIENTS,
   LEARNING_RATE,
+  LOSSES,
   TASKS,
   Contender,
   Problem,
@@ -49,22 +51,33 @@ def margin(logits: Any, labels: Any) -> Any:
   return rivals.amax(1) - own[:, 0]
 
 
-def margin_gradient(gfz: GFZ, x: Any, labels: Any, noise: Any) -> Any:
-  """Gradient of the summed margins in x; the parameters need none."""
+def cross_entropy(logits: Any, labels: Any) -> Any:
+  """[B] nats."""
+  return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+BY_NAME = {"cross_entropy": cross_entropy, "margin": margin}
+
+
+def input_gradient(gfz: GFZ, loss: str, x: Any, labels: Any, noise: Any) -> Any:
+  """Gradient of the summed losses in x; the parameters need none."""
   x = x.detach().requires_grad_(True)
-  loss = margin(gfz.logits(x, noise), labels)
-  return torch.autograd.grad(loss.sum(), x)[0]
+  values = BY_NAME[loss](gfz.logits(x, noise), labels)
+  return torch.autograd.grad(values.sum(), x)[0]
 
 
 def outputs(problem: Problem, layout: str) -> dict[str, np.ndarray]:
-  """Logits, input gradient, mean training loss and its gradient's norm, under our noise."""
+  """Logits, input gradients, mean training loss and its gradient's norm, under our noise."""
   gfz = from_ours(problem.params, FORMATS[layout])
   x, labels = to_torch(problem.x), torch.tensor(problem.labels).long()
   keys = example_keys(problem.seed, problem.indices)
   noise = our_noise(keys, CLASSES, problem.num_samples)
   with torch.inference_mode():
     logits = gfz.logits(x, noise).numpy()
-  gradient = margin_gradient(gfz, x, labels[: problem.num_images], noise).numpy()
+  gradients = {
+    task: input_gradient(gfz, loss, x, labels[: problem.num_images], noise).numpy()
+    for task, loss in zip(GRADIENTS, LOSSES, strict=True)
+  }
 
   batch = problem.train_batch
   gfz.requires_grad_(True)
@@ -74,7 +87,7 @@ def outputs(problem: Problem, layout: str) -> dict[str, np.ndarray]:
   norm = torch.sqrt(sum(grad.square().sum() for grad in grads))
   return {
     "logits": logits,
-    "input gradient": gradient.transpose(0, 2, 3, 1),
+    **{task: gradient.transpose(0, 2, 3, 1) for task, gradient in gradients.items()},
     "training loss": loss.detach().numpy(),
     "norm of the parameters' gradient": norm.numpy(),
   }
@@ -94,12 +107,17 @@ def contenders(problem: Problem) -> dict[str, list[Contender]]:
         with torch.inference_mode():
           gfz.logits(x[slices[i]], torch.randn(shape))
 
-      def gradient(i: int, gfz: GFZ = gfz, slices: list = slices, shape: tuple = shape) -> None:
-        margin_gradient(gfz, x[slices[i]], labels[slices[i]], torch.randn(shape))
-
       variant = f"batches of {size}, {layout}"
       found["prediction"].append(Contender(variant, predict, len(slices)))
-      found["input gradient"].append(Contender(variant, gradient, len(slices)))
+      for task, loss in zip(GRADIENTS, LOSSES, strict=True):
+
+        def gradient(
+          i: int, gfz: GFZ = gfz, loss: str = loss, slices: list = slices, shape: tuple = shape
+        ) -> None:
+          rows = slices[i]
+          input_gradient(gfz, loss, x[rows], labels[rows], torch.randn(shape))
+
+        found[task].append(Contender(variant, gradient, len(slices)))
     for variant, size in training_variants(problem.train_batch):
       step = training_step(problem, from_ours(problem.params, memory_format), size)
       found["training step"].append(Contender(f"{variant}, {layout}", step))
