@@ -182,6 +182,20 @@ def test_another_evaluation_made_otherwise_is_refused(runs, tmp_path):
     compare.gather_beside(entries, "hard", given)
 
 
+def test_a_run_with_more_attacks_takes_the_place_and_one_with_fewer_does_not(runs, tmp_path):
+  write_run(tmp_path / "fewer", "GFZ", n=300, norms=NORMS, attacks=("pgd",))
+  write_run(tmp_path / "more", "GFZ", n=300, norms=NORMS, attacks=("pgd", "square"))
+  for name, other in (("fewer", "more"), ("more", "fewer")):
+    keep([tmp_path / name], tmp_path / f"of_{name}")
+    file = tmp_path / f"of_{name}" / "toy.json"
+    if other == "more":
+      (entry,) = compare.gather([file, tmp_path / other], "toy")
+      assert set(entry.summary["attacks"]) == {"pgd", "square"}
+    else:
+      with pytest.raises(ValueError, match="differ in attacks"):
+        compare.gather([file, tmp_path / other], "toy")
+
+
 def test_models_that_only_the_other_evaluation_has_are_kept(runs, tmp_path):
   keep(runs[:1], tmp_path)
   keep(runs, tmp_path, "hard")

@@ -1,7 +1,8 @@
 """Runs and results files together: what a path stands for, and which of two same models counts.
 
-A run stands in the place of the same model in a results file where both were evaluated alike,
-unless it is less finished: what is in the file is never lost to a run that has just been started.
+A run stands in the place of the same model in a results file where both were evaluated alike, or
+the run by the same attacks and more, unless it is less finished: what is in the file is never lost
+to a run that has just been started.
 """
 
 import logging
@@ -104,14 +105,14 @@ def _alike(entry: Entry, others: Sequence[Entry]) -> list[int]:
 
 
 def _once(entries: Sequence[Entry]) -> list[Entry]:
-  """Of a run and the same model in a results file, evaluated alike, the one that counts."""
+  """Of a run and the same model in a results file, evaluated as hard, the one that counts."""
   out: set[int] = set()
   for i, new in enumerate(entries):
     if results_file.kept(new):
       continue
     for k in _alike(new, entries):
       old = entries[k]
-      if not results_file.kept(old) or k in out or not evaluated_alike(new.summary, old.summary):
+      if not results_file.kept(old) or k in out or not evaluated_as_hard(new.summary, old.summary):
         continue
       behind = _missing(new) > _missing(old)
       out.add(i if behind else k)
@@ -132,9 +133,10 @@ def _missing(entry: Entry) -> float:
   return len(entry.summary["missing"]) if entry.summary["untouched"] else _NONE
 
 
-def evaluated_alike(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-  """Whether two summaries are of the same images, attacked and graded in the same way."""
-  return all(given(one[field]) == given(two[field]) for field in MUST_AGREE)
+def evaluated_as_hard(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+  """Whether a summary is of the same images and grading as an older one, and of all its attacks."""
+  more = {**old, "attacks": {**new["attacks"], **old["attacks"]}}
+  return all(given(new[field]) == given(more[field]) for field in MUST_AGREE)
 
 
 def same_model(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
