@@ -10,7 +10,8 @@ from gencls.batch_loop import Protocol, size_of_batches
 from gencls.names import unknown_name
 
 DEFAULT_LOSS = "margin"  # of `attacks.build`
-# What an attack is made for -> the gradients (`types.Gradient`) of such classifiers
+# What an attack is made for -> the gradients (`types.Gradient`) of such classifiers. Denoisers that
+# decide (gibbs, icm) are taken for thresholded too.
 MODELS = {"thresholded": ("straight_through", "flip")}
 AGAINST = ("classifier", "detector")  # "detector": misclassified and accepted
 # Attacks of one norm that take none; others without a norm may be measured in any.
@@ -43,7 +44,7 @@ def evades(spec: AttackSpec) -> bool:
 
 def applies(models: str | None, gradient: str) -> bool:
   """Whether an attack for `models` (in `MODELS`, or None) is made for a classifier's gradient."""
-  return models is None or gradient in MODELS.get(models, ())
+  return models is None or gradient in MODELS[models]
 
 
 def takes_eps(spec: AttackSpec) -> bool:

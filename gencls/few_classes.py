@@ -5,7 +5,7 @@ is the difference of two scores: all C have to be computed to know which two, bu
 pass two only. Forward and backward then cost 1 + 2·2/C forward passes of all classes, and not 2
 (1.4 for ten classes, 1.04 for a hundred), and only the few keep what the way back needs.
 
-A logits function takes part if it has an argument `classes`: logits_fn(keys, x, classes [B, M]) is
+A logits function takes part if it has an argument `classes`: logits_fn(keys, x, classes=[B, M]) is
 [B, M], the logits of these classes and no other number than without.
 """
 
@@ -62,10 +62,20 @@ def through_few(
 
   Returns:
     [B, C]; gradients of `loss` of it in x are right, others are not.
+
+  Raises:
+    ValueError: while tracing, if `classes` is something else to the function.
   """
-  logits = jax.lax.stop_gradient(logits_fn(keys, x))
+  logits = logits_fn(keys, jax.lax.stop_gradient(x))  # nothing to be differentiated is traced
   slope = jax.grad(lambda values: jnp.sum(loss(values)))(logits)
   classes = jax.lax.top_k(jnp.abs(slope), most)[1]
-  few = logits_fn(keys, x, classes)
+  few = logits_fn(keys, x, classes=classes)
+  if few.shape != classes.shape:
+    raise ValueError(
+      f"logits_fn(keys, x, classes={list(classes.shape)}) must return the logits of these classes, "
+      f"{list(classes.shape)}, got shape {few.shape}; give an argument of another meaning another "
+      "name than classes"
+    )
   rows = jnp.arange(len(x))[:, None]
-  return logits.at[rows, classes].add((few - jax.lax.stop_gradient(few)).astype(logits.dtype))
+  change = (few - jax.lax.stop_gradient(few)).astype(logits.dtype)  # zero, with a gradient
+  return logits.at[rows, classes].add(change)

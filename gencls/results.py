@@ -179,7 +179,8 @@ def _compared(config: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, An
     if label in before:
       eps = [e for e in settings["eps"] if e in before[label]["eps"]]
       # What is not set is no difference: older configs do not have every setting.
-      given = {name: value for name, value in settings.items() if value is not None}
+      # Nor is why an attack was made.
+      given = {k: value for k, value in settings.items() if value is not None and k != "models"}
       attacks[label] = {**given, "eps": sorted(eps)}
   found = {**config, "attacks": attacks, "batch_size": None}
   if (config.get("detector") or {"name": None})["name"] is None:

@@ -30,7 +30,7 @@ from gencls import (
   transfer_source,
   workdir,
 )
-from gencls.attack_specs import AttackSpec, applies
+from gencls.attack_specs import AttackSpec, applies, check_spec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
 from gencls.clean import Subject
@@ -71,7 +71,13 @@ def specs(attacks: dict[str, dict[str, Any]]) -> list[AttackSpec]:
 
 
 def made_for(attacks: dict[str, dict[str, Any]], gradient: str) -> dict[str, dict[str, Any]]:
-  """The attacks of a plain config without those that are made for other models."""
+  """The attacks of a plain config without those that are made for other models.
+
+  Raises:
+    ValueError: if one does not fit, be it for this model or not.
+  """
+  for spec in specs(attacks):
+    check_spec(spec)
   found = {label: each for label, each in attacks.items() if applies(each["models"], gradient)}
   for label in sorted(set(attacks) - set(found)):
     logging.info("%s is for %s models, and left out", label, attacks[label]["models"])

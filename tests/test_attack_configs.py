@@ -110,6 +110,11 @@ def test_flips_are_for_models_that_threshold_and_no_other():
   for gradient in get_args(Gradient):
     left_out = set(every) - set(made_for(every, gradient))
     assert left_out == (set() if gradient in thresholded else {"flips_linf", "flips_l2"})
+  # What is left out is checked all the same.
+  for changes in ({"models": "threshold"}, {"loss": "margn"}):
+    wrong = every | {"flips_l2": every["flips_l2"] | changes}
+    with pytest.raises(ValueError, match="did you mean"):
+      made_for(wrong, "exact")
   # It does not matter to what a cell holds why the attack was run.
   (spec,) = (each for each in specs_of(config_of("nus_honest")) if each.label == "flips_l2")
   one, two = (

@@ -276,6 +276,30 @@ def test_flips_back_make_room_in_the_budget():
   assert adv.info.success.all()
 
 
+def test_a_start_outside_the_ball_keeps_what_fits():
+  x = jnp.zeros((1, 4, 4, 1)).at[0, 0, 0, 0].set(0.4)
+  model = binarize(Partial(linear_logits, jnp.zeros((16, 2)), jnp.asarray([1.0, 0.0])))
+  options = {"norm": "l2", "eps": 0.8, "num_steps": 1}  # room for the cheap one and two others
+  adv = _run("pixel_flips", model, x=x, y=np.zeros(1, int), k=keys(1), start=1 - x, **options)
+  change = np.asarray(adv.x - x)
+  assert np.sum(change != 0) == 3 and np.sum(change**2) <= 0.8**2 and change[0, 0, 0, 0] > 0
+
+
+def test_under_fresh_draws_the_largest_loss_counts_and_not_the_first_success():
+  """A flip in the label's favour is never made, and one lucky draw does not end the search."""
+
+  def noisy(keys, x):
+    noise = jax.vmap(lambda key: 3 * jax.random.normal(key, (2,)))(keys)
+    return (
+      x.reshape(len(x), -1) @ jnp.asarray([[0.0, 1.0]] * 16) + jnp.asarray([[4.0, 0.0]]) + noise
+    )
+
+  x = jnp.zeros((32, 4, 4, 1))
+  options = {"eps": 0.5, "num_steps": 60, "randomness": "fresh", "eot_samples": 8}
+  adv = _run("pixel_flips", binarize(noisy), x=x, y=np.zeros(32, int), k=keys(32), **options)
+  assert np.mean(np.sum(np.asarray(adv.x) != 0, axis=(1, 2, 3))) > 8  # 4 flips tie on average
+
+
 def test_a_class_that_is_not_the_nearest_may_be_the_one_within_reach():
   """Class 1 is behind by 1 and gains 0.4 from each of two pixels; class 2 by 2, and gains 3."""
   w = jnp.asarray([[0.0, 0.4, 0.0], [0.0, 0.4, 0.0], [0.0, 0.0, 3.0]])
@@ -378,6 +402,11 @@ def test_jit_equals_eager():
     ("pixel_flips", {"eps": 0.1, "method": "greed"}, "did you mean 'greedy'"),
     ("pixel_flips", {"eps": 0.1, "num_steps": 0}, "num_steps and flips_per_step"),
     ("pixel_flips", {"eps": 0.1, "num_targets": -1}, "num_targets >= 0"),
+    (
+      "pixel_flips",
+      {"eps": 0.1, "method": "exhaustive", "num_targets": 2},
+      "num_targets=2 is for method='greedy'",
+    ),
     ("pixel_flips", {"eps": 0.1, "at": 0.0}, r"at must be in \(0, 1\]"),
     ("pixel_flips", {"eps": -0.1}, "eps must be"),
   ],

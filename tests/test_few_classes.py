@@ -130,6 +130,15 @@ def test_gradients_of_other_losses_would_be_wrong():
   assert float(jnp.max(jnp.abs(wrong - right))) > 1e-3 * float(jnp.max(jnp.abs(right)))
 
 
+def test_an_argument_of_another_meaning_is_named():
+  def logits_fn(keys, x, classes=12):
+    return class_logits(*both()[0].args, keys, x)
+
+  objective = objectives.build(logits_fn)
+  with pytest.raises(ValueError, match=r"must return the logits of these classes, \[6, 2\]"):
+    objectives.query(objective, keys(BATCH), FIRST, images(BATCH), GOAL)
+
+
 def test_a_callable_that_does_not_tell_its_arguments_takes_no_classes():
   assert takes_classes(both()[0]) and not takes_classes(both()[1])
   assert takes_classes(functools.partial(class_logits, 1, 2)) and not takes_classes(min)

@@ -203,12 +203,19 @@ def test_models_with_an_attack_of_their_own_are_compared(evaluated):
   _, summary, _ = evaluated
   attack = next(iter(summary["attacks"].values()))
 
-  def with_one_more(models):
-    return {**summary, "attacks": {**summary["attacks"], "flips": {**attack, "models": models}}}
+  def with_one_more(models, gradient="straight_through", **changes):
+    attacks = {**summary["attacks"], "flips": {**attack, "models": models, **changes}}
+    return {**summary, "gradient": gradient, "attacks": attacks}
 
-  compare.check_comparable({"one": summary, "two": with_one_more("thresholded")})
-  with pytest.raises(ValueError, match="differ in attacks"):
-    compare.check_comparable({"one": summary, "two": with_one_more(None)})
+  exact, thresholded = {**summary, "gradient": "exact"}, with_one_more("thresholded")
+  compare.check_comparable({"one": exact, "two": thresholded, "three": thresholded})
+  for other, message in (
+    ({**summary, "gradient": "straight_through"}, "attacks.flips, which is for thresholded"),
+    (with_one_more("thresholded", "flip", eps=[9.0]), "attacks.flips, which is for thresholded"),
+    (with_one_more(None), "differ in attacks"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      compare.check_comparable({"one": exact, "two": thresholded, "other": other})
 
 
 def test_different_protocols_are_not_compared(evaluated, tmp_path):

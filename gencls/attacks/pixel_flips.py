@@ -16,9 +16,9 @@ In ℓ2 and ℓ1 a flip costs |value − x|^p of a budget of eps^p, and within i
 Greedy: the flips of the largest first-order gain through the straight-through estimator (for what
 they cost, where they cost) are tried first; one that does not raise the loss is taken back and not
 tried again at this image. Where the loss is linear in the binary image, the first-order gain is the
-gain, and in ℓ2 and ℓ1 this is the greedy solution of a knapsack problem, which misses less than its
-last item's worth. Exhaustive: every reachable flip is evaluated and the best one made, for models
-without such a gradient; ℓ∞ only.
+gain, and in ℓ2 and ℓ1 this is the greedy solution of a knapsack problem, which misses less than the
+first flip that does not fit is worth. Exhaustive: every reachable flip is evaluated and the best
+one made, for models without such a gradient; ℓ∞ only.
 
 References:
   Schott et al. 2019, arXiv:1805.09190 (binarised models); Athalye et al. 2018, arXiv:1802.00420
@@ -35,7 +35,7 @@ from jax.tree_util import Partial
 from gencls.attacks import first_success, rivals
 from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import choose, expand, pick, pixels
-from gencls.attacks.objective import info, query
+from gencls.attacks.objective import info, query, stops_early
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
@@ -87,8 +87,9 @@ def pixel_flips(
       `gencls.straight_through`.
     norm: "linf", or for "greedy" also "l2" and "l1".
     eps: radius of the ball.
-    num_steps: model calls after which an example ends with the image of the largest loss; most end
-      by themselves, with a success or where no flip is left to gain by.
+    num_steps: model calls after which an example ends with the image of the largest loss, for each
+      of `num_targets`; most end by themselves, with a success (not under fresh draws, where that is
+      the luck of one query) or where no flip is left to gain by.
     method: a name in `METHODS`.
     flips_per_step: greedy: how many flips to try at once, >= 1. A trial without gain is halved; 1
       finds fewer flips, more need fewer steps.
@@ -108,6 +109,11 @@ def pixel_flips(
     raise ValueError(unknown_name("norm", norm, NORMS))
   if method not in METHODS:
     raise ValueError(unknown_name("method", method, METHODS))
+  if method == "exhaustive" and num_targets:
+    raise ValueError(
+      f"num_targets={num_targets} is for method='greedy'; 'exhaustive' pursues the nearest class: "
+      "leave num_targets=0"
+    )
   if method == "exhaustive" and norm != "linf":
     raise ValueError(
       f"method='exhaustive' keeps no budget: norm must be 'linf', got {norm!r}; use method='greedy'"
@@ -128,19 +134,21 @@ def pixel_flips(
   power = _POWER.get(norm)
   budget = jnp.float32(jnp.inf) if power is None else _INSIDE * ball.eps**power
   if method == "greedy":
-    parts |= {"budget": budget, "num_targets": jnp.int32(num_targets)}
+    stop = jnp.bool_(stops_early(objective, None))
+    parts |= {"budget": budget, "num_targets": jnp.int32(num_targets), "stop": stop}
   start = Partial(_linf_flips, ball) if power is None else Partial(_costly_flips, power, budget)
   return Attack(
     init=Partial(
       _init,
       flips_of=start,
+      budget=budget,
       at=jnp.float32(at),
       flips=jnp.int32(method == "greedy"),
       ranked_by=objective if method == "greedy" and num_targets else None,
     ),
     step=Partial(function, objective=objective, **parts),
     result=Partial(_result),
-    num_steps=num_steps,
+    num_steps=num_steps * max(num_targets, 1),
   )
 
 
@@ -176,6 +184,7 @@ def _init(
   goal: Goal,
   *,
   flips_of: Callable[[Array, Array], Flips],
+  budget: Array,
   at: Array,
   flips: Array,
   ranked_by: Objective | None,
@@ -183,7 +192,10 @@ def _init(
   flipped, reachable, cost = flips_of(x, at)
   start = x
   if goal.start is not None:
-    start = jnp.where((goal.start >= at) != (x >= at), flipped, x)
+    wanted = reachable & ((goal.start >= at) != (x >= at))
+    cheap = jnp.where(wanted, 1.0 / jnp.maximum(cost, _TINY), 0.0)
+    room, every = jnp.broadcast_to(budget, x.shape[:1]), x[0].size
+    start = jnp.where(_largest(cheap, cost, room, jnp.full(x.shape[:1], every), every), flipped, x)
   batch = x.shape[:1]
   targets = jnp.zeros((*batch, 0), jnp.int32)
   if ranked_by is not None:
@@ -223,23 +235,25 @@ def _greedy_step(
   offsets: Array,
   budget: Array,
   num_targets: Array,
+  stop: Array,
 ) -> tuple[State, Info]:
   """Evaluates the trial, keeps it if it gains, and makes the next one or starts the next run."""
   at = query(objective, keys, state.step, state.trial, state.goal, _pursued(state))
   success = at.success & jnp.isfinite(at.loss)
+  ends = success & stop
   first = state.loss == -jnp.inf
-  gains = jnp.isfinite(at.loss) & ((at.loss > state.loss) | success)
+  gains = jnp.isfinite(at.loss) & ((at.loss > state.loss) | ends)
   failed = ~gains & ~first
   tried = state.trial != state.x_adv
-  single = state.flips == 1
-  best = success | (jnp.isfinite(at.loss) & (at.loss > state.best_loss))
+  count = jnp.sum(tried, axis=pixels(tried), dtype=jnp.int32)  # fewer than asked for where few fit
+  best = ends | (jnp.isfinite(at.loss) & (at.loss > state.best_loss))
   state = state._replace(
     x_adv=choose(gains, state.trial, state.x_adv),
     loss=jnp.where(gains, at.loss, state.loss),
     gradient=choose(gains, at.gradient, state.gradient),
     banned=choose(gains, jnp.zeros_like(state.banned), state.banned)
-    | (tried & expand(failed & single, tried)),
-    flips=jnp.where(failed, jnp.maximum(state.flips // 2, 1), len(offsets)),
+    | (tried & expand(failed & (count == 1), tried)),
+    flips=jnp.where(failed, jnp.maximum(count // 2, 1), len(offsets)),
     best=choose(best, state.trial, state.best),
     best_loss=jnp.where(best, at.loss, state.best_loss),
     step=state.step + 1,
@@ -248,9 +262,9 @@ def _greedy_step(
   nothing_left = ~jnp.any(which, axis=pixels(which))
   state = state._replace(trial=_flip(state, which))
   runs = jnp.minimum(num_targets, state.targets.shape[1])
-  again = nothing_left & ~success & (state.run + 1 < runs) & (state.goal.target < 0)
+  again = nothing_left & ~ends & (state.run + 1 < runs) & (state.goal.target < 0)
   ranked = (state.step == 1) & (state.targets.shape[1] > 0)
-  report = info(at._replace(success=success), success | (nothing_left & ~again))
+  report = info(at._replace(success=success), ends | (nothing_left & ~again))
   report = report._replace(forward=report.forward + ranked)  # the pass that ranked the classes
   return choose(again, _started_again(state, len(offsets)), state), report
 

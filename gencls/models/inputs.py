@@ -28,7 +28,7 @@ def checked(classifier: Classifier, image_shape: tuple[int, ...]) -> Classifier:
     _keys(keys, x)
     if classes is None:
       return classifier.logits(params, keys, x)
-    return classifier.logits(params, keys, x, classes)
+    return classifier.logits(params, keys, x, classes=classes)
 
   return classifier._replace(
     init=functools.partial(_init, classifier.init, image_shape),

@@ -55,7 +55,7 @@ def preprocess(
     x = transform(keys, x)
     if classes is None:
       return classifier.logits(params, keys, x)
-    return classifier.logits(params, keys, x, classes)
+    return classifier.logits(params, keys, x, classes=classes)
 
   def log_weights(params: Params, keys: Keys, x: Array) -> Array:
     assert classifier.log_weights

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gencls.attack_specs import applies
 from gencls.names import unknown_name
 from gencls.report import (
   attack_curves,
@@ -24,6 +25,7 @@ def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
   """Raises ValueError where two models were not evaluated on the same images in the same way."""
   first_title = next(iter(summaries))
   first = summaries[first_title]
+  _check_own_attacks(summaries)
   for title, summary in summaries.items():
     for field in merging.MUST_AGREE:
       two = [merging.given(_for_all(s[field])) for s in (summary, first)]
@@ -52,6 +54,25 @@ def _for_all(field: Any) -> Any:
     for name, each in field.items()
     if not (isinstance(each, Mapping) and each.get("models"))
   }
+
+
+def _check_own_attacks(summaries: Mapping[str, Mapping[str, Any]]) -> None:
+  """Attacks made for some models must be those of all such models."""
+  own: dict[str, tuple[str, Any]] = {}
+  for title, summary in summaries.items():
+    for label, each in summary["attacks"].items():
+      if each.get("models"):
+        own.setdefault(label, (title, each))
+  for label, (first_title, wanted) in own.items():
+    for title, summary in summaries.items():
+      found = summary["attacks"].get(label)
+      if not applies(wanted["models"], summary.get("gradient", "exact")):
+        continue
+      if found is None or merging.given(found) != merging.given(wanted):
+        raise ValueError(
+          f"{title!r} and {first_title!r} differ in attacks.{label}, which is for "
+          f"{wanted['models']} models: {found} and {wanted}; evaluate both with the same config"
+        )
 
 
 def titles(entries: Sequence[reading.Entry]) -> list[str]:
@@ -190,7 +211,9 @@ def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> An
   norms: dict[str, list[figures.Line]] = {}
   for title, summary in summaries.items():
     own = [row for row in summary["rows"] if row["label"] == label]
-    if not own and summary.get("missing"):
+    if not own and (
+      summary.get("missing") or any(label in s["attacks"] for s in summaries.values())
+    ):
       continue
     if not own:
       valid = {row["label"] for row in summary["rows"]}
