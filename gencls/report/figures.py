@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,9 +67,14 @@ def new(columns: int, rows: int, size: tuple[float, float], **options: Any):
   return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+DOTS_PER_INCH = 150
+MOST_DOTS = 5e6  # of one figure, so that its file stays below a megabyte
+
+
 def save(figure: Any, path: Path) -> None:
-  """Writes a figure as PNG, whole or not at all."""
-  atomic_write(path, png(figure, 150))
+  """Writes a figure as PNG, whole or not at all; a large one with fewer dots per inch."""
+  width, height = figure.get_size_inches()
+  atomic_write(path, png(figure, int(min(DOTS_PER_INCH, math.sqrt(MOST_DOTS / (width * height))))))
 
 
 @styled
