@@ -1,20 +1,14 @@
-"""The gradient of a loss of a few logits, through these logits alone.
+"""Logits of some classes alone, where these cost less than all.
 
-A generative classifier scores one class after the other, each by K passes of a decoder. A margin
-is the difference of two scores: all C have to be computed to know which two, but a gradient has to
-pass two only. Forward and backward then cost 1 + 2·2/C forward passes of all classes, and not 2
-(1.4 for ten classes, 1.04 for a hundred), and only the few keep what the way back needs.
-
-A logits function takes part if it has an argument `classes`: logits_fn(keys, x, classes=[B, M]) is
-[B, M], the logits of these classes and no other number than without.
+A generative classifier scores one class after the other, each by K passes of a decoder, and a
+margin is the difference of two scores. A logits function that has an argument `classes` gives the
+logits of these: logits_fn(keys, x, classes=[B, M]) is [B, M], and no other number than without.
+`attacks.through_few` is what it is for.
 """
 
 import inspect
 from collections.abc import Callable
 from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 from gencls.types import Array, Keys, Params
 
@@ -27,55 +21,23 @@ def takes_classes(logits: Callable[..., Array]) -> bool:
     return False  # a callable that does not tell
 
 
-def with_arguments_of(inner: Callable[..., Array], outer: Callable[..., Array]) -> Any:
-  """A classifier's `outer` logits, which take `classes` only if the `inner` ones they call do.
+def after(logits: Callable[..., Array], before: Callable[[Keys, Array], Array]) -> Any:
+  """A classifier's logits of `before`(keys, x), which take `classes` where they do themselves.
 
   Args:
-    inner: (params, keys, x), perhaps also (…, classes).
-    outer: (params, keys, x, classes=None).
+    logits: (params, keys, x), perhaps also `classes`.
+    before: what becomes of the images.
 
   Returns:
-    `outer`, or the function of its first three arguments.
+    A function of the same arguments; what they are can also be asked of it through
+    `jax.tree_util.Partial`.
   """
 
   def of_all(params: Params, keys: Keys, x: Array) -> Array:
-    return outer(params, keys, x)
+    return logits(params, keys, before(keys, x))
 
-  return outer if takes_classes(inner) else of_all
+  def of_some(params: Params, keys: Keys, x: Array, classes: Array | None = None) -> Array:
+    some = {} if classes is None else {"classes": classes}
+    return logits(params, keys, before(keys, x), **some)
 
-
-def through_few(
-  logits_fn: Callable[..., Array],
-  keys: Keys,
-  x: Array,
-  loss: Callable[[Array], Array],
-  most: int,
-) -> Array:
-  """All logits, whose gradient passes only those that a loss depends on.
-
-  Args:
-    logits_fn: takes `classes`.
-    keys: [B] typed keys.
-    x: [B, H, W, D].
-    loss: logits [B, C] -> [B], example by example.
-    most: static; no example's loss has a gradient in more logits.
-
-  Returns:
-    [B, C]; gradients of `loss` of it in x are right, others are not.
-
-  Raises:
-    ValueError: while tracing, if `classes` is something else to the function.
-  """
-  logits = logits_fn(keys, jax.lax.stop_gradient(x))  # nothing to be differentiated is traced
-  slope = jax.grad(lambda values: jnp.sum(loss(values)))(logits)
-  classes = jax.lax.top_k(jnp.abs(slope), most)[1]
-  few = logits_fn(keys, x, classes=classes)
-  if few.shape != classes.shape:
-    raise ValueError(
-      f"logits_fn(keys, x, classes={list(classes.shape)}) must return the logits of these classes, "
-      f"{list(classes.shape)}, got shape {few.shape}; give an argument of another meaning another "
-      "name than classes"
-    )
-  rows = jnp.arange(len(x))[:, None]
-  change = (few - jax.lax.stop_gradient(few)).astype(logits.dtype)  # zero, with a gradient
-  return logits.at[rows, classes].add(change)
+  return of_some if takes_classes(logits) else of_all

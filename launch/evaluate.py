@@ -79,8 +79,11 @@ def made_for(attacks: dict[str, dict[str, Any]], gradient: str) -> dict[str, dic
   for spec in specs(attacks):
     check_spec(spec)
   found = {label: each for label, each in attacks.items() if applies(each["models"], gradient)}
-  for label in sorted(set(attacks) - set(found)):
-    logging.info("%s is for %s models, and left out", label, attacks[label]["models"])
+  left_out = [
+    f"{label} ({each['models']})" for label, each in attacks.items() if label not in found
+  ]
+  if left_out:
+    logging.warning("left out, since they are for other models: %s", ", ".join(left_out))
   return found
 
 

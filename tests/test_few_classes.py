@@ -13,7 +13,8 @@ from jax.tree_util import Partial
 from gencls import models
 from gencls.attacks import objective as objectives
 from gencls.attacks.losses import FEW, LOSSES, signed_dlr
-from gencls.few_classes import takes_classes, through_few
+from gencls.attacks.through_few import through_few
+from gencls.few_classes import takes_classes
 from gencls.types import Goal
 
 BATCH, CLASSES, PIXELS = 6, 12, 6

@@ -148,6 +148,17 @@ def test_every_attack_has_a_panel_and_every_model_its_curve_there():
   assert [text.get_text() for text in figure.legends[0].get_texts()] == ["A", "B"]
 
 
+def test_success_rates_are_of_the_models_that_met_the_attack(evaluated):
+  """Some attacks are for some models, and a report may be made of a half-finished evaluation."""
+  summary = evaluated[1]
+  label = summary["rows"][0]["label"]
+  without = {**summary, "rows": [row for row in summary["rows"] if row["label"] != label]}
+  figure = compare.success_figure({"A": summary, "B": without}, label)
+  assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["A"]
+  with pytest.raises(ValueError, match=f"unknown attack '{label}'"):
+    compare.success_figure({"B": without}, label)
+
+
 def test_sanity_checks_side_by_side():
   def one(**status):
     return {"checks": [{"name": n, "status": s, "detail": "why | not"} for n, s in status.items()]}

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls.attacks.broadcast import expand, pixels
-from gencls.attacks.losses import FEW, LOSSES, SIGNED, LogitLoss, dlr, misclassified, signed_dlr
-from gencls.few_classes import takes_classes, through_few
+from gencls.attacks.losses import LOSSES, SIGNED, LogitLoss, dlr, misclassified, signed_dlr
+from gencls.attacks.through_few import at_least_float32, by_few_classes
 from gencls.keys import fold
 from gencls.names import unknown_name
 from gencls.settings import check_kinds
@@ -114,8 +114,8 @@ def _fixed(
   del step
   aim = goal if pursued is None else goal._replace(target=pursued)
   if query and accept is None and not scores:
-    logits_fn = _by_few_classes(logits_fn, loss, aim)
-  output = _at_least_float32(logits_fn(keys, x_adv))
+    logits_fn = by_few_classes(logits_fn, loss, aim)
+  output = at_least_float32(logits_fn(keys, x_adv))
   logits = _merged(output)
   values = logits if scores else _loss(loss, output, aim, of_samples)
   success = misclassified(logits, goal)
@@ -124,23 +124,6 @@ def _fixed(
     success = success & (score >= 0) & jnp.isfinite(score)
     values = values if scores else _with_detector(loss, values, accept_weight * score)
   return values, success
-
-
-def _by_few_classes(logits_fn: LogitsFn, loss: LogitLoss, goal: Goal) -> LogitsFn:
-  """The logits for the gradient of a loss: by a few classes alone where that costs less."""
-  most = FEW.get(getattr(loss, "func", loss))
-  if most is None or not takes_classes(logits_fn):
-    return logits_fn
-  goal = goal._replace(start=None, clean=None)
-
-  def logits(keys: Keys, x: Array) -> Array:
-    shape = jax.eval_shape(logits_fn, keys, x).shape
-    if len(shape) != 2 or 2 * most >= shape[1]:  # log weights have a loss for each sample
-      return logits_fn(keys, x)
-    of_goal = lambda values: loss(_at_least_float32(values), goal)  # noqa: E731
-    return through_few(logits_fn, keys, x, of_goal, most)
-
-  return logits
 
 
 def _fresh(
@@ -197,11 +180,6 @@ def _check_arguments(logits_fn: LogitsFn) -> None:
       f"logits_fn must take (keys, x), got a function of {signature} ({error}); a function f of x "
       "alone becomes lambda keys, x: f(x)"
     ) from error
-
-
-def _at_least_float32(output: Array) -> Array:
-  """Differences of logits are lost in half precision."""
-  return output.astype(jnp.promote_types(output.dtype, jnp.float32))
 
 
 def _merged(output: Array) -> Array:

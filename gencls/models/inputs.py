@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gencls.few_classes import with_arguments_of
+from gencls import few_classes
 from gencls.types import Array, Classifier, Key, Keys, Loss, Params
 
 
@@ -22,18 +22,15 @@ def checked(classifier: Classifier, image_shape: tuple[int, ...]) -> Classifier:
     image_shape: (H, W, D) of its images.
   """
 
-  # A function of its own, for what its arguments are is asked through `jax.tree_util.Partial`.
-  def logits(params: Params, keys: Keys, x: Array, classes: Array | None = None) -> Array:
+  def looked_at(keys: Keys, x: Array) -> Array:
     _images(x, image_shape)
     _keys(keys, x)
-    if classes is None:
-      return classifier.logits(params, keys, x)
-    return classifier.logits(params, keys, x, classes=classes)
+    return x
 
   return classifier._replace(
     init=functools.partial(_init, classifier.init, image_shape),
     loss=functools.partial(_loss, classifier.loss, image_shape),
-    logits=with_arguments_of(classifier.logits, logits),
+    logits=few_classes.after(classifier.logits, looked_at),
   )
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 
-from gencls.few_classes import with_arguments_of
+from gencls import few_classes
 from gencls.types import (
   NORMALISED_SCORES,
   Array,
@@ -51,12 +51,6 @@ def preprocess(
   def loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
     return classifier.loss(params, keys, transform(keys, x), y, step)
 
-  def logits(params: Params, keys: Keys, x: Array, classes: Array | None = None) -> Array:
-    x = transform(keys, x)
-    if classes is None:
-      return classifier.logits(params, keys, x)
-    return classifier.logits(params, keys, x, classes=classes)
-
   def log_weights(params: Params, keys: Keys, x: Array) -> Array:
     assert classifier.log_weights
     return classifier.log_weights(params, keys, transform(keys, x))
@@ -76,7 +70,7 @@ def preprocess(
   return classifier._replace(
     init=init,
     loss=loss,
-    logits=with_arguments_of(classifier.logits, logits),
+    logits=few_classes.after(classifier.logits, transform),
     log_weights=log_weights if classifier.log_weights else None,
     reconstruct=reconstruct if classifier.reconstruct else None,
     fit=fit if classifier.fit else None,

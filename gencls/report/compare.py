@@ -207,19 +207,19 @@ def attacks_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
 
 
 def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> Any:
-  """Success rate of one attack against eps, a curve for each model."""
+  """Success rate of one attack against eps, a curve for each model that has met it.
+
+  Raises:
+    ValueError: if none has.
+  """
   norms: dict[str, list[figures.Line]] = {}
   for title, summary in summaries.items():
-    own = [row for row in summary["rows"] if row["label"] == label]
-    if not own and (
-      summary.get("missing") or any(label in s["attacks"] for s in summaries.values())
-    ):
-      continue
-    if not own:
-      valid = {row["label"] for row in summary["rows"]}
-      raise ValueError(f"{title}: {unknown_name('attack', label, valid)}")
-    line = figures.line(title, own, "success_rate", None)
-    norms.setdefault(own[0]["norm"], []).append(line)
+    if own := [row for row in summary["rows"] if row["label"] == label]:
+      line = figures.line(title, own, "success_rate", None)
+      norms.setdefault(own[0]["norm"], []).append(line)
+  if not norms:
+    run = {row["label"] for summary in summaries.values() for row in summary["rows"]}
+    raise ValueError(unknown_name("attack", label, run))
   first = next(iter(summaries.values()))
   heading = f"Success rate of {label} on {first['data']['name']}"
   ylabel = "turned wrong, % of images classified right"
