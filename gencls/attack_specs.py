@@ -8,11 +8,10 @@ from gencls.attacks.losses import LOSSES
 from gencls.attacks.norms import order
 from gencls.batch_loop import Protocol, size_of_batches
 from gencls.names import unknown_name
+from gencls.straight_through import AT
 
 DEFAULT_LOSS = "margin"  # of `attacks.build`
-# What an attack is made for -> the gradients (`types.Gradient`) of such classifiers. Denoisers that
-# decide (gibbs, icm) are taken for thresholded too.
-MODELS = {"thresholded": ("straight_through", "flip")}
+MODELS = ("thresholded",)  # what an attack may be made for: those with a `Classifier.threshold`
 AGAINST = ("classifier", "detector")  # "detector": misclassified and accepted
 # Attacks of one norm that take none; others without a norm may be measured in any.
 OWN_NORMS = {"boundary": "l2", "carlini_wagner": "l2", "ddn": "l2"}
@@ -42,9 +41,19 @@ def evades(spec: AttackSpec) -> bool:
   return spec.against == "detector"
 
 
-def applies(models: str | None, gradient: str) -> bool:
-  """Whether an attack for `models` (in `MODELS`, or None) is made for a classifier's gradient."""
-  return models is None or gradient in MODELS[models]
+def applies(models: str | None, threshold: float | None) -> bool:
+  """Whether an attack for `models` (in `MODELS`, or None) is made for one with this threshold."""
+  return models is None or threshold is not None
+
+
+def check_flips(spec: AttackSpec, threshold: float | None) -> None:
+  """Raises ValueError where pixels are flipped at another threshold than the model's."""
+  at = spec.hyperparameters.get("at", AT)
+  if spec.name == "pixel_flips" and threshold not in (None, at):
+    raise ValueError(
+      f"{spec.label} flips pixels at={at}, but the model thresholds its input at {threshold}: set "
+      f"config.attacks.{spec.label}.at={threshold}"
+    )
 
 
 def takes_eps(spec: AttackSpec) -> bool:

@@ -15,8 +15,10 @@ from jax.tree_util import Partial
 
 from gencls.types import Array, Keys, LogitsFn
 
+AT = 0.5  # the middle of [0, 1]; a pixel equal to it is on
 
-def threshold(x: Array, at: float | Array = 0.5) -> Array:
+
+def threshold(x: Array, at: float | Array = AT) -> Array:
   """1 where x >= at, else 0; the derivative in x is the identity.
 
   Args:
@@ -82,7 +84,7 @@ def check_threshold(at: float) -> None:
     raise ValueError(f"at must be in (0, 1], or every pixel is the same, got {at}")
 
 
-def binarize(logits_fn: LogitsFn, at: float = 0.5) -> Partial:
+def binarize(logits_fn: LogitsFn, at: float = AT) -> Partial:
   """A model that sees only which pixels reach the threshold, with straight-through gradients.
 
   Args:

@@ -30,7 +30,7 @@ from gencls import (
   transfer_source,
   workdir,
 )
-from gencls.attack_specs import AttackSpec, applies, check_spec
+from gencls.attack_specs import AttackSpec, applies, check_flips, check_spec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
 from gencls.clean import Subject
@@ -70,15 +70,22 @@ def specs(attacks: dict[str, dict[str, Any]]) -> list[AttackSpec]:
   return found
 
 
-def made_for(attacks: dict[str, dict[str, Any]], gradient: str) -> dict[str, dict[str, Any]]:
+def made_for(
+  attacks: dict[str, dict[str, Any]], threshold: float | None
+) -> dict[str, dict[str, Any]]:
   """The attacks of a plain config without those that are made for other models.
 
+  Args:
+    attacks: label -> settings.
+    threshold: of the model, see `Classifier.threshold`.
+
   Raises:
-    ValueError: if one does not fit, be it for this model or not.
+    ValueError: if one does not fit, be it for this model or not, or flips at another threshold.
   """
   for spec in specs(attacks):
     check_spec(spec)
-  found = {label: each for label, each in attacks.items() if applies(each["models"], gradient)}
+    check_flips(spec, threshold)
+  found = {label: each for label, each in attacks.items() if applies(each["models"], threshold)}
   left_out = [
     f"{label} ({each['models']})" for label, each in attacks.items() if label not in found
   ]
@@ -175,7 +182,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "params": params_digest(graded.params),
     "step": graded.step,
   }
-  attacks = made_for(config["attacks"], attacked.classifier.gradient)
+  attacks = made_for(config["attacks"], attacked.classifier.threshold)
   looked_at = probes(config, folder, graded, dataset)
   config = config | {"transfer_from": [portable_command(each) for each in config["transfer_from"]]}
   record = workdir.provenance()
@@ -185,6 +192,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "title": title(graded.config["model"]["name"], overrides),
     **identity,
     "gradient": attacked.classifier.gradient,
+    "threshold": attacked.classifier.threshold,
     "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
     "attacks": attacks,
     "config": config,

@@ -3,7 +3,6 @@
 import importlib
 import re
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from toy_evaluation import offering_subject, protocol
@@ -11,7 +10,6 @@ from toy_evaluation import offering_subject, protocol
 from gencls.attack_cells import build_attack
 from gencls.attack_specs import check_spec, identity, takes_eps
 from gencls.evaluate import check_protocol, check_specs
-from gencls.types import Gradient
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(p.stem for p in (ROOT / "configs" / "attacks").glob("*.py") if p.stem != "base")
@@ -106,15 +104,19 @@ def test_a_config_may_ask_for_foolbox():
 def test_flips_are_for_models_that_threshold_and_no_other():
   made_for = importlib.import_module("launch.evaluate").made_for
   every = config_of("nus_honest", "cpu").to_dict()["attacks"]
-  thresholded = ("straight_through", "flip")
-  for gradient in get_args(Gradient):
-    left_out = set(every) - set(made_for(every, gradient))
-    assert left_out == (set() if gradient in thresholded else {"flips_linf", "flips_l2"})
+  assert set(every) - set(made_for(every, None)) == {"flips_linf", "flips_l2"}
+  assert made_for(every, 0.5) == every
+  with pytest.raises(ValueError, match=r"flips_l2 flips pixels at=0\.5, .* its input at 0\.3: set"):
+    made_for(every, 0.3)
+  elsewhere = {
+    label: each | {"at": 0.3} if "flips" in label else each for label, each in every.items()
+  }
+  assert made_for(elsewhere, 0.3) == elsewhere
   # What is left out is checked all the same.
   for changes in ({"models": "threshold"}, {"loss": "margn"}):
     wrong = every | {"flips_l2": every["flips_l2"] | changes}
     with pytest.raises(ValueError, match="did you mean"):
-      made_for(wrong, "exact")
+      made_for(wrong, None)
   # It does not matter to what a cell holds why the attack was run.
   (spec,) = (each for each in specs_of(config_of("nus_honest")) if each.label == "flips_l2")
   one, two = (

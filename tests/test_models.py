@@ -140,6 +140,30 @@ def test_some_classes_have_the_logits_that_they_have_among_all(name):
     np.testing.assert_allclose(few, expected, rtol=2e-5)
 
 
+@pytest.mark.parametrize(
+  ("name", "changes", "threshold"),
+  [
+    *((name, {}, None) for name in ("cnn", "mlp", "gaussian_naive_bayes", "cnn_denoised")),
+    *(("cnn_denoised", {"method": each}, None) for each in ("icm", "one_shot")),
+    ("bernoulli_naive_bayes", {}, 0.5),
+    ("gaussian_naive_bayes", {"binarized": True}, 0.5),
+    ("ising", {"at": 0.3}, 0.3),
+    ("ising", {"at": 0.3, "training": "linear_batch_normalised"}, 0.3),
+    ("cnn_binary", {"at": 0.7}, 0.7),
+    slow("gfz_binary", {"at": 0.7}, 0.7),
+  ],
+)
+def test_a_model_says_whether_and_where_it_thresholds(name, changes, threshold):
+  classifier, params, keys, x, _ = problem(name, **changes)
+  assert classifier.threshold == threshold
+  logits = jax.jit(classifier.logits)
+  same = [
+    bool((logits(params, keys, jnp.where(x >= at, 1.0, 0.0)) == logits(params, keys, x)).all())
+    for at in (0.3, 0.5, 0.7)
+  ]
+  assert same == [at == threshold for at in (0.3, 0.5, 0.7)]
+
+
 @pytest.mark.parametrize("name", [n if n in ("gfz", "cnn", *CLASSICAL) else slow(n) for n in ALL])
 def test_batches_do_not_matter(name):
   classifier, params, keys, x, _ = problem(name)

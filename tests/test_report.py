@@ -220,9 +220,12 @@ def test_models_with_an_attack_of_their_own_are_compared(evaluated):
 
   exact, thresholded = {**summary, "gradient": "exact"}, with_one_more("thresholded")
   compare.check_comparable({"one": exact, "two": thresholded, "three": thresholded})
+  denoised = {**summary, "gradient": "straight_through", "threshold": None}  # not a pixel at a time
+  compare.check_comparable({"one": denoised, "two": thresholded})
   for other, message in (
     ({**summary, "gradient": "straight_through"}, "attacks.flips, which is for thresholded"),
     (with_one_more("thresholded", "flip", eps=[9.0]), "attacks.flips, which is for thresholded"),
+    ({**summary, "threshold": 0.5}, "attacks.flips, which is for thresholded"),
     (with_one_more(None), "differ in attacks"),
   ):
     with pytest.raises(ValueError, match=message):

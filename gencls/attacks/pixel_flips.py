@@ -37,6 +37,7 @@ from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import choose, expand, pick, pixels
 from gencls.attacks.objective import info, query, stops_early
 from gencls.names import unknown_name
+from gencls.straight_through import AT, check_threshold
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 METHODS = ("greedy", "exhaustive")
@@ -77,7 +78,7 @@ def pixel_flips(
   method: str = "greedy",
   flips_per_step: int = 1,
   num_targets: int = 0,
-  at: float = 0.5,
+  at: float = AT,
   block_size: int | None = None,
 ) -> Attack:
   """Flips reachable pixels of a thresholded image until the model is fooled.
@@ -123,8 +124,7 @@ def pixel_flips(
       "num_steps and flips_per_step must be >= 1 and num_targets >= 0, got "
       f"{num_steps}, {flips_per_step} and {num_targets}"
     )
-  if not 0 < at <= 1:
-    raise ValueError(f"at must be in (0, 1], or every pixel is the same, got {at}")
+  check_threshold(at)
   ball = geometries.build(norm, eps)
   if method == "greedy":
     function, num = _greedy_step, flips_per_step

@@ -9,6 +9,7 @@ from gencls.models.binarized import binarize
 from gencls.models.cnn import cnn
 from gencls.models.deep_latent import deep_latent
 from gencls.models.denoised import denoise
+from gencls.straight_through import AT
 from gencls.types import Classifier
 
 Factory = Callable[..., Classifier]
@@ -48,11 +49,11 @@ def compose(outer: Factory, inner: Factory, **fixed: Any) -> Factory:
   return build
 
 
-def _binary(classifier: Classifier, at: float = 0.5) -> Classifier:
+def _binary(classifier: Classifier, at: float = AT) -> Classifier:
   return binarize(classifier, at)
 
 
-def _binary_estimate(classifier: Classifier, at: float = 0.5) -> Classifier:
+def _binary_estimate(classifier: Classifier, at: float = AT) -> Classifier:
   # A Bernoulli likelihood, an energy of grey images, is a probability of binary ones.
   return binarize(classifier, at, score="estimate")
 

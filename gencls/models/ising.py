@@ -109,7 +109,7 @@ def ising(
     raise ValueError(f"unary_l2 must be > 0, got {unary_l2}; constant pixels have no finite θ_i")
   if training == "linear_batch_normalised":
     linear = linear_mrf.classifier(image_shape, num_classes, at=at, num_steps=max_iterations)
-    return linear._replace(gradient="straight_through")
+    return linear._replace(gradient="straight_through", threshold=at)
   height, width, _ = image_shape
   log_prior = tuple(jnp.log(jnp.asarray(prior)).tolist())
   generative = training == "pseudo_likelihood"
@@ -162,6 +162,7 @@ def ising(
     loss=loss,
     logits=logits,
     score="unnormalised" if generative else "posterior",
+    threshold=at,
     gradient="flip" if backward == "flip" else "straight_through",
     sample=sample if generative else None,
     fit=ising_fit.fitter(settings, init, scores, spins, generative=generative),

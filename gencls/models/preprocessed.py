@@ -41,7 +41,8 @@ def preprocess(
 
   Returns:
     A `Classifier` with the parameters of the inner one. Its score is at most "unnormalised": the
-    density of a transformed image is none of the image.
+    density of a transformed image is none of the image. Whether it sees grey levels is for the
+    caller to say.
   """
 
   def init(key: Key, x: Array, y: Array) -> Params:
@@ -76,6 +77,7 @@ def preprocess(
     fit=fit if classifier.fit else None,
     score="unnormalised" if classifier.score in NORMALISED_SCORES else classifier.score,
     binary=False,
+    threshold=None,
     gradient=max(gradient, classifier.gradient, key=get_args(Gradient).index),
   )
 

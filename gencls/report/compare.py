@@ -66,13 +66,19 @@ def _check_own_attacks(summaries: Mapping[str, Mapping[str, Any]]) -> None:
   for label, (first_title, wanted) in own.items():
     for title, summary in summaries.items():
       found = summary["attacks"].get(label)
-      if not applies(wanted["models"], summary.get("gradient", "exact")):
+      if not applies(wanted["models"], _threshold(summary)):
         continue
       if found is None or merging.given(found) != merging.given(wanted):
         raise ValueError(
           f"{title!r} and {first_title!r} differ in attacks.{label}, which is for "
           f"{wanted['models']} models: {found} and {wanted}; evaluate both with the same config"
         )
+
+
+def _threshold(summary: Mapping[str, Any]) -> float | None:
+  """Of the model; summaries of before it was recorded tell by the gradient alone."""
+  guess = 0.5 if summary.get("gradient") in ("straight_through", "flip") else None
+  return summary.get("threshold", guess)
 
 
 def titles(entries: Sequence[reading.Entry]) -> list[str]:
