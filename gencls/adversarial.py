@@ -17,6 +17,7 @@ from jax.tree_util import Partial
 
 from gencls import attacks
 from gencls.keys import fold
+from gencls.model_options import with_threshold
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Classifier, Goal, Keys, LogitsFn, Loss, Params
 
@@ -79,6 +80,8 @@ def adversarial(
       f"adversarial training needs an attack with an eps, got {attack!r}; there are "
       f"{', '.join(fits)}"
     )
+
+  hyperparameters = with_threshold(attack, hyperparameters, classifier)
 
   def build(logits_fn: LogitsFn) -> Attack:
     return attacks.build(attack, logits_fn, loss=loss, randomness="fresh", **hyperparameters)

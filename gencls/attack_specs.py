@@ -8,10 +8,11 @@ from gencls.attacks.losses import LOSSES
 from gencls.attacks.norms import order
 from gencls.batch_loop import Protocol, size_of_batches
 from gencls.names import unknown_name
-from gencls.straight_through import AT
 
 DEFAULT_LOSS = "margin"  # of `attacks.build`
-MODELS = ("thresholded",)  # what an attack may be made for: those with a `Classifier.threshold`
+MODELS = (
+  "thresholded",
+)  # what an attack may be made for: those with a `Classifier.pixel_threshold`
 AGAINST = ("classifier", "detector")  # "detector": misclassified and accepted
 # Attacks of one norm that take none; others without a norm may be measured in any.
 OWN_NORMS = {"boundary": "l2", "carlini_wagner": "l2", "ddn": "l2"}
@@ -44,16 +45,6 @@ def evades(spec: AttackSpec) -> bool:
 def applies(models: str | None, threshold: float | None) -> bool:
   """Whether an attack for `models` (in `MODELS`, or None) is made for one with this threshold."""
   return models is None or threshold is not None
-
-
-def check_flips(spec: AttackSpec, threshold: float | None) -> None:
-  """Raises ValueError where pixels are flipped at another threshold than the model's."""
-  at = spec.hyperparameters.get("at", AT)
-  if spec.name == "pixel_flips" and threshold not in (None, at):
-    raise ValueError(
-      f"{spec.label} flips pixels at={at}, but the model thresholds its input at {threshold}: set "
-      f"config.attacks.{spec.label}.at={threshold}"
-    )
 
 
 def takes_eps(spec: AttackSpec) -> bool:

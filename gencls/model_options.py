@@ -7,7 +7,7 @@
                                 targeted, at the nearest one of the target class; against a
                                 detector, at one that it accepts
 
-Attacks that take a `decode_fn` get the model's decoder.
+Attacks that take a `decode_fn` get the model's decoder, those that flip pixels its threshold.
 """
 
 import inspect
@@ -23,7 +23,7 @@ from gencls.attacks.reconstruction_starts import wrong_reconstructions
 from gencls.attacks.starts import class_starts
 from gencls.clean import Subject
 from gencls.names import unknown_name
-from gencls.types import Array, Keys, LogitsFn
+from gencls.types import Array, Classifier, Keys, LogitsFn
 
 OPTIONS = ("per_sample", "start")
 STARTS = ("wrong_reconstruction", "nearest_wrong")
@@ -71,8 +71,8 @@ def attack_inputs(
     options: its hyperparameters, and those of `OPTIONS`.
 
   Returns:
-    (what the attack sees of the model, its hyperparameters with the model's decoder where it takes
-    one).
+    (what the attack sees of the model, its hyperparameters with the model's decoder or threshold
+    where it takes them).
 
   Raises:
     ValueError: if an option's value is unknown, or the model does not offer what it needs.
@@ -93,9 +93,41 @@ def attack_inputs(
       "latent_size": decoder.latent_size,
       "num_classes": decoder.num_classes,
     }
+  if subject.attacked is not None:
+    hyperparameters = with_threshold(name, hyperparameters, subject.attacked[0])
   if per_sample:
     return _bound(subject, "log_weights", "per_sample=True"), hyperparameters
   return subject.attack_logits_fn, hyperparameters
+
+
+def with_threshold(
+  name: str, hyperparameters: Mapping[str, Any], classifier: Classifier
+) -> dict[str, Any]:
+  """The hyperparameters of an attack; flips are at the threshold of the model.
+
+  Args:
+    name: of the attack.
+    hyperparameters: of it.
+    classifier: what it attacks.
+
+  Raises:
+    ValueError: if an attack that flips pixels meets a model that sees grey levels, or is told
+      another threshold than the model's.
+  """
+  found, own = dict(hyperparameters), classifier.pixel_threshold
+  if not attacks.takes(name, "at"):
+    return found
+  if own is None:
+    raise ValueError(
+      f"{name} is for models that threshold their input, and this one sees grey levels: leave it "
+      "out (an evaluation does where config.attacks.<label>.models is 'thresholded')"
+    )
+  if found.get("at", own) != own:
+    raise ValueError(
+      f"{name} would flip pixels at={found['at']}, but the model thresholds its input at {own}: "
+      "leave `at` out, it is the model's"
+    )
+  return {**found, "at": own}
 
 
 def start_images(

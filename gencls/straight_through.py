@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gencls.few_classes import takes_classes
 from gencls.types import Array, Keys, LogitsFn
 
-AT = 0.5  # the middle of [0, 1]; a pixel equal to it is on
+DEFAULT_THRESHOLD = 0.5  # the middle of [0, 1]; a pixel equal to it is on
 
 
-def threshold(x: Array, at: float | Array = AT) -> Array:
+def threshold(x: Array, at: float | Array = DEFAULT_THRESHOLD) -> Array:
   """1 where x >= at, else 0; the derivative in x is the identity.
 
   Args:
@@ -84,7 +85,7 @@ def check_threshold(at: float) -> None:
     raise ValueError(f"at must be in (0, 1], or every pixel is the same, got {at}")
 
 
-def binarize(logits_fn: LogitsFn, at: float = AT) -> Partial:
+def binarize(logits_fn: LogitsFn, at: float = DEFAULT_THRESHOLD) -> Partial:
   """A model that sees only which pixels reach the threshold, with straight-through gradients.
 
   Args:
@@ -100,8 +101,15 @@ def binarize(logits_fn: LogitsFn, at: float = AT) -> Partial:
   """
   check_threshold(at)
   inner = logits_fn if isinstance(logits_fn, Partial) else Partial(logits_fn)
-  return Partial(_binarized, inner, jnp.float32(at))
+  return Partial(_of_some if takes_classes(inner) else _of_all, inner, jnp.float32(at))
 
 
-def _binarized(logits_fn: LogitsFn, at: Array, keys: Keys, x: Array) -> Array:
+def _of_all(logits_fn: LogitsFn, at: Array, keys: Keys, x: Array) -> Array:
   return logits_fn(keys, threshold(x, at))
+
+
+def _of_some(
+  logits_fn: LogitsFn, at: Array, keys: Keys, x: Array, classes: Array | None = None
+) -> Array:
+  some = {} if classes is None else {"classes": classes}
+  return logits_fn(keys, threshold(x, at), **some)

@@ -80,9 +80,8 @@ class Classifier(NamedTuple):
   score: Score  # what logits[b, c] is; see NORMALISED_SCORES
   # The logits are of the thresholded image, one of 2^(H·W·D), and no density over [0, 1]^(H·W·D)
   binary: bool = False
-  threshold: float | None = (
-    None  # logits see only which pixels reach it; None: they see grey levels
-  )
+  # The logits see only which pixels reach it; None: they see grey levels
+  pixel_threshold: float | None = None
   gradient: Gradient = "exact"
   prepare: Callable[[Params, Key], Params] | None = None  # everything that does not depend on x
   sample: Callable[[Params, Keys, Array], Array] | None = None  # (params, keys, y [B]) -> x

@@ -30,7 +30,7 @@ from gencls import (
   transfer_source,
   workdir,
 )
-from gencls.attack_specs import AttackSpec, applies, check_flips, check_spec
+from gencls.attack_specs import AttackSpec, applies, check_spec
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
 from gencls.clean import Subject
@@ -77,14 +77,13 @@ def made_for(
 
   Args:
     attacks: label -> settings.
-    threshold: of the model, see `Classifier.threshold`.
+    threshold: of the model, see `Classifier.pixel_threshold`.
 
   Raises:
-    ValueError: if one does not fit, be it for this model or not, or flips at another threshold.
+    ValueError: if one does not fit, be it for this model or not.
   """
   for spec in specs(attacks):
     check_spec(spec)
-    check_flips(spec, threshold)
   found = {label: each for label, each in attacks.items() if applies(each["models"], threshold)}
   left_out = [
     f"{label} ({each['models']})" for label, each in attacks.items() if label not in found
@@ -182,7 +181,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "params": params_digest(graded.params),
     "step": graded.step,
   }
-  attacks = made_for(config["attacks"], attacked.classifier.threshold)
+  attacks = made_for(config["attacks"], attacked.classifier.pixel_threshold)
   looked_at = probes(config, folder, graded, dataset)
   config = config | {"transfer_from": [portable_command(each) for each in config["transfer_from"]]}
   record = workdir.provenance()
@@ -192,7 +191,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "title": title(graded.config["model"]["name"], overrides),
     **identity,
     "gradient": attacked.classifier.gradient,
-    "threshold": attacked.classifier.threshold,
+    "pixel_threshold": attacked.classifier.pixel_threshold,
     "protocol": {name: value for name, value in protocol._asdict().items() if name != "batch_size"},
     "attacks": attacks,
     "config": config,

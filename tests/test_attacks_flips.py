@@ -22,6 +22,7 @@ def _hard(x):
   return np.asarray(MODEL(KEYS[: len(x)], jnp.asarray(x >= 0.5, jnp.float32)), np.float64)
 
 
+AT = [np.float32(0.5), np.float32(0.3)]
 BITS = np.argmax(_hard(np.asarray(X)), axis=1)
 FLIPPERS = [
   {"num_steps": 200},
@@ -30,28 +31,29 @@ FLIPPERS = [
 ]
 
 
+@pytest.mark.parametrize("at", AT)
 @pytest.mark.parametrize("options", FLIPPERS)
-def test_flips_reach_all_that_the_ball_allows_and_nothing_else(options):
+def test_flips_reach_all_that_the_ball_allows_and_nothing_else(options, at):
   """Two classes and a linear model: flipping every pixel that helps is the optimum."""
   w = np.asarray(WEIGHTS, np.float64)[:, 1] - np.asarray(WEIGHTS, np.float64)[:, 0]
   pair = Partial(linear_logits, WEIGHTS[:, :2], MODEL.args[1][:2])
   x = np.asarray(X).reshape(NUM, -1)
-  bits = (x >= 0.5).astype(float)
+  bits = (x >= at).astype(float)
   score = bits @ w + float(MODEL.args[1][1] - MODEL.args[1][0])
   y = (score > 0).astype(int)
   for eps in (0.02, 0.1, 0.25):
     low, high = (np.clip(x + s * np.float32(eps), 0, 1).astype("f4") for s in (-1, 1))
-    reachable = np.where(bits == 1, low < 0.5, high >= 0.5)
+    reachable = np.where(bits == 1, low < at, high >= at)
     gain = np.where(reachable, (1 - 2 * bits) * w * np.where(y == 1, -1, 1)[:, None], 0)
     sums = np.cumsum(-np.sort(-np.maximum(gain, 0), axis=1), axis=1)
     possible = sums[:, -1] > np.abs(score)
-    adv = _flips(binarize(pair), y=y, eps=eps, **options)
+    adv = _flips(binarize(pair, at), y=y, eps=eps, at=float(at), **options)
     x_adv = np.asarray(adv.x).reshape(NUM, -1)
     assert np.all((x_adv >= low) & (x_adv <= high))
-    flipped = (x_adv >= 0.5) != (x >= 0.5)
+    flipped = (x_adv >= at) != (x >= at)
     assert not np.any(flipped & ~reachable)
     np.testing.assert_array_equal(x_adv[~flipped], x[~flipped])
-    fooled = ((x_adv >= 0.5) @ w + score - bits @ w > 0) != y
+    fooled = ((x_adv >= at) @ w + score - bits @ w > 0) != y
     np.testing.assert_array_equal(fooled, possible)
     np.testing.assert_array_equal(adv.info.success, possible)
     if options.get("flips_per_step", 1) == 1:  # the fewest flips that do
@@ -64,19 +66,19 @@ def test_flips_reach_all_that_the_ball_allows_and_nothing_else(options):
 
 
 @pytest.mark.parametrize(("norm", "power"), [("l2", 2), ("l1", 1)])
-@pytest.mark.parametrize("flips_per_step", [1, 36])
-def test_flips_within_a_budget_solve_the_knapsack(norm, power, flips_per_step):
+@pytest.mark.parametrize(("flips_per_step", "at"), [(1, AT[0]), (36, AT[1])])
+def test_flips_within_a_budget_solve_the_knapsack(norm, power, flips_per_step, at):
   """Two classes and a linear model: no more than the relaxed optimum, no less than the greedy."""
   w = np.asarray(WEIGHTS, np.float64)[:, 1] - np.asarray(WEIGHTS, np.float64)[:, 0]
   pair = Partial(linear_logits, WEIGHTS[:, :2], MODEL.args[1][:2])
-  black_and_white = jnp.where(X >= 0.5, 1.0, 0.0)
+  black_and_white = jnp.where(at <= X, 1.0, 0.0)
   verdicts = []
   for images_, eps in ((X, 0.1), (X, 0.3), (black_and_white, 0.8)):
     x = np.asarray(images_, np.float64).reshape(NUM, -1)
-    bits = (x >= 0.5).astype(float)
+    bits = (x >= at).astype(float)
     score = bits @ w + float(MODEL.args[1][1] - MODEL.args[1][0])
     y = (score > 0).astype(int)
-    cost = np.abs(x - 0.5) ** power
+    cost = np.abs(x - at) ** power
     gain = np.maximum((1 - 2 * bits) * w * np.where(y == 1, -1, 1)[:, None], 0)
     order = np.argsort(-gain / np.maximum(cost, 1e-12), axis=1)
     gain, cost = (np.take_along_axis(values, order, axis=1) for values in (gain, cost))
@@ -87,12 +89,12 @@ def test_flips_within_a_budget_solve_the_knapsack(norm, power, flips_per_step):
     relaxed = np.sum(part * gain, axis=1)
 
     options = {"norm": norm, "eps": eps, "flips_per_step": flips_per_step, "num_steps": 200}
-    adv = _flips(binarize(pair), x=images_, y=y, **options)
+    adv = _flips(binarize(pair, at), x=images_, y=y, at=float(at), **options)
     x_adv = np.asarray(adv.x).reshape(NUM, -1)
     change = np.sum(np.abs(x_adv.astype(np.float64) - x) ** power, axis=1)
     assert np.all(change <= eps**power) and np.any(change > 0)
     fooled = np.asarray(adv.info.success)
-    np.testing.assert_array_equal(((x_adv >= 0.5) @ w + score - bits @ w > 0) != y, fooled)
+    np.testing.assert_array_equal(((x_adv >= at) @ w + score - bits @ w > 0) != y, fooled)
     assert np.all(fooled[whole > np.abs(score) + 1e-4])
     assert not np.any(fooled[relaxed < np.abs(score) - 1e-4])
     verdicts += list(fooled)

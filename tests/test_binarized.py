@@ -135,7 +135,8 @@ def test_scores_behind_a_threshold_or_a_denoiser_claim_no_more_than_they_are(nam
   assert clean.score == ("posterior" if score == "posterior" else "unnormalised")
   assert not clean.binary
   assert denoise(inner, method="icm").gradient == "straight_through"
-  assert denoise(model).threshold is None and binarize(clean, 0.3).threshold == 0.3
+  assert denoise(model).pixel_threshold is None
+  assert binarize(clean, 0.3).pixel_threshold == 0.3
   assert denoise(inner, detached=True).gradient == "detached"
   assert binarize(denoise(inner, detached=True)).gradient == "detached"
 

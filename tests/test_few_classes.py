@@ -15,6 +15,7 @@ from gencls.attacks import objective as objectives
 from gencls.attacks.losses import FEW, LOSSES, signed_dlr
 from gencls.attacks.through_few import through_few
 from gencls.few_classes import takes_classes
+from gencls.straight_through import binarize
 from gencls.types import Goal
 
 BATCH, CLASSES, PIXELS = 6, 12, 6
@@ -148,6 +149,17 @@ def test_a_callable_that_does_not_tell_its_arguments_takes_no_classes():
 def test_a_built_model_tells_it_also_with_its_parameters_bound():
   classifier = models.build("gfz", image_shape=(8, 8, 1), num_classes=3)
   assert takes_classes(Partial(classifier.logits, {}))
+
+
+def test_a_threshold_in_front_leaves_the_classes():
+  few, all_of_them = both()
+  assert takes_classes(binarize(few)) and not takes_classes(binarize(all_of_them))
+  queries = [
+    objectives.query(objectives.build(binarize(f)), keys(BATCH), FIRST, images(BATCH), GOAL)
+    for f in (few, all_of_them)
+  ]
+  assert jnp.abs(queries[0].gradient).max() > 0
+  np.testing.assert_allclose(*(q.gradient for q in queries), rtol=1e-5, atol=1e-6)
 
 
 def _operations(f, *args):

@@ -13,11 +13,13 @@ from toy_evaluation import (
   toy_subject,
 )
 
-from gencls import data
+from gencls import data, models
 from gencls import evaluate as evaluation
+from gencls.adversarial import adversarial
 from gencls.attack_specs import AttackSpec
 from gencls.keys import example_keys
 from gencls.model_options import attack_inputs, pool, start_images
+from gencls.models.binarized import binarize
 
 KEYS = example_keys(0, np.arange(6))
 X = jnp.asarray(data.to_float(toy_images(6).images, 17))
@@ -36,6 +38,36 @@ def test_an_attack_that_decodes_gets_the_models_decoder():
   image = rest.pop("decode_fn")(KEYS, jnp.zeros((6, 2)), y)
   np.testing.assert_array_equal(image, offering_subject().params["mean"][y])
   assert rest == {"num_steps": 2, "latent_size": 2, "num_classes": CLASSES}
+
+
+def _with_pixel_threshold(threshold):
+  classifier = toy_subject().classifier._replace(pixel_threshold=threshold)
+  return toy_subject()._replace(attacked=(classifier, {}))
+
+
+def test_flips_are_at_the_models_threshold():
+  own = {"num_steps": 2, "at": 0.3}
+  assert attack_inputs(_with_pixel_threshold(0.3), "pixel_flips", {"num_steps": 2})[1] == own
+  assert attack_inputs(_with_pixel_threshold(0.3), "pixel_flips", own)[1] == own
+  assert attack_inputs(_with_pixel_threshold(0.3), "pgd", {})[1] == {}
+  # Of a model that is known by its logits alone it can only be told.
+  assert attack_inputs(toy_subject(), "pixel_flips", {"at": 0.4})[1] == {"at": 0.4}
+
+
+@pytest.mark.parametrize(
+  ("threshold", "at", "message"),
+  [
+    (0.3, {"at": 0.4}, r"flip pixels at=0\.4, but the model thresholds its input at 0\.3: leave"),
+    (None, {}, "this one sees grey levels: leave it out"),
+  ],
+)
+def test_flips_at_another_threshold_or_at_none_are_refused(threshold, at, message):
+  with pytest.raises(ValueError, match=message):
+    attack_inputs(_with_pixel_threshold(threshold), "pixel_flips", at)
+  grey = models.build("mlp", image_shape=(4, 4, 1), num_classes=3)
+  classifier = binarize(grey, threshold) if threshold else grey
+  with pytest.raises(ValueError, match=message):
+    adversarial(classifier, attack="pixel_flips", eps=0.1, **at)
 
 
 def test_the_start_is_the_template_of_the_strongest_wrong_class():

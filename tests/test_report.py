@@ -151,12 +151,14 @@ def test_every_attack_has_a_panel_and_every_model_its_curve_there():
 def test_success_rates_are_of_the_models_that_met_the_attack(evaluated):
   """Some attacks are for some models, and a report may be made of a half-finished evaluation."""
   summary = evaluated[1]
-  label = summary["rows"][0]["label"]
+  label = "pgd"
   without = {**summary, "rows": [row for row in summary["rows"] if row["label"] != label]}
   figure = compare.success_figure({"A": summary, "B": without}, label)
   assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["A"]
-  with pytest.raises(ValueError, match=f"unknown attack '{label}'"):
+  with pytest.raises(ValueError, match=f"no model has met '{label}' yet"):
     compare.success_figure({"B": without}, label)
+  with pytest.raises(ValueError, match="unknown attack 'pgdd'; did you mean"):
+    compare.success_figure({"A": summary, "B": without}, "pgdd")
 
 
 def test_sanity_checks_side_by_side():
@@ -220,12 +222,16 @@ def test_models_with_an_attack_of_their_own_are_compared(evaluated):
 
   exact, thresholded = {**summary, "gradient": "exact"}, with_one_more("thresholded")
   compare.check_comparable({"one": exact, "two": thresholded, "three": thresholded})
-  denoised = {**summary, "gradient": "straight_through", "threshold": None}  # not a pixel at a time
+  denoised = {
+    **summary,
+    "gradient": "straight_through",
+    "pixel_threshold": None,
+  }  # not a pixel at a time
   compare.check_comparable({"one": denoised, "two": thresholded})
   for other, message in (
     ({**summary, "gradient": "straight_through"}, "attacks.flips, which is for thresholded"),
     (with_one_more("thresholded", "flip", eps=[9.0]), "attacks.flips, which is for thresholded"),
-    ({**summary, "threshold": 0.5}, "attacks.flips, which is for thresholded"),
+    ({**summary, "pixel_threshold": 0.5}, "attacks.flips, which is for thresholded"),
     (with_one_more(None), "differ in attacks"),
   ):
     with pytest.raises(ValueError, match=message):

@@ -156,6 +156,7 @@ def test_every_model_of_the_zoo_has_both_protocols(monkeypatch):
     runs = {cell.run for cell in cells}
     columns = [{cell.run for cell in cells if cell.column == f"nus_honest{s}"} for s in suffixes]
     assert set.union(*columns) == runs and len(runs) == 20
+    assert ["cvae_mnist-seed0" in column for column in columns] == [s == "" for s in suffixes]
     for suffix, honest in zip(suffixes, columns, strict=True):
       assert honest == {c.run for c in cells if c.column == f"nus_probabilities{suffix}"}
 

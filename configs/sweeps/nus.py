@@ -12,8 +12,8 @@ to the letter (configs/attacks/nus_probabilities.py; of the CNN-VAEs, whose publ
 passes no gradient, through a detached one) and the honest one (configs/attacks/nus_honest.py).
 full: the first 1,000 test images. cpu: short attacks; the CNN-VAEs, whose decoder runs for each
 image, have the first 100 only (200 clean ones), in evaluations with _100 behind their names, and
-the networks that they are held against have these too. The Ising models' flip gradient is not here, so that their
-rows are upper bounds: see configs/attacks/nus_honest.py.
+the networks that they are held against have these too. The Ising models' flip gradient is not here,
+so that their rows are upper bounds: see configs/attacks/nus_honest.py.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ PUBLISHED = {
   "logistic_regression_published": ("logistic_regression", "published"),
   "cnn_denoised_published": ("cnn_denoised", None, *ONE_SHOT),
 }
-OF_ALL = (*SHALLOW, *NETWORKS, *PUBLISHED, "cvae")  # quick enough for 1,000 images anywhere
+CHEAP = (*SHALLOW, *NETWORKS, *PUBLISHED, "cvae")  # for 1,000 images
 PROBABILITIES, HONEST = "configs/attacks/nus_probabilities.py", "configs/attacks/nus_honest.py"
 
 
@@ -48,18 +48,18 @@ def get_config(arg: str = "") -> ConfigDict:
   for run, (name, variant, *fields) in PUBLISHED.items():
     own = arg if variant is None or arg == "smoke" else variant
     models[f"{run}_mnist"] = base.model(f"configs/{name}_mnist.py", own, *fields)
-  decoders = [f"{name}_mnist" for name in CNN_VAES]
-  others = [label for label in models if label not in decoders]
-  whole = "smoke" if arg == "smoke" else ""  # all test images: seconds without a decoder
+  cnn_vaes = [f"{name}_mnist" for name in CNN_VAES]
+  others = [label for label in models if label not in cnn_vaes]
+  whole = "smoke" if arg == "smoke" else ""  # all test images
   attacks = {
     "clean": base.attack("configs/attacks/clean.py", whole, models=others),
-    "clean_decoders": base.attack("configs/attacks/clean.py", arg, models=decoders, name="clean"),
+    "clean_cnn_vaes": base.attack("configs/attacks/clean.py", arg, models=cnn_vaes, name="clean"),
   }
   if arg == "cpu":
-    attacks |= _evaluations(arg, OF_ALL, (), "", "num_images=1000")
+    attacks |= _evaluations(arg, CHEAP, (), "", "num_images=1000")
     attacks |= _evaluations(arg, NETWORKS, CNN_VAES, "_100", "num_images=100")
   else:
-    attacks |= _evaluations(arg, OF_ALL, CNN_VAES, "")
+    attacks |= _evaluations(arg, CHEAP, CNN_VAES, "")
   return base.get_config(models, attacks)
 
 

@@ -37,7 +37,7 @@ from gencls.attacks import geometry as geometries
 from gencls.attacks.broadcast import choose, expand, pick, pixels
 from gencls.attacks.objective import info, query, stops_early
 from gencls.names import unknown_name
-from gencls.straight_through import AT, check_threshold
+from gencls.straight_through import DEFAULT_THRESHOLD, check_threshold
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 METHODS = ("greedy", "exhaustive")
@@ -78,7 +78,7 @@ def pixel_flips(
   method: str = "greedy",
   flips_per_step: int = 1,
   num_targets: int = 0,
-  at: float = AT,
+  at: float = DEFAULT_THRESHOLD,
   block_size: int | None = None,
 ) -> Attack:
   """Flips reachable pixels of a thresholded image until the model is fooled.

@@ -1,11 +1,13 @@
 """A threshold in front of any classifier: it sees only which pixels are bright."""
 
 from gencls.models.preprocessed import preprocess
-from gencls.straight_through import AT, check_threshold, threshold
+from gencls.straight_through import DEFAULT_THRESHOLD, check_threshold, threshold
 from gencls.types import Classifier, Score
 
 
-def binarize(classifier: Classifier, at: float = AT, score: Score | None = None) -> Classifier:
+def binarize(
+  classifier: Classifier, at: float = DEFAULT_THRESHOLD, score: Score | None = None
+) -> Classifier:
   """The classifier of binary images: 1 where x >= at, else 0.
 
   Gradients pass the threshold by the straight-through estimator: its derivative is taken to be the
@@ -30,7 +32,7 @@ def binarize(classifier: Classifier, at: float = AT, score: Score | None = None)
   """
   check_threshold(at)
   binary = preprocess(classifier, lambda keys, x: threshold(x, at), "straight_through")
-  binary = binary._replace(threshold=at)
+  binary = binary._replace(pixel_threshold=at)
   if score is None and classifier.binary:
     score = classifier.score
   return binary if score is None else binary._replace(score=score, binary=True)

@@ -9,7 +9,7 @@ from gencls.models.binarized import binarize
 from gencls.models.cnn import cnn
 from gencls.models.deep_latent import deep_latent
 from gencls.models.denoised import denoise
-from gencls.straight_through import AT
+from gencls.straight_through import DEFAULT_THRESHOLD
 from gencls.types import Classifier
 
 Factory = Callable[..., Classifier]
@@ -49,11 +49,11 @@ def compose(outer: Factory, inner: Factory, **fixed: Any) -> Factory:
   return build
 
 
-def _binary(classifier: Classifier, at: float = AT) -> Classifier:
+def _binary(classifier: Classifier, at: float = DEFAULT_THRESHOLD) -> Classifier:
   return binarize(classifier, at)
 
 
-def _binary_estimate(classifier: Classifier, at: float = AT) -> Classifier:
+def _binary_estimate(classifier: Classifier, at: float = DEFAULT_THRESHOLD) -> Classifier:
   # A Bernoulli likelihood, an energy of grey images, is a probability of binary ones.
   return binarize(classifier, at, score="estimate")
 

@@ -42,7 +42,7 @@ from gencls.models.ising_scores import (
 from gencls.models.lattice import Couplings, check_one_channel, gibbs_update, sweep
 from gencls.names import unknown_name
 from gencls.settings import at_least
-from gencls.straight_through import check_threshold, threshold
+from gencls.straight_through import DEFAULT_THRESHOLD, check_threshold, threshold
 from gencls.types import Array, Classifier, Key, Keys, Loss, Params
 
 # Candidates of the penalty of couplings where none are given.
@@ -61,7 +61,7 @@ def ising(
   num_classes: int,
   class_prior: Sequence[float] | None = None,
   training: str = "pseudo_likelihood",
-  at: float = 0.5,
+  at: float = DEFAULT_THRESHOLD,
   backward: str = "straight_through",
   l2: Sequence[float] | None = None,
   unary_l2: float = 1.0,
@@ -109,7 +109,7 @@ def ising(
     raise ValueError(f"unary_l2 must be > 0, got {unary_l2}; constant pixels have no finite θ_i")
   if training == "linear_batch_normalised":
     linear = linear_mrf.classifier(image_shape, num_classes, at=at, num_steps=max_iterations)
-    return linear._replace(gradient="straight_through", threshold=at)
+    return linear._replace(gradient="straight_through", pixel_threshold=at)
   height, width, _ = image_shape
   log_prior = tuple(jnp.log(jnp.asarray(prior)).tolist())
   generative = training == "pseudo_likelihood"
@@ -162,7 +162,7 @@ def ising(
     loss=loss,
     logits=logits,
     score="unnormalised" if generative else "posterior",
-    threshold=at,
+    pixel_threshold=at,
     gradient="flip" if backward == "flip" else "straight_through",
     sample=sample if generative else None,
     fit=ising_fit.fitter(settings, init, scores, spins, generative=generative),

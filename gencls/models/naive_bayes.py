@@ -15,7 +15,7 @@ from gencls.keys import fold
 from gencls.models import checks, fitting
 from gencls.models.class_moments import ClassMoments, class_moments, of_block
 from gencls.models.joint import joint
-from gencls.straight_through import AT, threshold
+from gencls.straight_through import DEFAULT_THRESHOLD, threshold
 from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Params
 
 FLOORS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -76,7 +76,9 @@ def gaussian_naive_bayes(
   prior = checks.class_prior(class_prior, num_classes)
   classifier = _naive_bayes(pixels, image_shape, prior, variance_floor=variance_floor)
   if binarized:
-    return classifier._replace(score="unnormalised", threshold=AT, gradient="straight_through")
+    return classifier._replace(
+      score="unnormalised", pixel_threshold=DEFAULT_THRESHOLD, gradient="straight_through"
+    )
   return classifier
 
 
@@ -119,7 +121,9 @@ def bernoulli_naive_bayes(
   pixels = _Pixels(fit, log_prob, draw, threshold)
   prior = checks.class_prior(class_prior, num_classes)
   classifier = _naive_bayes(pixels, image_shape, prior, pseudo_count=pseudo_count)
-  return classifier._replace(binary=True, threshold=AT, gradient="straight_through")
+  return classifier._replace(
+    binary=True, pixel_threshold=DEFAULT_THRESHOLD, gradient="straight_through"
+  )
 
 
 def _naive_bayes(

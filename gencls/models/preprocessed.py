@@ -77,7 +77,7 @@ def preprocess(
     fit=fit if classifier.fit else None,
     score="unnormalised" if classifier.score in NORMALISED_SCORES else classifier.score,
     binary=False,
-    threshold=None,
+    pixel_threshold=None,
     gradient=max(gradient, classifier.gradient, key=get_args(Gradient).index),
   )
 

@@ -78,7 +78,7 @@ def _check_own_attacks(summaries: Mapping[str, Mapping[str, Any]]) -> None:
 def _threshold(summary: Mapping[str, Any]) -> float | None:
   """Of the model; summaries of before it was recorded tell by the gradient alone."""
   guess = 0.5 if summary.get("gradient") in ("straight_through", "flip") else None
-  return summary.get("threshold", guess)
+  return summary.get("pixel_threshold", guess)
 
 
 def titles(entries: Sequence[reading.Entry]) -> list[str]:
@@ -225,6 +225,8 @@ def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> An
       norms.setdefault(own[0]["norm"], []).append(line)
   if not norms:
     run = {row["label"] for summary in summaries.values() for row in summary["rows"]}
+    if any(label in summary["attacks"] for summary in summaries.values()):
+      raise ValueError(f"no model has met {label!r} yet: leave --attack out, or take one of {run}")
     raise ValueError(unknown_name("attack", label, run))
   first = next(iter(summaries.values()))
   heading = f"Success rate of {label} on {first['data']['name']}"
