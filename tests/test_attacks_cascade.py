@@ -205,6 +205,15 @@ def test_auto_attack_has_the_members_and_settings_of_the_authors():
     assert settings["eot_samples"] == 20 and settings["early_stop"] is False
 
 
+def test_the_version_for_dear_models_has_three_losses_and_no_member_of_thousands_of_queries():
+  _, apgd = _settings("apgd", num_steps=50, num_targets=3)
+  losses = {name: (settings["loss"], settings["num_steps"]) for name, (_, settings) in apgd.items()}
+  assert losses == {
+    "apgd_ce": ("cross_entropy", 50), "apgd_margin": ("margin", 50), "apgd_t": ("dlr", 50)
+  }  # fmt: skip
+  assert apgd["apgd_t"][1]["num_targets"] == 3
+
+
 def test_few_classes_change_the_members_with_a_warning():
   with pytest.warns(UserWarning, match="apgd_t takes the loss margin: targeted dlr needs 4"):
     _, three = _settings("standard", num_classes=3)
@@ -236,7 +245,9 @@ def test_auto_attack_rand_runs_and_members_that_are_missing_are_named(monkeypatc
     attacks.build("auto_attack", MODEL, eps=EPS)
 
 
-@pytest.mark.parametrize("version", ["standard", pytest.param("plus", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  "version", ["standard", "apgd", pytest.param("plus", marks=pytest.mark.slow)]
+)
 def test_each_version_runs_and_what_it_reports_holds_up(version):
   """Four rough classes, in a ball that breaks some: every member meets those that stand."""
   model = curved(seed=3, num_classes=4)
@@ -253,7 +264,11 @@ def test_each_version_runs_and_what_it_reports_holds_up(version):
   assert np.sum(broken_by > 0) > 4 and np.sum(broken_by < 0) > 4
   # 4 iterates a run: what stands went through every run of every member.
   targeted, square = 3 * 4, 1 + 6
-  runs = {"standard": 4 + 2 * targeted + square, "plus": 3 * 5 * 4 + 2 * targeted + square}
+  runs = {
+    "standard": 4 + 2 * targeted + square,
+    "plus": 3 * 5 * 4 + 2 * targeted + square,
+    "apgd": 2 * 4 + targeted,
+  }
   assert cascade.num_steps == runs[version]
   np.testing.assert_array_equal(steps[broken_by < 0], runs[version])
   np.testing.assert_array_equal(steps[broken_by == 0], 0)

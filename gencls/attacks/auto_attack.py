@@ -4,6 +4,8 @@
   plus      APGD-CE, APGD-DLR and FAB with 5 restarts each; Square; APGD-T; FAB-T
   rand      APGD-CE and APGD-DLR, over fresh draws (the authors take 20 per query), on every image
             and to the end: a majority of 20 draws is not yet a broken image
+  apgd      ours, for models whose query is dear, which the thousands of FAB and Square are too many
+            for: APGD-CE, APGD on the margin, APGD-T. No loss alone is the strongest on all models
 
 Each member has its own loss; gradient members make 100 steps, and one restart where none are named.
 Where there are too few classes for a loss or for targets, a warning says what takes its place.
@@ -59,6 +61,15 @@ def _rand(num_steps: int, num_queries: int, num_targets: int) -> Members:
   }
 
 
+def _apgd(num_steps: int, num_queries: int, num_targets: int) -> Members:
+  del num_queries
+  return {
+    "apgd_ce": ("apgd", {"loss": "cross_entropy", "num_steps": num_steps}),
+    "apgd_margin": ("apgd", {"loss": "margin", "num_steps": num_steps}),
+    **_targeted_apgd(num_steps, num_targets),
+  }
+
+
 def _targeted_apgd(num_steps: int, num_targets: int) -> Members:
   settings = {"loss": "dlr", "num_steps": num_steps, "num_targets": num_targets}
   return {"apgd_t": ("apgd", settings)}
@@ -73,6 +84,7 @@ VERSIONS: dict[str, Callable[[int, int, int], Members]] = {
   "standard": _standard,
   "plus": _plus,
   "rand": _rand,
+  "apgd": _apgd,
 }
 
 
@@ -101,7 +113,7 @@ def auto_attack(
     build: `attacks.build`, for the members.
     registry: the attacks there are.
     loss: what chooses the result of an example that no member breaks.
-    randomness: "fixed" for "standard" and "plus", "fresh" for "rand".
+    randomness: "fresh" for "rand", "fixed" for the others.
     eot_samples: draws per query, for "rand".
     accept: a detector, for the members and the judge; see `objective.build`.
     accept_weight: of its score in the losses.
