@@ -20,7 +20,7 @@ from toy_evaluation import (
 )
 
 from gencls.evaluate import evaluate
-from gencls.report import attack_curves, compare, pages, reading, table
+from gencls.report import attack_curves, compare, figures, pages, reading, table
 from gencls.report.summary import success_rate, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,6 +159,22 @@ def test_success_rates_are_of_the_models_that_met_the_attack(evaluated):
     compare.success_figure({"B": without}, label)
   with pytest.raises(ValueError, match="unknown attack 'pgdd'; did you mean"):
     compare.success_figure({"A": summary, "B": without}, "pgdd")
+
+
+def test_as_many_curves_as_the_zoo_has_can_be_told_apart_and_are_the_same_in_every_panel():
+  line = lambda label: figures.Line(label, [0.0, 0.1], [1.0, 0.5], [1.0, 0.4], [1.0, 0.6])  # noqa: E731
+  names = [f"model {i}" for i in range(20)]
+  panels = {"linf": [line(name) for name in names], "l2": [line(name) for name in names[5:]]}
+  figure = figures.curves(panels, "title", "accuracy, %", "note")
+  looks = [
+    {
+      each.get_label(): (each.get_color(), each.get_marker(), each.get_linestyle())
+      for each in axis.lines
+    }
+    for axis in figure.axes
+  ]
+  assert len(set(looks[0].values())) == 20
+  assert all(looks[0][name] == look for name, look in looks[1].items()) and len(looks[1]) == 15
 
 
 def test_sanity_checks_side_by_side():

@@ -15,6 +15,7 @@ INK, QUIET, GOOD, BAD = "#222222", "#8a8a8a", "#1a7f37", "#c0392b"
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")
 _MARKERS = "osD^vPX*"
+_DASHES = ("-", "--", ":", "-.")
 _IN_PANEL, _SHORT = 6, 30  # curves and letters up to which names are written inside a panel
 _WIDE = 100.0  # radii that differ by more are drawn on a logarithmic axis, linear below the first
 _STYLE: Any = {
@@ -118,19 +119,17 @@ def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: 
   Returns:
     A matplotlib figure.
   """
-  names = {each.label for lines in panels.values() for each in lines}
+  every = [each for lines in panels.values() for each in lines]
+  names = {each.label for each in every}
   many = len(names) > _IN_PANEL or max(map(len, names), default=0) > _SHORT
   beside = 0.6 + 0.08 * max(map(len, names), default=0) if many else 0.0
+  plain = list(dict.fromkeys(each.label for each in every if not (each.strong or each.quiet)))
   figure, axes = new(len(panels), 1, (1.2 + 5.6 * len(panels) + beside, 4.4), sharey=True)
   for axis, (norm, lines) in zip(axes[0], panels.items(), strict=True):
     if chance is not None:
       axis.axhline(100 * chance, color=QUIET, lw=1, ls=(0, (1, 2)), label="largest class")
-    plain = 0
     for each in lines:
-      colour = INK if each.strong else QUIET if each.quiet else COLOURS[plain % len(COLOURS)]
-      marker = "" if each.quiet else "o" if each.strong else _MARKERS[plain % len(_MARKERS)]
-      plain += not (each.strong or each.quiet)
-      _draw(axis, each, colour, marker)
+      _draw(axis, each, plain)
     axis.set_xlabel(f"eps ({norm}, images in [0, 1])")
     axis.set_ylim(-3, 103)
     radii_axis(axis, [eps for each in lines for eps in each.eps])
@@ -158,28 +157,32 @@ def radii_axis(axis: Any, eps: Sequence[float]) -> None:
 def style(number: int) -> dict[str, Any]:
   """Colour, marker and dashes of the n-th curve; after eight the dashes change."""
   colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
-  return {"color": colour, "marker": marker, "ls": "-" if number < len(COLOURS) else "--"}
+  return {"color": colour, "marker": marker, "ls": _DASHES[number // len(COLOURS) % len(_DASHES)]}
 
 
-def _draw(axis: Any, each: Line, colour: str, marker: str) -> None:
+def _draw(axis: Any, each: Line, plain: Sequence[str]) -> None:
+  if each.strong:
+    own = {"color": INK, "marker": "o", "ls": "-"}
+  elif each.quiet:
+    own = {"color": QUIET, "marker": "", "ls": "--"}
+  else:
+    own = style(plain.index(each.label))  # the same in every panel
   mean, low, high = (100 * np.asarray(v, float) for v in (each.mean, each.low, each.high))
   width = 2.6 if each.strong else 1.2 if each.quiet else 1.7
   axis.plot(
     each.eps,
     mean,
-    color=colour,
+    **own,
     lw=width,
-    ls="--" if each.quiet else "-",
-    marker=marker,
     ms=5,
     label=each.label,
     zorder=4 if each.strong else 3,
     clip_on=False,
   )
   if each.strong:
-    axis.fill_between(each.eps, low, high, color=colour, alpha=0.13, lw=0)
+    axis.fill_between(each.eps, low, high, color=own["color"], alpha=0.13, lw=0)
   elif not each.quiet:
-    axis.vlines(each.eps, low, high, color=colour, lw=1, alpha=0.6)
+    axis.vlines(each.eps, low, high, color=own["color"], lw=1, alpha=0.6)
 
 
 @styled
