@@ -167,7 +167,7 @@ def _operations(f, *args):
 
 
 def test_a_margin_costs_all_classes_once_and_two_classes_twice():
-  shape, num_classes, k = (16, 16, 1), 10, 4
+  shape, num_classes, k = (8, 8, 1), 10, 2
   sizes = {"latent_size": 8, "hidden_size": 64, "channels": (16, 16), "num_samples": k}
   classifier = models.build(
     "gfz", image_shape=shape, num_classes=num_classes, max_rows=10**6, **sizes
