@@ -177,6 +177,17 @@ def test_as_many_curves_as_the_zoo_has_can_be_told_apart_and_are_the_same_in_eve
   assert all(looks[0][name] == look for name, look in looks[1].items()) and len(looks[1]) == 15
 
 
+def test_a_figure_of_many_bytes_gets_fewer_dots(monkeypatch, tmp_path):
+  line = figures.Line("model", [0.0, 0.1], [1.0, 0.5], [1.0, 0.4], [1.0, 0.6])
+  figure = figures.curves({"linf": [line]}, "title", "accuracy, %", "note")
+  whole = figures.png(figure, figures.DOTS_PER_INCH)
+  figures.save(figure, tmp_path / "whole.png")
+  assert len((tmp_path / "whole.png").read_bytes()) == len(whole)
+  monkeypatch.setattr(figures, "MOST_BYTES", len(whole) // 2)
+  figures.save(figure, tmp_path / "less.png")
+  assert len(whole) // 8 < len((tmp_path / "less.png").read_bytes()) <= len(whole) // 2
+
+
 def test_sanity_checks_side_by_side():
   def one(**status):
     return {"checks": [{"name": n, "status": s, "detail": "why | not"} for n, s in status.items()]}

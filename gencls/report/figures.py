@@ -2,7 +2,6 @@
 
 import functools
 import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,13 +68,15 @@ def new(columns: int, rows: int, size: tuple[float, float], **options: Any):
 
 
 DOTS_PER_INCH = 150
-MOST_DOTS = 5e6  # of one figure, so that its file stays below a megabyte
+MOST_BYTES = 950_000  # of one file
 
 
 def save(figure: Any, path: Path) -> None:
   """Writes a figure as PNG, whole or not at all; a large one with fewer dots per inch."""
-  width, height = figure.get_size_inches()
-  atomic_write(path, png(figure, int(min(DOTS_PER_INCH, math.sqrt(MOST_DOTS / (width * height))))))
+  dots = DOTS_PER_INCH
+  while len(content := png(figure, dots)) > MOST_BYTES and dots > 1:
+    dots = int(0.8 * dots)
+  atomic_write(path, content)
 
 
 @styled
