@@ -8,7 +8,6 @@ logits of these: logits_fn(keys, x, classes=[B, M]) is [B, M], and no other numb
 
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 from gencls.types import Array, Keys, Params
 
@@ -21,7 +20,9 @@ def takes_classes(logits: Callable[..., Array]) -> bool:
     return False  # a callable that does not tell
 
 
-def after(logits: Callable[..., Array], before: Callable[[Keys, Array], Array]) -> Any:
+def after(
+  logits: Callable[..., Array], before: Callable[[Keys, Array], Array]
+) -> Callable[..., Array]:
   """A classifier's logits of `before`(keys, x), which take `classes` where they do themselves.
 
   Args:

@@ -226,7 +226,10 @@ def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> An
   if not norms:
     run = {row["label"] for summary in summaries.values() for row in summary["rows"]}
     if any(label in summary["attacks"] for summary in summaries.values()):
-      raise ValueError(f"no model has met {label!r} yet: leave --attack out, or take one of {run}")
+      raise ValueError(
+        f"no model has met {label!r} yet: leave --attack out, or take one of "
+        f"{', '.join(sorted(run))}"
+      )
     raise ValueError(unknown_name("attack", label, run))
   first = next(iter(summaries.values()))
   heading = f"Success rate of {label} on {first['data']['name']}"
