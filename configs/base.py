@@ -49,6 +49,7 @@ def get_config(data: str, model: dict[str, Any]) -> ConfigDict:
       "attack": "pgd",
       "loss": "cross_entropy",
       "clean_weight": 0.0,
+      "warmup_steps": 0,  # until the images are wholly attacked ones
       "hyperparameters": adversary(),
     },
     "validate": {
@@ -143,9 +144,9 @@ def fitted(name: str, data: str, **hyperparameters: Any) -> ConfigDict:
   return config
 
 
-def adversarial(config: ConfigDict, **hyperparameters: Any) -> None:
+def adversarial(config: ConfigDict, *, warmup_steps: int = 0, **hyperparameters: Any) -> None:
   """Trains at images attacked by PGD, with these hyperparameters in place of `adversary`'s."""
-  changed = {"hyperparameters": hyperparameters}
+  changed = {"warmup_steps": warmup_steps, "hyperparameters": hyperparameters}
   config.update({"train": {"loss": "adversarial"}, "adversarial": changed})
 
 

@@ -2,10 +2,13 @@
 
   min_θ E_{x, y} [(1 − w) · loss(θ, x_adv, y) + w · loss(θ, x, y)],   x_adv = attack(θ, x, y)
 
-It wraps a `Classifier`, so that any model can be trained against any attack of a fixed budget.
+It wraps a `Classifier`, so that any model can be trained against any attack of a fixed budget. From
+the first step on at its full eps, a small network may never leave the constant prediction; the
+perturbation can rise to it.
 
 References:
-  Madry et al. 2018, arXiv:1706.06083; the clean share w: Goodfellow et al. 2015, arXiv:1412.6572.
+  Madry et al. 2018, arXiv:1706.06083; the clean share w: Goodfellow et al. 2015, arXiv:1412.6572;
+  a budget that rises during training: Gowal et al. 2018, arXiv:1810.12715.
 """
 
 from collections.abc import Mapping
@@ -49,6 +52,7 @@ def adversarial(
   attack: str = "pgd",
   loss: str = "cross_entropy",
   clean_weight: float = 0.0,
+  warmup_steps: int = 0,
   **hyperparameters: Any,
 ) -> Classifier:
   """The classifier with its loss at attacked images; all else is as it was.
@@ -61,6 +65,8 @@ def adversarial(
     attack: the name of an attack with an `eps`, no ensemble.
     loss: what the attack maximises, a name in `attacks.losses.LOSSES`.
     clean_weight: share of the loss at the clean images, in [0, 1).
+    warmup_steps: training steps over which the trained-on image goes linearly from the clean one to
+      the attacked one, x + min(1, (step + 1) / warmup_steps) · (x_adv − x); 0 is none.
     **hyperparameters: of the attack.
 
   Returns:
@@ -74,6 +80,8 @@ def adversarial(
     raise ValueError(
       f"clean_weight must be in [0, 1) (0 trains on attacked images alone), got {clean_weight}"
     )
+  if warmup_steps < 0:
+    raise ValueError(f"adversarial.warmup_steps must be >= 0 (0 is none), got {warmup_steps}")
   if attack in attacks.ENSEMBLES or not attacks.takes_eps(attack):
     fits = [name for name in attacks.REGISTRY if attacks.takes_eps(name)]
     raise ValueError(
@@ -91,6 +99,8 @@ def adversarial(
   def attacked_loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
     method = build(Partial(classifier.logits, jax.lax.stop_gradient(params)))
     x_adv = perturb(method, fold(keys, "adversarial"), x, y)
+    if warmup_steps:
+      x_adv = x + jnp.minimum(1.0, (step + 1) / warmup_steps) * (x_adv - x)
     found = classifier.loss(params, keys, x_adv, y, step)
     total, terms = found.total, {**found.terms, "adversarial_total": found.total}
     if clean_weight:

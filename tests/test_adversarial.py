@@ -86,6 +86,18 @@ def test_eps_zero_and_the_clean_share_are_the_models_own_loss():
   np.testing.assert_allclose(mixed.total, want, rtol=1e-6)
 
 
+def test_the_warm_up_goes_from_the_clean_image_to_the_attacked_one():
+  params, keys, x, y = _batch()
+  pgd = attacks.build(
+    "pgd", Partial(_logits, params), loss="cross_entropy", randomness="fresh", **PGD
+  )
+  eta = perturb(pgd, fold(keys, "adversarial"), x, y) - x
+  loss = adversarial(_classifier(), warmup_steps=4, **PGD).loss
+  for step, share in ((0, 0.25), (2, 0.75), (3, 1.0), (100, 1.0)):
+    want = _loss(params, keys, x + share * eta, y, 0).total
+    np.testing.assert_allclose(loss(params, keys, x, y, jnp.int32(step)).total, want, rtol=1e-5)
+
+
 def test_examples_do_not_interact():
   params, keys, x, y = _batch()
   loss = adversarial(_classifier(), **PGD).loss
@@ -103,6 +115,7 @@ def test_examples_do_not_interact():
     ({"eps": -1.0}, "eps must be"),
     ({"eps": 0.1, "num_step": 3}, "num_steps"),
     ({"eps": 0.1, "clean_weight": 1.0}, r"clean_weight must be in \[0, 1\)"),
+    ({"eps": 0.1, "warmup_steps": -1}, "adversarial.warmup_steps must be >= 0"),
   ],
 )
 def test_wrong_settings_fail_before_the_first_step(settings, message):

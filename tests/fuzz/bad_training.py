@@ -68,6 +68,7 @@ _TRAIN = [
   ("adversarial.loss", "hinge", _ATTACKED, "unknown loss 'hinge'"),
   ("adversarial.clean_weight", 1.5, _ATTACKED),
   ("adversarial.clean_weight", NAN, _ATTACKED),
+  ("adversarial.warmup_steps", -1, _ATTACKED),
   ("adversarial.hyperparameters.eps", -0.1, _ATTACKED),
   ("adversarial.hyperparameters.num_steps", 2.5, _ATTACKED),
   ("adversarial.hyperparameters.step_size", INF, _ATTACKED, "step size", "got inf"),
