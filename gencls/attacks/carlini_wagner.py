@@ -23,6 +23,7 @@ from jax.tree_util import Partial
 from gencls.attacks.broadcast import choose, expand, pixels
 from gencls.attacks.nearest import Nearest, keep, none_yet
 from gencls.attacks.objective import info, query, signed
+from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 ADAM = optax.scale_by_adam()
@@ -31,6 +32,7 @@ CHECKS = 10  # of progress, in one search
 PROGRESS = 0.9999  # share of the lowest objective at the last check that counts as progress
 PATIENCE = 2  # checks without progress that end a search
 MAX_CONST = 1e10
+FAILED = ("clean", "black")
 REPEAT_FROM = 10  # with that many searches the last one repeats the best constant
 
 
@@ -75,6 +77,7 @@ def carlini_wagner(
   confidence: float = 0.0,
   initial_const: float = 1e-3,
   abort_early: bool = True,
+  failed: str = "clean",
 ) -> Attack:
   """The ℓ2 attack of Carlini and Wagner; minimum norm.
 
@@ -92,6 +95,9 @@ def carlini_wagner(
     initial_const: the first constant, > 0.
     abort_early: whether a search ends where its lowest objective has not fallen by a ten-thousandth
       over two of the checks that it makes every num_steps / 10 iterates.
+    failed: what an example without a success gives: "clean", x itself; "black", all zeros, which is
+      what Foolbox gives: published numbers that clip results to a ball and predict them again have
+      counted those images as attacks.
 
   Returns:
     An `Attack` of at most binary_search_steps · num_steps steps, and one more for x itself where a
@@ -113,6 +119,8 @@ def carlini_wagner(
     raise ValueError(
       f"confidence must be a finite number >= 0 (0 counts every success), got {confidence}"
     )
+  if failed not in FAILED:
+    raise ValueError(unknown_name("failed", failed, FAILED))
   plan = Plan(
     binary_search_steps=jnp.int32(binary_search_steps),
     num_steps=jnp.int32(num_steps),
@@ -125,7 +133,7 @@ def carlini_wagner(
   return Attack(
     init=Partial(_init, plan=plan),
     step=Partial(_step, objective=objective, plan=plan),
-    result=Partial(_result),
+    result=Partial(_result, black=jnp.bool_(failed == "black")),
     num_steps=binary_search_steps * num_steps + 1,
   )
 
@@ -247,5 +255,6 @@ def _next_search(state: State, plan: Plan) -> State:
   )
 
 
-def _result(state: State) -> Array:
-  return state.nearest.x_adv
+def _result(state: State, *, black: Array) -> Array:
+  nearest = state.nearest
+  return choose(black & jnp.isinf(nearest.distance), jnp.zeros_like(nearest.x_adv), nearest.x_adv)
