@@ -170,7 +170,7 @@ def test_blur_finds_what_foolbox_finds():
   np.testing.assert_array_equal(mine.x[5::6], x[5::6])  # wrong already: x bit for bit
 
 
-def _draws(kind, rescale, eps, norm, count):
+def _draws(kind, rescale, eps, norm, count, by_largest=False):
   """The noise of draw number `count`, written from the docstring, [NUM, H, W, D]."""
   drawn = fold(KEYS, "noise", count)
   if kind == "gaussian_noise":
@@ -178,6 +178,9 @@ def _draws(kind, rescale, eps, norm, count):
   else:
     uniform = jax.vmap(lambda key: jax.random.uniform(key, SHAPE, minval=-1.0, maxval=1.0))
     noise = np.asarray(uniform(drawn))
+  if by_largest:
+    largest = noise.reshape(NUM, -1).max(1)[:, None, None, None]
+    return np.clip(np.asarray(X) + np.clip(eps * noise / largest, -eps, eps), 0, 1)
   if rescale:
     flat = np.abs(noise).reshape(NUM, -1)
     size = flat.max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
@@ -190,6 +193,7 @@ def _draws(kind, rescale, eps, norm, count):
   [
     ("uniform_noise", "linf", 0.08, {}, False),
     ("uniform_noise", "linf", 0.08, {"rescale": True, "check_clean": False}, True),
+    ("uniform_noise", "linf", 0.08, {"rescale": True, "by_largest": True}, True),
     ("gaussian_noise", "l2", 0.4, {}, True),
   ],
 )
@@ -197,7 +201,8 @@ def test_noise_is_the_first_draw_that_succeeds_or_that_of_the_largest_loss(
   name, norm, eps, options, rescale
 ):
   repeats = 11
-  images = [_draws(name, rescale, eps, norm, count) for count in range(1, repeats + 1)]
+  by_largest = options.get("by_largest", False)
+  images = [_draws(name, rescale, eps, norm, each, by_largest) for each in range(1, repeats + 1)]
   if options.get("check_clean", True):
     images = [np.asarray(X), *images]
   logits = np.stack([np.asarray(MODEL(KEYS, jnp.asarray(v))) for v in images])
@@ -232,6 +237,11 @@ def test_noise_has_the_size_that_was_asked_for():
   assert np.mean(inside) == pytest.approx(0.0, abs=4 * 0.4 / np.sqrt(12 * 864))
   onto = noise("uniform_noise", "linf", 0.2, rescale=True)
   np.testing.assert_allclose(np.abs(onto).max(1), 0.2, rtol=1e-5)
+  largest = noise("uniform_noise", "linf", 0.2, rescale=True, by_largest=True)
+  np.testing.assert_allclose(largest.max(1), 0.2, rtol=1e-5)  # upwards, in every image
+  assert largest.min() >= -0.2 - 1e-6 and (onto.max(1) < 0.2 - 1e-4).any()
+  with pytest.raises(ValueError, match="needs rescale=True and norm='linf', got rescale=False"):
+    noise("uniform_noise", "linf", 0.2, by_largest=True)
   gauss = noise("gaussian_noise", "l2", 0.3)
   np.testing.assert_allclose(np.linalg.norm(gauss, axis=1), 0.3, rtol=1e-4)
 

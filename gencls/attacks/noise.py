@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 
 from gencls.attacks import first_success
 from gencls.attacks import geometry as geometries
-from gencls.attacks.broadcast import expand
+from gencls.attacks.broadcast import expand, pixels
 from gencls.attacks.geometry import Geometry
 from gencls.keys import fold
 from gencls.types import Array, Attack, Key, Keys, Objective
@@ -23,6 +23,7 @@ def uniform_noise(
   eps: float,
   num_repeats: int = 100,
   rescale: bool = False,
+  by_largest: bool = False,
   check_clean: bool = True,
   block_size: int | None = None,
 ) -> Attack:
@@ -34,8 +35,10 @@ def uniform_noise(
     eps: radius of the ball.
     num_repeats: draws per example, >= 1.
     rescale: if not, a draw is uniform in the ball. If so, it is uniform in the cube [−1, 1] and
-      scaled to a norm of exactly eps before the clipping, as Foolbox does. (Foolbox's ℓ∞ scale is
-      that of the largest entry and not of the largest absolute one, which can leave the ball.)
+      scaled to a norm of exactly eps before the clipping, as Foolbox does.
+    by_largest: of ℓ∞ and `rescale`: scaled by the largest entry and not the largest absolute one,
+      and then clipped to the ball, as Foolbox's ℓ∞ noise is. One pixel of every image then gains
+      all of eps: a black one at eps 0.5 passes a threshold of one half.
     check_clean: whether x itself is tried before the draws, as Foolbox's repeated noise does and
       its single draw does not.
     block_size: draws per example and model call; None chooses by backend. No result depends on it,
@@ -48,7 +51,12 @@ def uniform_noise(
     ValueError: if the norm is unknown or a number is out of its range.
   """
   ball = geometries.build(norm, eps)
-  draw = Partial(_cube, ball) if rescale else ball.random
+  if by_largest and not (rescale and norm == "linf"):
+    raise ValueError(
+      "by_largest=True scales noise of the cube by its largest entry: it needs rescale=True and "
+      f"norm='linf', got rescale={rescale} and norm={norm!r}"
+    )
+  draw = Partial(_cube, ball, jnp.bool_(by_largest)) if rescale else ball.random
   return _repeated(objective, ball, draw, num_repeats, check_clean, block_size)
 
 
@@ -105,18 +113,20 @@ def _propose(draw: Partial, first: Array, keys: Keys, x: Array, numbers: Array) 
   return images.reshape(*numbers.shape, *x.shape[1:])
 
 
-def _cube(ball: Geometry, keys: Keys, x: Array) -> Array:
-  def noise(key: Key) -> Array:
+def _cube(ball: Geometry, by_largest: Array, keys: Keys, x: Array) -> Array:
+  def draw(key: Key) -> Array:
     return jax.random.uniform(key, x.shape[1:], minval=-1.0, maxval=1.0)
 
-  return _on_sphere(ball, jax.vmap(noise)(keys), x)
+  noise = jax.vmap(draw)(keys)
+  size = jnp.where(by_largest, jnp.max(noise, axis=pixels(noise)), ball.norm(noise))
+  return ball.project(_scaled(ball, noise, size, x), x)
 
 
 def _gauss(ball: Geometry, keys: Keys, x: Array) -> Array:
-  return _on_sphere(ball, jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys), x)
+  noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+  return _scaled(ball, noise, ball.norm(noise), x)
 
 
-def _on_sphere(ball: Geometry, noise: Array, x: Array) -> Array:
-  """At a distance of eps, which the clipping can but shorten."""
-  size = ball.norm(noise)
+def _scaled(ball: Geometry, noise: Array, size: Array, x: Array) -> Array:
+  """Noise whose size becomes eps, which the clipping to the box can but shorten."""
   return jnp.clip(x + expand(ball.eps / jnp.where(size > 0, size, 1.0), x) * noise, 0.0, 1.0)
