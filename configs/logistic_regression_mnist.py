@@ -4,7 +4,7 @@
     --workdir=runs/logistic_regression_mnist
 
 Test accuracy >= 92%, a minute or two on 2 cores. smoke: three iterations. published: by SGD, 25
-epochs, without a penalty; 88.0 +- 0.5%.
+epochs, without a penalty, from PyTorch's start; 88.0 +- 0.5%.
 """
 
 from ml_collections import ConfigDict
@@ -20,6 +20,7 @@ def get_config(arg: str = "") -> ConfigDict:
     l2=1.0,  # for the whole training set; 1 / C of scikit-learn
     tol=1e-4,
     max_iterations=1000,
+    init_scale=0.0,
   )
   return base.variant(config, arg, {"cpu": base.full, "smoke": smoke, "published": published})
 
@@ -39,4 +40,4 @@ def published(config: ConfigDict) -> None:
     "num_epochs": 25,
     "learning_rate": 1e-3,
   }
-  config.update({"train": train})
+  config.update({"train": train, "model": {"init_scale": 1.0}})

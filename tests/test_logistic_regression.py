@@ -37,6 +37,22 @@ def test_probabilities_are_those_of_scikit_learn(l2):
   assert fitted.metrics["largest_derivative"] <= 1e-6
 
 
+def test_gradient_descent_may_start_as_in_pytorch():
+  x, y = jnp.zeros((2, *SHAPE)), jnp.zeros(2, jnp.int32)
+  zero = build().init(jax.random.key(0), x, y)
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(zero))
+  start = build(init_scale=1.0).init(jax.random.key(0), x, y)
+  assert jax.tree.structure(start) == jax.tree.structure(zero)
+  most = 1 / np.sqrt(16)
+  assert 0.9 * most < np.abs(start["weights"]).max() <= most
+  # 48 draws of variance most² / 3, four standard errors of their mean square.
+  wanted = most**2 / 3
+  assert np.mean(start["weights"] ** 2) == pytest.approx(wanted, abs=4 * 0.9 * wanted / np.sqrt(48))
+  assert 0 < np.abs(start["bias"]).max() <= most
+  with pytest.raises(ValueError, match="init_scale must be >= 0"):
+    build(init_scale=-1.0)
+
+
 def test_the_fit_ends_where_it_is_told_to(caplog):
   data = images(SHAPE, CLASSES, 60)
   coarse = build(tol=1e-2).fit(jax.random.key(0), data).metrics

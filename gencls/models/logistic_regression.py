@@ -1,5 +1,6 @@
 """Multinomial logistic regression, p(y | x) ∝ exp(W x + b)_y."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -21,6 +22,7 @@ def logistic_regression(
   l2: float = 1.0,
   tol: float = 1e-4,
   max_iterations: int = 1000,
+  init_scale: float = 0.0,
 ) -> Classifier:
   """Multinomial logistic regression with an L2 penalty.
 
@@ -35,6 +37,9 @@ def logistic_regression(
     l2: of the weights, for the whole training set; >= 0.
     tol: the fit ends where no derivative of the objective, divided by N, is larger.
     max_iterations: of L-BFGS, at most; where it needs more, the log and the metrics say so.
+    init_scale: weights and bias start uniform in ± init_scale / √(H·W·D). 0: at zero, for the
+      problem is convex. 1 is PyTorch's start of a linear layer, of which gradient descent without a
+      penalty keeps what pixels that are always dark cannot correct.
 
   Returns:
     A `Classifier` whose logits are "posterior" scores.
@@ -44,12 +49,14 @@ def logistic_regression(
   """
   del image_shape
   checks.class_prior(class_prior, num_classes)
-  at_least(0, l2=l2, tol=tol)
+  at_least(0, l2=l2, tol=tol, init_scale=init_scale)
   at_least(1, max_iterations=max_iterations)
 
   def init(key: Key, x: Array) -> Params:
-    del key  # a convex problem: it may start at zero
-    return {"weights": jnp.zeros((x[0].size, num_classes)), "bias": jnp.zeros(num_classes)}
+    size = x[0].size
+    most, keys = init_scale / math.sqrt(size), jax.random.split(key)
+    draw = lambda key, shape: jax.random.uniform(key, shape, minval=-most, maxval=most)  # noqa: E731
+    return {"weights": draw(keys[0], (size, num_classes)), "bias": draw(keys[1], (num_classes,))}
 
   def fit(key: Key, data: FitData) -> Fitted:
     fitting.class_counts(data.y, num_classes)
