@@ -35,6 +35,7 @@ class AttackSpec(NamedTuple):
   against: str | None = None  # one of AGAINST; None: "classifier"
   accept_weight: float | None = None  # of the detector's score in the loss; None: 1
   models: str | None = None  # in MODELS: run on these alone; None: on all
+  loss_of_posteriors: str | None = None  # for models that give p(y | x) alone; None: `loss`
 
 
 def evades(spec: AttackSpec) -> bool:
@@ -47,6 +48,12 @@ def applies(models: str | None, threshold: float | None) -> bool:
   return models is None or threshold is not None
 
 
+def for_score(spec: AttackSpec, score: str) -> AttackSpec:
+  """The attack on a model with this `Classifier.score`, its loss decided."""
+  own = spec.loss_of_posteriors if score == "posterior" else None
+  return spec._replace(loss=own or spec.loss, loss_of_posteriors=None)
+
+
 def takes_eps(spec: AttackSpec) -> bool:
   """Whether the attack has a fixed budget; if not, it looks for the smallest perturbation."""
   own = interop.takes_eps if interop.is_foolbox(spec.name) else attacks.takes_eps
@@ -56,8 +63,10 @@ def takes_eps(spec: AttackSpec) -> bool:
 def check_spec(spec: AttackSpec) -> None:
   """Raises ValueError for settings that do not fit the kind of attack."""
   order(spec.norm)  # raises
-  if spec.loss not in LOSSES:
-    raise ValueError(unknown_name("loss", spec.loss, LOSSES))
+  for field in ("loss", "loss_of_posteriors"):
+    name = getattr(spec, field)
+    if name not in LOSSES and (name is not None or field == "loss"):
+      raise ValueError(unknown_name(field, name, LOSSES))
   own_norm = OWN_NORMS.get(spec.name, spec.norm)
   if spec.norm != own_norm:
     raise ValueError(
@@ -127,7 +136,10 @@ def _check_against(spec: AttackSpec) -> None:
 def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, Any]:
   """Everything about an attack but its eps that decides a cell's numbers, JSON-able."""
   # Left out where they are not set.
-  later = ("grade_as", "max_seconds", "max_queries", "target", "against", "accept_weight")
+  later = (
+    *("grade_as", "max_seconds", "max_queries", "target", "against", "accept_weight"),
+    "loss_of_posteriors",
+  )
   plain = spec._replace(against="detector" if evades(spec) else None)
   found = {
     k: v

@@ -30,7 +30,7 @@ from gencls import (
   transfer_source,
   workdir,
 )
-from gencls.attack_specs import AttackSpec, applies, check_spec
+from gencls.attack_specs import AttackSpec, applies, check_spec, for_score
 from gencls.batch_loop import Protocol
 from gencls.cells import first_images
 from gencls.clean import Subject
@@ -203,7 +203,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     subject,
     dataset,
     protocol,
-    specs(attacks),
+    [for_score(spec, attacked.classifier.score) for spec in specs(attacks)],
     folder=results / "cells",
     identity=identity,
     record={"config": config, **record},

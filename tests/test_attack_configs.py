@@ -8,7 +8,7 @@ import pytest
 from toy_evaluation import offering_subject, protocol
 
 from gencls.attack_cells import build_attack
-from gencls.attack_specs import check_spec, identity, takes_eps
+from gencls.attack_specs import check_spec, for_score, identity, takes_eps
 from gencls.evaluate import check_protocol, check_specs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +102,23 @@ def test_a_config_may_ask_for_foolbox():
   assert spec.hyperparameters == {"steps": 2}
   check_specs([spec])
   assert takes_eps(spec)
+
+
+def test_only_densities_give_probabilities_for_logits():
+  every = specs_of(config_of("nus_probabilities", "cpu"))
+  plain = {spec.label: spec.loss for spec in specs_of(config_of("nus", "cpu"))}
+  check_specs(every)
+  assert {for_score(spec, "posterior").label: for_score(spec, "posterior").loss for spec in every
+          } == plain  # fmt: skip
+  for score in ("estimate", "unnormalised"):
+    masked = {spec.label: for_score(spec, score).loss for spec in every}
+    assert masked == {label: f"{loss}_of_probabilities" for label, loss in plain.items()}
+  with pytest.raises(ValueError, match="unknown loss_of_posteriors 'margn'"):
+    check_specs([every[0]._replace(loss_of_posteriors="margn")])
+  # A model that the other loss is not for has the cells it had before there was one.
+  one, two = (identity(for_score(spec, "estimate"), protocol("known_seed"), None)
+              for spec in (every[0], every[0]._replace(loss_of_posteriors=None)))  # fmt: skip
+  assert one == two and "loss_of_posteriors" not in one
 
 
 def test_flips_are_for_models_that_threshold_and_no_other():

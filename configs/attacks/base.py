@@ -26,6 +26,7 @@ def attack(
   target: str | int | None = None,
   against: str | None = None,
   models: str | None = None,
+  loss_of_posteriors: str | None = None,
   **hyperparameters: Any,
 ) -> dict[str, Any]:
   """One attack over an eps grid; its randomness follows from the threat model.
@@ -45,6 +46,7 @@ def attack(
     against: None ("classifier") or "detector": the image has to be accepted by config.detector
       too, and the loss pursues both.
     models: "thresholded": only models that threshold their input are attacked so; None: all are.
+    loss_of_posteriors: in the place of `loss` for models that give p(y | x) alone; None: `loss`.
     **hyperparameters: of the attack, see its docstring.
   """
   return {
@@ -57,6 +59,9 @@ def attack(
     "target": str(target) if target is not None else placeholder(str),  # a class by its digits
     "against": against if against is not None else placeholder(str),
     "models": models if models is not None else placeholder(str),
+    "loss_of_posteriors": (
+      loss_of_posteriors if loss_of_posteriors is not None else placeholder(str)
+    ),
     "accept_weight": placeholder(float),  # of the detector's score in the loss; None: 1
     "max_seconds": placeholder(float),  # of the whole cell, shared out among its images; None: all
     "max_queries": placeholder(int),  # forward and backward passes for each image; None: all

@@ -86,7 +86,7 @@ def section(
   n = ", ".join(map(str, dict.fromkeys(sizes.values())))
   notes = [f"Beside {published['source']} ({published['images']}); ours: n = {n}, of the images as "
            "the attacks returned them.", *published.get("notes", ())]  # fmt: skip
-  other = [text for title in pairs for text in _differences(published, title, summaries[title])]
+  other = _differences(published, {title: summaries[title] for title in pairs})
   if other:
     notes.append(f"**Not as published: {'; '.join(other)}.**")
   parts = [_table(table, pairs, summaries, honest) for table in tables(published)]
@@ -151,14 +151,21 @@ def _detected(
   return f"{grid(header, rows)}\n\n"
 
 
-def _differences(published: Mapping[str, Any], title: str, summary: Mapping[str, Any]) -> list[str]:
-  """The settings of an evaluation that are not the paper's; what it has not is passed over."""
-  found = []
+def _differences(published: Mapping[str, Any], summaries: Summaries) -> list[str]:
+  """The settings that are not the paper's, with the models that have them so, unless all do.
+
+  What an evaluation has not is passed over.
+  """
+  found: dict[str, list[str]] = {}
   for path, wanted in published.get("settings", {}).items():
-    value = _setting(summary, path)
-    if value is not None and value != wanted:
-      found.append(f"{title}, {path}: {value} ({wanted})")
-  return found
+    for title, summary in summaries.items():
+      value = _setting(summary, path)
+      if value is not None and value != wanted:
+        found.setdefault(f"{path}: {value} ({wanted})", []).append(title)
+  return [
+    text if len(titles) == len(summaries) else f"{text} ({', '.join(titles)})"
+    for text, titles in found.items()
+  ]
 
 
 def _setting(summary: Mapping[str, Any], path: str) -> Any:
