@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gencls import attacks
+from gencls import attacks, classify
 from gencls.keys import fold
+from gencls.logs import ROBUST_ACCURACY
 from gencls.model_options import with_threshold
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Classifier, Goal, Keys, LogitsFn, Loss, Params
@@ -70,8 +71,9 @@ def adversarial(
     **hyperparameters: of the attack.
 
   Returns:
-    A `Classifier` whose loss has the further terms "adversarial_total" and, where `clean_weight` is
-    above 0, "clean_total"; its other terms are those at the attacked images.
+    A `Classifier` whose loss has the further terms "adversarial_total", "robust_accuracy" (0 or 1
+    at the wholly attacked image, warm-up or not) and, where `clean_weight` is above 0,
+    "clean_total"; its other terms are those at the images that are trained on.
 
   Raises:
     ValueError: if the attack or a hyperparameter does not exist or fit.
@@ -97,12 +99,15 @@ def adversarial(
   build(lambda keys, x: x)  # a wrong hyperparameter fails here, and not in the first step
 
   def attacked_loss(params: Params, keys: Keys, x: Array, y: Array, step: Array) -> Loss:
-    method = build(Partial(classifier.logits, jax.lax.stop_gradient(params)))
+    logits_fn = Partial(classifier.logits, jax.lax.stop_gradient(params))
+    method = build(logits_fn)
     x_adv = perturb(method, fold(keys, "adversarial"), x, y)
+    right = classify.correct(logits_fn(fold(keys, "robust"), x_adv), y)
     if warmup_steps:
       x_adv = x + jnp.minimum(1.0, (step + 1) / warmup_steps) * (x_adv - x)
     found = classifier.loss(params, keys, x_adv, y, step)
     total, terms = found.total, {**found.terms, "adversarial_total": found.total}
+    terms[ROBUST_ACCURACY] = right.astype(jnp.float32)
     if clean_weight:
       clean = classifier.loss(params, keys, x, y, step).total
       total = (1 - clean_weight) * total + clean_weight * clean

@@ -95,8 +95,8 @@ def save(
     state: pytree of arrays.
     config: plain dict, kept beside the state.
     progress: plain dict, what the training loop remembers besides its state.
-    accuracy: validation accuracy, which decides which checkpoint is the best; None where there
-      was no validation at this step.
+    accuracy: validation accuracy, under attack where the training is adversarial, which decides
+      which checkpoint is the best; None where there was no validation at this step.
   """
   if step in manager.all_steps():
     return  # asked to stop right after a validation: this very state is saved already

@@ -18,7 +18,8 @@ import tqdm
 from gencls import json_files
 from gencls.workdir import atomic_write
 
-UNITS = ("_nats", "_bpd", "_error", "_norm", "_share", "_std")
+ROBUST_ACCURACY = "robust_accuracy"  # a loss term: where there is one, it decides on the best step
+UNITS = ("_nats", "_bpd", "_error", "_norm", "_share", "_std", "_accuracy")
 
 
 class _AboveBar(logging.Handler):

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from gencls import rungs, sharding
 from gencls.interrupts import stop_requests
-from gencls.logs import Meter, Writer, check_finite_row
+from gencls.logs import ROBUST_ACCURACY, Meter, Writer, check_finite_row, metric_name
 from gencls.train_step import DeviceData, StepFn, Sums, TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ def _validate_and_save(
 ) -> Progress:
   evaluated = loop.validate(state)
   check_finite_row(evaluated, step)
-  accuracy = evaluated["eval/accuracy"]
+  accuracy = evaluated.get(metric_name("eval", ROBUST_ACCURACY), evaluated["eval/accuracy"])
   progress = progress.after(step, accuracy, loop.patience)
   loop.writer.write(step, row | evaluated)
   loop.writer.flush()

@@ -98,6 +98,19 @@ def test_the_warm_up_goes_from_the_clean_image_to_the_attacked_one():
     np.testing.assert_allclose(loss(params, keys, x, y, jnp.int32(step)).total, want, rtol=1e-5)
 
 
+def test_the_accuracy_of_a_warm_up_is_that_under_the_whole_attack():
+  params, keys, x, y = _batch(60)
+  loss = adversarial(_classifier(), warmup_steps=1000, **PGD).loss
+  pgd = attacks.build(
+    "pgd", Partial(_logits, params), loss="cross_entropy", randomness="fresh", **PGD
+  )
+  x_adv = perturb(pgd, fold(keys, "adversarial"), x, y)
+  right, clean = (jnp.argmax(_logits(params, keys, at), axis=1) == y for at in (x_adv, x))
+  assert 0 < right.sum() < clean.sum()
+  found = loss(params, keys, x, y, jnp.int32(0)).terms["robust_accuracy"]
+  np.testing.assert_array_equal(found, right)
+
+
 def test_examples_do_not_interact():
   params, keys, x, y = _batch()
   loss = adversarial(_classifier(), **PGD).loss

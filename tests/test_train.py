@@ -70,6 +70,22 @@ def test_training_learns_and_writes_rows_with_units(straight):
   assert {"train/grad_norm", "train/images_per_s", "eval/loss_nats"} <= last.keys()
 
 
+def test_the_best_step_is_that_of_the_accuracy_under_attack(tmp_path):
+  plain = toy.classifier()
+
+  def loss(params, keys, x, y, step):
+    found = plain.loss(params, keys, x, y, step)
+    robust = jnp.full(len(x), jnp.where(step == 10, 0.9, 0.2))
+    return found._replace(terms={**found.terms, "robust_accuracy": robust})
+
+  run(tmp_path, plain._replace(loss=loss))
+  rows = {row["step"]: row for row in read_metrics(tmp_path) if "eval/accuracy" in row}
+  assert rows[20]["eval/accuracy"] >= rows[10]["eval/accuracy"]  # of two alike the later is best
+  assert rows[10]["eval/robust_accuracy"] == pytest.approx(0.9)
+  manager = checkpoint.open_manager(tmp_path / "checkpoints", read_only=True)
+  assert manager.best_step() == 10
+
+
 @pytest.mark.slow
 def test_tensorboard_events_hold_the_same_numbers(straight):
   workdir, _ = straight
