@@ -14,6 +14,7 @@ from gencls.report import (
   reading,
   results_file,
   table,
+  titles,
 )
 from gencls.report.detection_table import sentence, worst_table
 from gencls.report.pages import note
@@ -79,19 +80,6 @@ def _threshold(summary: Mapping[str, Any]) -> float | None:
   """Of the model; summaries of before it was recorded tell by the gradient alone."""
   guess = 0.5 if summary.get("gradient") in ("straight_through", "flip") else None
   return summary.get("pixel_threshold", guess)
-
-
-def titles(entries: Sequence[reading.Entry]) -> list[str]:
-  """One title for each model: in a results file its own, else with its folder if it is needed."""
-  plain = [entry.summary["title"] for entry in entries]
-  return [
-    entry.title
-    if results_file.kept(entry)
-    else title
-    if plain.count(title) == 1
-    else f"{title} ({entry.workdir.name})"
-    for title, entry in zip(plain, entries, strict=True)
-  ]
 
 
 def headline(summaries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -243,7 +231,7 @@ def named(entries: Sequence[reading.Entry]) -> list[reading.Entry]:
   Raises:
     ValueError: if one evaluation of one run is given twice, or no title tells two apart.
   """
-  found = titles(entries)
+  found = titles.of(entries)
   for title in found:
     if found.count(title) > 1:
       raise ValueError(
