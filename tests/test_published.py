@@ -90,6 +90,32 @@ def test_the_honest_row_and_the_worst_case_stand_below(paper):
   assert cells(text, "GFZ, honest")[2:] == ["1.0 [-9.0, 11.0]", "-", *["20.0 [10.0, 30.0]"] * 2]
 
 
+def test_what_evades_the_detector_of_the_honest_evaluation_stands_below_it(paper):
+  def evading(values, **fields):
+    own = [{"norm": "linf", "eps": e, "evading": interval(m), **fields} for e, m in values]
+    return [row | {"detected": None} for row in own]
+
+  hard = summary([("pgd", 0.1, 0.5)])
+  rows = evading([(0.1, 0.3), (0.2, 0.4)], label="pgd", against="classifier")
+  rows += evading([(0.1, 0.7)], label="pgd_detector", against="detector")
+  worst = evading([(0.1, 0.35)], kind="classifier") + evading([(0.1, 0.75)], kind="detector")
+  worst += evading([(0.1, 0.8)], kind="either")
+  hard["detection"] = {"detector": {"name": "marginal"}, "rows": rows, "worst": worst}
+  found = published.read(paper(accuracy={"GFZ": {"pgd": [70.0, None]}, "CNN": {"pgd": [1.0, 1.0]}}))
+  ours = {"GFZ": summary([]), "CNN": summary([])}
+  text = published.section(found, ours, {"GFZ": hard, "CNN": summary([])})
+  name = "GFZ, honest, misclassified and accepted (detector marginal): "
+  blind = ["30.0 [20.0, 40.0]", "40.0 [30.0, 50.0]", "35.0 [25.0, 45.0]", "-"]
+  assert cells(text, name + "attack the classifier") == blind
+  seeing = ["70.0 [60.0, 80.0]", "-", "75.0 [65.0, 85.0]", "-"]
+  assert cells(text, name + "attack classifier and detector") == seeing
+  lines = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| GFZ")]
+  assert lines[2] == "GFZ, honest" and lines[3].startswith(name)  # right below the accuracy
+  assert "more is worse" in text and "CNN, honest, misclassified" not in text
+  assert "both" not in text
+  assert "more is worse" not in published.section(found, ours, {"GFZ": summary([])})
+
+
 def test_several_tables_and_the_papers_names(paper):
   tables = [
     {"norm": "linf", "eps": [0.1], "accuracy": {"CNN-VAE": {"pgd": [70.0]}}},

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gencls.json_files import read_object
-from gencls.report import runtimes
+from gencls.report import detection_table, runtimes
 from gencls.report.grid import grid, percent
 
 _FIELDS = ("source", "data", "images")
@@ -69,6 +69,8 @@ def section(
 
   Returns:
     The tables; below each, for each of our detectors, the share of the successes that is detected.
+    Where the honest evaluation has a detector, what ends misclassified and accepted under attacks
+    on the classifier, and on both, stands below its accuracy.
 
   Raises:
     ValueError: if the data set is another one, or no model is in the paper.
@@ -86,6 +88,8 @@ def section(
   n = ", ".join(map(str, dict.fromkeys(sizes.values())))
   notes = [f"Beside {published['source']} ({published['images']}); ours: n = {n}, of the images as "
            "the attacks returned them.", *published.get("notes", ())]  # fmt: skip
+  if any((honest or {}).get(title, {}).get("detection") for title in pairs):
+    notes.append("Rows of what ends misclassified and accepted are no accuracies: more is worse.")
   other = _differences(published, {title: summaries[title] for title in pairs})
   if other:
     notes.append(f"**Not as published: {'; '.join(other)}.**")
@@ -123,11 +127,35 @@ def _table(
     if honest is not None and title in honest:
       hard = _by_column(honest[title]["rows"], "accuracy")
       rows.append(_row(f"{title}, honest", columns, hard) + _worst(honest[title], worst))
+      rows += _evading(title, honest[title], columns, worst)
   header = ["accuracy, %", *map(_name, columns), *[f"worst case{_name(each)}" for each in worst]]
   text = f"{grid(header, rows)}\n\n"
   for detector, numbers in table.get("detected", {}).items():
     text += _detected(table, columns, detector, numbers, pairs, summaries)
   return text
+
+
+def _evading(
+  title: str,
+  honest: Mapping[str, Any],
+  columns: Sequence[tuple[str, str, float]],
+  worst: Sequence[tuple[str, str, float]],
+) -> list[list[str]]:
+  """A row for each kind of attack on a model with a detector: what ends wrong and accepted."""
+  found = honest.get("detection")  # older files have none
+  if found is None:
+    return []
+  rows = []
+  for kind in dict.fromkeys(row["kind"] for row in found["worst"] if row["kind"] != "either"):
+    own = [
+      {**row, "label": detection_table.name(row)} for row in found["rows"] if row["against"] == kind
+    ]
+    most = [{**row, "label": ""} for row in found["worst"] if row["kind"] == kind]
+    name = f"{title}, honest, misclassified and accepted (detector {found['detector']['name']}): "
+    cells = _row("", worst, _by_column(most, "evading"))[1:]
+    each = _row(name + detection_table.KINDS[kind], columns, _by_column(own, "evading"))
+    rows.append([*each, *cells])
+  return rows
 
 
 def _detected(
