@@ -1,5 +1,7 @@
 """Evaluations with a detector: the predicate, the cells, the numbers, on the Gaussian toy."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -336,6 +338,14 @@ def test_tables_and_figures(known, tmp_path):
     assert table.percent(row["evading"]) in text
   assert "B: worst case over both" in compare.detection({"A": summary, "B": summary})
   assert compare.detection({"A": {}, "B": {**summary, "detection": None}}) == ""
+  blind = copy.deepcopy(summary)
+  blind["detection"]["worst"] = [
+    r for r in summary["detection"]["worst"] if r["kind"] != "detector"
+  ]
+  both = compare.detection({"A": blind}, {"A": summary})
+  assert "A: attack the classifier" in both and "**A: worst case over both" not in both
+  assert "A, honest: attack classifier and detector" in both
+  assert "* A, honest. Detector: marginal" in both and "**A, honest: worst case over" in both
   images = np.zeros((4, 4, 4, 1), np.float32)
   paths = pages.write(summary, known[1], images, results=tmp_path, figure_folder=tmp_path)
   assert "toy_roc.png" in {path.name for path in paths}

@@ -152,9 +152,20 @@ def targeted(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   return f"{found}\n\n" if found else ""
 
 
-def detection(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-  """What the detectors reject, and the worst case by what they accept; empty without any."""
-  found = {t: s["detection"] for t, s in summaries.items() if s.get("detection")}
+def detection(
+  summaries: Mapping[str, Mapping[str, Any]],
+  honest: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+  """What the detectors reject, and the worst case by what they accept; empty without any.
+
+  Args:
+    summaries: title -> summary.
+    honest: title -> summary of the same models, evaluated as hard as we can: below each.
+  """
+  every = {}
+  for title, summary in summaries.items():
+    every |= {title: summary, f"{title}, honest": (honest or {}).get(title, {})}
+  found = {title: each["detection"] for title, each in every.items() if each.get("detection")}
   if not found:
     return ""  # older files have none
   sentences = "\n".join(f"* {title}. {sentence(each)}" for title, each in found.items())
@@ -306,8 +317,8 @@ def write(
       two attacks.
     attack: whose success rate and image are drawn; None: the first one that was run.
     published: numbers of a paper to put beside ours, from `published.read`.
-    honest: the same runs evaluated as hard as we can: their headline stands first, and a third row
-      beside the published ones.
+    honest: the same runs evaluated as hard as we can: their headline stands first, a third row
+      beside the published ones, and their detectors' numbers below ours.
 
   Returns:
     Title -> summary, what <name>.json holds.
@@ -328,7 +339,7 @@ def write(
     f"{first['protocol']['clean_draws']} draws where keys matter. Under attack: per-example worst "
     "case over all attacks and the grey image, with 95% intervals over images.\n\n"
     f"{headline(summaries)}\n\n{not_run(summaries)}{beside}{minimum(summaries)}{targeted(summaries)}"
-    f"{detection(summaries)}"
+    f"{detection(summaries, hard)}"
   )
   labels = [r["label"] for s in summaries.values() for r in s["rows"] if "attack" in r]
   if labels:

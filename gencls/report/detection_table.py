@@ -47,6 +47,17 @@ def sentence(found: Mapping[str, Any]) -> str:
   )
 
 
+def worst(found: Mapping[str, Any]) -> dict[str, dict[tuple[str, float], Mapping[str, Any]]]:
+  """kind of attack -> (norm, eps) -> the share that evades; over both only where both were run."""
+  kinds: dict[str, dict[tuple[str, float], Mapping[str, Any]]] = {
+    kind: {(r["norm"], r["eps"]): r["evading"] for r in found["worst"] if r["kind"] == kind}
+    for kind in KINDS
+  }
+  both = kinds["classifier"].keys() & kinds["detector"].keys()
+  kinds["either"] = {at: share for at, share in kinds["either"].items() if at in both}
+  return {kind: shares for kind, shares in kinds.items() if shares}
+
+
 def worst_table(models: Mapping[str, Mapping[str, Any]]) -> str:
   """The worst case: a row for each kind of attack, a column for each norm and eps.
 
@@ -57,15 +68,11 @@ def worst_table(models: Mapping[str, Mapping[str, Any]]) -> str:
   columns = sorted({(row["norm"], row["eps"]) for row in rows})
   lines = []
   for title, found in models.items():
-    for kind, words in KINDS.items():
-      at = {
-        (r["norm"], r["eps"]): percent(r["evading"]) for r in found["worst"] if r["kind"] == kind
-      }
-      if at:
-        strong = "**" if kind == "either" else ""
-        texts = [f"{strong}{at[c]}{strong}" if c in at else "" for c in columns]
-        name = f"{title}: {words}" if title else words
-        lines.append([f"{strong}{name}{strong}", *texts])
+    for kind, at in worst(found).items():
+      strong = "**" if kind == "either" else ""
+      texts = [f"{strong}{percent(at[c])}{strong}" if c in at else "" for c in columns]
+      name = f"{title}: {KINDS[kind]}" if title else KINDS[kind]
+      lines.append([f"{strong}{name}{strong}", *texts])
   header = ["misclassified and accepted, %", *[f"{norm} {eps:g}" for norm, eps in columns]]
   return grid(header, lines)
 
@@ -78,14 +85,14 @@ def attack_tables(found: Mapping[str, Any]) -> str:
   tables = []
   for norm in dict.fromkeys(row["norm"] for row in found["rows"]):
     own = [row for row in found["rows"] if row["norm"] == norm]
-    worst = [row for row in found["worst"] if row["norm"] == norm]
+    most = [row for row in found["worst"] if row["norm"] == norm]
     lines = []
     for label in dict.fromkeys(name(row) for row in own):
       mine = [row for row in own if name(row) == label]
       for eps in sorted({row["eps"] for row in mine}):
         lines.append([label, f"{eps:g}", *_columns([r for r in mine if r["eps"] == eps])])
-    for eps in sorted({row["eps"] for row in worst}):
-      at = [row for row in worst if row["eps"] == eps]
+    for eps in sorted({row["eps"] for row in most}):
+      at = [row for row in most if row["eps"] == eps]
       lines.append(["**worst case**", f"{eps:g}", *_columns(at, strong="**")])
     tables.append(grid([norm, *header], lines))
   return "\n\n".join(tables)

@@ -12,8 +12,8 @@ import numpy as np
 from gencls.evaluate import CLEAN, GREY, UNTOUCHED
 from gencls.minimum_norm import AS_DISTANCE
 from gencls.regrade_cell import label as regraded_label
+from gencls.report import detection_table, results_file
 from gencls.report import regraded as regrading
-from gencls.report import results_file
 from gencls.report.checks import WORST
 from gencls.report.reading import Entry
 from gencls.results import Cell, portable_command
@@ -110,14 +110,11 @@ def evading(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     found: Mapping[str, Any] | None = entry.summary.get("detection")  # older files have none
     if not found:
       continue
-    for kind in dict.fromkeys(row["kind"] for row in found["worst"]):
-      own = [row for row in found["worst"] if row["kind"] == kind]
-      at = {
-        (r["norm"], r["eps"]): _number(r["evading"], anchor(i, WORST, r["norm"], r["eps"]))
-        for r in own
-      }
+    for kind, shares in detection_table.worst(found).items():
+      at = {place: _number(share, anchor(i, WORST, *place)) for place, share in shares.items()}
       rejected = _number(found["test_rejected"], anchor(i, "untouched", "", 0.0))
-      rows.append({"model": entry.title, "kind": kind, "rejected": rejected, "at": at})
+      words = detection_table.KINDS[kind]
+      rows.append({"model": entry.title, "kind": words, "rejected": rejected, "at": at})
   return rows
 
 
