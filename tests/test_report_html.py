@@ -137,6 +137,24 @@ def test_area_is_that_of_scikit_learn():
     plots.area(plots.Roc("a", fpr[1:], tpr, "m"))
 
 
+def test_curves_of_many_draws_are_drawn_with_few_points():
+  """A thousand images of twenty draws each: a megabyte, were every score a point."""
+  rng = np.random.default_rng(0)
+  clean, attacked = rng.normal(size=20_000), rng.normal(-1.5, size=20_000)
+  attacked[:6000] = -9.0  # and a vertical step at no false positive
+  whole = plots.Roc("pgd", *curve(clean, attacked), "m")
+  plot = plots.detection([whole], ["m"])
+  (data,) = (r.data_source.data for r in plot.renderers if r.data_source.name == "lines")
+  assert data["area"][0] == pytest.approx(plots.area(whole), abs=1e-12)
+  xs, ys = (np.array(data[name][0]) / 100 for name in ("xs", "ys"))
+  assert len(xs) <= 202 and len(plots.embed({"a": plot})) < 15_000
+  assert (xs[0], ys[0], xs[-1], ys[-1]) == (0, 0, 1, 1) and np.all(np.diff(xs) >= 0)
+  assert np.max(ys[xs == 0]) == pytest.approx(np.max(whole.tpr[whole.fpr == 0]), abs=1e-4)
+  at = np.linspace(0.02, 1, 99)
+  drawn, exact = np.interp(at, xs, ys), np.interp(at, whole.fpr, whole.tpr)
+  np.testing.assert_allclose(drawn, exact, atol=0.005)
+
+
 def test_detection_is_drawn_where_there_is_a_detector(tmp_path, page):
   entries, text = page_of(tmp_path, {"GFZ": {"attacks": ("pgd",), "detector": True}})
   (roc,) = rocs.read(entries)

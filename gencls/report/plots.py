@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencls.report import figures
+from gencls.report import figures, roc
 
 # Told apart by colour-blind readers, on white and on black.
 COLOURS = ("#0b84d8", "#e8710a", "#12a37a", "#c95aa5", "#b8860b", "#7a5cd6", "#5aa9c9", "#8a8a8a")
@@ -46,9 +46,9 @@ def colour(index: int) -> str:
   return COLOURS[index % len(COLOURS)]
 
 
-def roc_colour(roc: Roc, index: int, models: Sequence[str]) -> str:
+def roc_colour(each: Roc, index: int, models: Sequence[str]) -> str:
   """The model's colour; where there is only one model, that of the curve's number."""
-  return colour(models.index(roc.model) if len(models) > 1 else index)
+  return colour(models.index(each.model) if len(models) > 1 else index)
 
 
 def dash(index: int) -> str:
@@ -56,18 +56,18 @@ def dash(index: int) -> str:
   return DASHES[index % len(DASHES)]
 
 
-def area(roc: Roc) -> float:
+def area(each: Roc) -> float:
   """The area under a ROC curve by trapezoids, its ends at (0, 0) and (1, 1).
 
   Raises:
     ValueError: if the rates are not [T] each, within [0, 1] and never falling.
   """
-  rates = [np.concatenate([[0.0], np.asarray(r, np.float64), [1.0]]) for r in (roc.fpr, roc.tpr)]
+  rates = [np.concatenate([[0.0], np.asarray(r, np.float64), [1.0]]) for r in (each.fpr, each.tpr)]
   ordered = all(r.ndim == 1 and np.all(np.diff(r) >= 0) for r in rates)
   if len(rates[0]) != len(rates[1]) or not ordered:
     raise ValueError(
-      f"ROC {roc.label!r}: fpr and tpr must be [T] each, in [0, 1] and never falling; sort both by "
-      "the threshold"
+      f"ROC {each.label!r}: fpr and tpr must be [T] each, in [0, 1] and never falling; sort both "
+      "by the threshold"
     )
   return float(np.trapezoid(rates[1], rates[0]))
 
@@ -181,7 +181,7 @@ def detection(rocs: Sequence[Roc], models: Sequence[str]) -> Any:
   """ROC curves; each model in its colour.
 
   Args:
-    rocs: what is drawn, see `Roc`.
+    rocs: what is drawn, see `Roc`; at few points each, the area is that of the whole curve.
     models: titles in the order of their colours.
 
   Returns:
@@ -194,16 +194,18 @@ def detection(rocs: Sequence[Roc], models: Sequence[str]) -> Any:
 
   rows = []
   for index, each in enumerate(rocs):
+    whole = area(each)
+    fpr, tpr = (np.round(100 * rates, 2).tolist() for rates in roc.thinned(each.fpr, each.tpr))
     rows.append(
       {
         "model": each.model,
         "attack": each.label,
-        "xs": [0.0, *(100 * np.asarray(each.fpr, float)).tolist(), 100.0],
-        "ys": [0.0, *(100 * np.asarray(each.tpr, float)).tolist(), 100.0],
+        "xs": [0.0, *fpr, 100.0],
+        "ys": [0.0, *tpr, 100.0],
         "colour": roc_colour(each, index, models),
         "width": 2.0,
         "dash": "solid",
-        "area": area(each),
+        "area": whole,
       }
     )
   source = ColumnDataSource(_columns(rows), name="lines")

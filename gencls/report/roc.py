@@ -42,6 +42,29 @@ def curve(clean: np.ndarray, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarr
   return np.concatenate([[0.0], rates[0]]), np.concatenate([[0.0], rates[1]])
 
 
+def thinned(
+  rejected: np.ndarray, detected: np.ndarray, most: int = 200
+) -> tuple[np.ndarray, np.ndarray]:
+  """A curve with few points, for drawing: its own corners, nothing in between is made up.
+
+  Args:
+    rejected: [T] false-positive rates, never falling.
+    detected: [T] detection rates, never falling.
+    most: points that are kept, >= 4.
+
+  Returns:
+    Both at the first and the last point of up to `most` / 2 false-positive rates: of all where they
+    are so few, else of those at even quantiles. Vertical steps there are whole.
+  """
+  rejected, detected = np.asarray(rejected, np.float64), np.asarray(detected, np.float64)
+  rates, first, count = np.unique(rejected, return_index=True, return_counts=True)
+  if len(rates) > most // 2:
+    kept = np.unique(np.linspace(0, len(rates) - 1, most // 2).round().astype(int))
+    first, count = first[kept], count[kept]
+  at = np.unique(np.concatenate([first, first + count - 1]))
+  return rejected[at], detected[at]
+
+
 def _ordered(scores: np.ndarray) -> np.ndarray:
   scores = np.asarray(scores, np.float64)
   return np.where(np.isfinite(scores), scores, -np.inf)
