@@ -69,7 +69,8 @@ def numbers(
     on the clean test images (`fitting_rejected`, `test_rejected`), `untouched_evading`, `rows` (an
     attack at an eps: `evading`, the share of all images that end misclassified and accepted, clean
     errors included; `detected`, the share of the successes that is rejected; `auc`, of clean test
-    images against successes) and `worst` (`evading` in the per-example worst case).
+    images against successes, and `auc_interval`, the same with its interval over images) and
+    `worst` (`evading` in the per-example worst case).
   """
   draws = untouched.header["settings"]["grade_draws"]
   settings = detector.header["settings"]
@@ -108,6 +109,7 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
   label, norm, eps = (cell.header[name] for name in ("label", "norm", "eps"))
   wrong = cell.arrays["prediction"] != untouched.arrays["label"][:, None]
   rejected = wrong & ~cell.arrays["accepted"]
+  area = roc.interval(untouched.arrays["score"], cell.arrays["score"], wrong)
   return {
     "label": label,
     "norm": norm,
@@ -115,7 +117,8 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
     "against": "detector" if evading(cell) else "classifier",
     "evading": _share(_evading([as_held(cell), as_held(untouched)]), draws),
     "detected": _ratio(rejected, wrong),
-    "auc": roc.auc(untouched.arrays["score"].ravel(), cell.arrays["score"][wrong]),
+    "auc": None if area is None else area.mean,
+    "auc_interval": None if area is None else area._asdict(),
   }
 
 

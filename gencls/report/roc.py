@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from gencls.intervals import Interval, wilson
+
 
 def auc(clean: np.ndarray, attacked: np.ndarray) -> float | None:
   """The area under the ROC curve: P(clean > attacked) + ½ P(equal), by ranks, so exact.
@@ -24,6 +26,41 @@ def placements(clean: np.ndarray, attacked: np.ndarray) -> np.ndarray:
   below = np.searchsorted(attacked, clean, side="left")
   up_to = np.searchsorted(attacked, clean, side="right")
   return (below + up_to) / (2 * len(attacked))
+
+
+def interval(clean: np.ndarray, attacked: np.ndarray, taken: np.ndarray) -> Interval | None:
+  """The same area with a 95% interval over images: the draws of one, attacked or not, go together.
+
+  Each image has the placements of its scores on the other side, less their mean, summed over its
+  draws and divided by the scores of all images: u_i of the clean, w_i of the attacked ones. The
+  variance is n/(n − 1) Σ (u_i + w_i)², for w_i² with the n of images that have any. The interval is
+  Wilson's with A(1 − A)/variance trials, as many as these images where nothing varies.
+
+  Args:
+    clean: [N, G] scores of the draws of each image, as in `auc`.
+    attacked: [N, H] scores of the same images, attacked.
+    taken: [N, H] bool, the attacked scores that count: the successes.
+
+  Returns:
+    An `Interval`, `n` the number of images with a score that counts; None where none has.
+
+  References:
+    Obuchowski 1997, Biometrics 53(2): DeLong's variance (1988) with several scores of one image.
+  """
+  scores, ordinary = np.asarray(attacked)[taken], np.ravel(clean)
+  mean = auc(ordinary, scores)
+  if mean is None:
+    return None
+  u = np.sum(placements(ordinary, scores).reshape(np.shape(clean)) - mean, axis=1) / len(ordinary)
+  below = np.zeros(np.shape(attacked))
+  below[taken] = 1 - placements(scores, ordinary) - mean
+  w = np.sum(below, axis=1) / len(scores)
+  every, some = len(u), int(np.sum(np.any(taken, axis=1)))
+  scale = every / max(every - 1, 1)
+  more = some / (some - 1) - scale if some > 1 else 0.0
+  variance = float(scale * np.sum((u + w) ** 2) + more * np.sum(w**2))
+  low, high = wilson(mean, mean * (1 - mean) / variance if variance > 0 else some)
+  return Interval(mean, low, high, some, "Wilson, trials from Obuchowski's variance")
 
 
 def curve(clean: np.ndarray, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
