@@ -26,7 +26,7 @@ from gencls import detect, evaluate, grading, results
 from gencls.acceptance import as_held
 from gencls.attack_specs import AttackSpec
 from gencls.detector_cell import Detection, DetectorSpec
-from gencls.report import compare, pages, roc, table
+from gencls.report import compare, detection_table, pages, table
 from gencls.report.summary import summarise
 from gencls.thresholds import Rule
 
@@ -108,25 +108,6 @@ def test_every_draw_has_its_own_verdict():
       found += ~evades
     np.testing.assert_allclose(share, found / count, rtol=1e-6)
     assert len(set(share.tolist())) > 2
-
-
-# Areas.
-
-
-@pytest.mark.parametrize("decimals", [0, 1, 8])
-def test_roc_is_that_of_scikit_learn(decimals):
-  rng = np.random.default_rng(decimals)
-  clean = np.round(rng.normal(1, 1, 70), decimals)
-  attacked = np.round(rng.normal(0, 2, 41), decimals)
-  is_clean = np.repeat([1, 0], [70, 41])
-  scores = np.concatenate([clean, attacked])
-  assert roc.auc(clean, attacked) == pytest.approx(metrics.roc_auc_score(is_clean, scores))
-  rejected, detected = roc.curve(clean, attacked)
-  theirs = metrics.roc_curve(1 - is_clean, -scores, drop_intermediate=False)
-  np.testing.assert_allclose(np.stack([rejected, detected]), theirs[:2])
-  assert metrics.auc(rejected, detected) == pytest.approx(roc.auc(clean, attacked))
-  assert roc.auc(clean, np.array([])) is None
-  assert roc.auc(np.array([0.0, np.nan]), np.array([-1.0])) == 0.5
 
 
 # Cells.
@@ -230,6 +211,8 @@ def test_the_numbers_of_a_detector(known):
     scores = np.concatenate([untouched["score"][:, 0], arrays["score"][wrong, 0]])
     truth = np.repeat([1, 0], [30, np.sum(wrong)])
     assert row["auc"] == pytest.approx(metrics.roc_auc_score(truth, scores))
+    ends = row["auc_interval"]
+    assert ends["low"] <= row["auc"] <= ends["high"] and ends["n"] == np.sum(wrong)
   for eps in (0.1, 0.5):
     both = [worst[kind, eps] for kind in ("classifier", "detector", "either")]
     assert both[2] >= max(both[:2]) and both[1] >= both[0]
@@ -336,7 +319,14 @@ def test_tables_and_figures(known, tmp_path):
   assert "quantile (false_positive_rate 0.05), fitted to 80 validation images" in text
   for row in [*summary["detection"]["rows"], *summary["detection"]["worst"]]:
     assert table.percent(row["evading"]) in text
-  assert "B: worst case over both" in compare.detection({"A": summary, "B": summary})
+  beside = compare.detection({"A": summary, "B": summary})
+  assert "B: worst case over both" in beside and "\n\n**B**\n\n| linf " in beside
+  for row in summary["detection"]["rows"]:
+    for words in (text, beside):
+      assert detection_table.area(row) in words
+      assert row["detected"] is None or table.percent(row["detected"]) in words
+  older = {name: value for name, value in row.items() if name != "auc_interval"}
+  assert detection_table.area(older) == f"{row['auc']:.3f}"
   assert compare.detection({"A": {}, "B": {**summary, "detection": None}}) == ""
   blind = copy.deepcopy(summary)
   blind["detection"]["worst"] = [

@@ -175,12 +175,32 @@ def test_scores_that_are_not_finite_are_rejected_first():
 
 def test_what_evades_the_detector_is_shown(page):
   share = {"mean": 0.4321, "low": 0.4, "high": 0.5, "n": 100, "method": "Wilson over images"}
-  worst = [{"kind": "detector", "norm": "linf", "eps": 0.1, "evading": share}]
-  found = {"test_rejected": {**share, "mean": 0.0518}, "worst": worst}
+  where = {"norm": "linf", "eps": 0.1, "evading": share}
+  blind = {**where, "against": "classifier"}
+  ends, detected = {"low": 0.8804, "high": 0.9361}, {**share, "mean": 0.1234}
+  rows = [
+    {**blind, "label": "pgd", "detected": detected, "auc": 0.9121, "auc_interval": ends},
+    {**blind, "label": "fgsm", "detected": None, "auc": None},
+  ]
+  rule = {"name": "quantile", "false_positive_rate": 0.05}
+  found = {
+    "test_rejected": {**share, "mean": 0.0518},
+    "fitting_rejected": {**share, "mean": 0.0471},
+    "detector": {"name": "kl", "per_class": False, "classes": "prediction", "rule": rule},
+    "fitted_on": {"name": "toy", "split": "validation", "num_images": 80, "used": 80},
+    "worst": [{**where, "kind": "detector"}],
+    "rows": rows,
+  }
   entry = page[0][0]
   group = html.group(0, "toy", [entry._replace(summary={**entry.summary, "detection": found})])
   text = html.render([group], {}, views.record(record()))
   assert "<b>43.2</b>" in text and "<b>5.2</b>" in text and "misclassified and accepted" in text
+  assert "Detector: kl, one threshold, quantile (false_positive_rate 0.05), fitted to 80" in text
+  assert "rejects 4.7 [40.0, 50.0]% of these validation images" in text
+  assert "<b>12.3</b>" in text and "0.912 [0.880, 0.936]" in text and "no success" in text
+  tags = Tags()
+  tags.feed(text)
+  assert not tags.open and tags.links <= set(tags.ids)
 
 
 def _decode(source):

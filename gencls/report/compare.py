@@ -8,6 +8,7 @@ from gencls.attack_specs import applies
 from gencls.names import unknown_name
 from gencls.report import (
   attack_curves,
+  detection_table,
   figures,
   merging,
   one_image,
@@ -16,7 +17,6 @@ from gencls.report import (
   table,
   titles,
 )
-from gencls.report.detection_table import sentence, worst_table
 from gencls.report.pages import note
 from gencls.report.published import section as beside_ours
 from gencls.workdir import atomic_write
@@ -156,7 +156,7 @@ def detection(
   summaries: Mapping[str, Mapping[str, Any]],
   honest: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-  """What the detectors reject, and the worst case by what they accept; empty without any.
+  """What the detectors reject, and what evades them, in the worst case and under each attack.
 
   Args:
     summaries: title -> summary.
@@ -166,10 +166,7 @@ def detection(
   for title, summary in summaries.items():
     every |= {title: summary, f"{title}, honest": (honest or {}).get(title, {})}
   found = {title: each["detection"] for title, each in every.items() if each.get("detection")}
-  if not found:
-    return ""  # older files have none
-  sentences = "\n".join(f"* {title}. {sentence(each)}" for title, each in found.items())
-  return f"{sentences}\n\n{worst_table(found)}\n\n"
+  return detection_table.side_by_side(found) if found else ""  # older files have none
 
 
 def _honest_headline(summaries: Mapping[str, Mapping[str, Any]] | None) -> str:

@@ -11,6 +11,11 @@ KINDS = {
   "detector": "attack classifier and detector",
   "either": "worst case over both",
 }
+_TERMS = (
+  "Detected: the share of the successes (misclassified, with or without the attack's doing) that "
+  "is rejected. AUC: clean test images against successes, over all thresholds; attacks on the "
+  "detector aim at the one threshold in use, so theirs says nothing of others."
+)
 SUFFIX = "_detector"  # of the labels of attacks that differ from others by what they are against
 
 
@@ -24,11 +29,19 @@ def section(summary: Mapping[str, Any]) -> str:
     f"{sentence(found)} Misclassified and accepted, % of all n = {n} images with 95% interval, "
     "clean errors included if they are accepted (without attack: "
     f"{percent(found['untouched_evading'])}). The worst case is chosen per image by that "
-    f"predicate.\n\n{worst_table({'': found})}\n\nDetected: the share of the successes "
-    "(misclassified, with or without the attack's doing) that is rejected. AUC: clean test images "
-    "against successes, over all thresholds; attacks on the detector aim at the one threshold in "
-    f"use, so theirs says nothing of others.\n\n{attack_tables(found)}\n\n"
+    f"predicate.\n\n{worst_table({'': found})}\n\n{_TERMS}\n\n{attack_tables(found)}\n\n"
   )
+
+
+def side_by_side(models: Mapping[str, Mapping[str, Any]]) -> str:
+  """What a comparison says of the detectors: what each is, the worst case, and every attack.
+
+  Args:
+    models: title -> what `detection.numbers` gave.
+  """
+  sentences = "\n".join(f"* {title}. {sentence(found)}" for title, found in models.items())
+  each = "".join(f"**{title}**\n\n{attack_tables(found)}\n\n" for title, found in models.items())
+  return f"{sentences}\n\n{worst_table(models)}\n\n{_TERMS}\n\n{each}"
 
 
 def sentence(found: Mapping[str, Any]) -> str:
@@ -111,10 +124,19 @@ def _columns(rows: Sequence[Mapping[str, Any]], strong: str = "") -> list[str]:
     if row is None:
       texts += ["", "", ""]
       continue
-    detected, auc = row.get("detected"), row.get("auc")
+    detected = row.get("detected")
     texts += [
       f"{strong}{percent(row['evading'])}{strong}",
       percent(detected) if detected else "-",
-      "-" if auc is None else f"{auc:.3f}",
+      area(row) or "-",
     ]
   return texts
+
+
+def area(row: Mapping[str, Any]) -> str:
+  """The AUC of an attack, as "0.912 [0.880, 0.936]"; older files have no interval. "": none."""
+  if row.get("auc") is None:
+    return ""
+  found = row.get("auc_interval")
+  ends = f" [{found['low']:.3f}, {found['high']:.3f}]" if found else ""
+  return f"{row['auc']:.3f}{ends}"

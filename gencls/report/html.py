@@ -84,6 +84,7 @@ def group(index: int, name: str, entries: Sequence[Entry]) -> dict[str, Any]:
       for k, r in enumerate(detected)
     ],
     "evading": views.evading(entries),
+    "detectors": views.detectors(entries),
     "checks": views.checks(entries),
     "regraded": views.regraded(entries),
     "surfaces": surfaces(entries),

@@ -118,6 +118,29 @@ def evading(entries: Sequence[Entry]) -> list[dict[str, Any]]:
   return rows
 
 
+def detectors(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+  """Each model's detector in words, and a row for each attack and eps that it met."""
+  found = []
+  for i, entry in enumerate(entries):
+    numbers: Mapping[str, Any] | None = entry.summary.get("detection")  # older files have none
+    if not numbers:
+      continue
+    rows, derived = [], {_at(row) for row in entry.summary["rows"] if "derived" in row}
+    for row in numbers["rows"]:
+      eps = None if _at(row) in derived else row["eps"]
+      href = anchor(i, row["label"].removesuffix(AS_DISTANCE), row["norm"], eps)
+      shares = {n: _number(row[n], href) for n in ("evading", "detected")}
+      names = {"attack": detection_table.name(row), "kind": detection_table.KINDS[row["against"]]}
+      rows.append({**row, **names, **shares, "area": detection_table.area(row)})
+    words = detection_table.sentence(numbers)
+    found.append({"model": entry.title, "words": words, "rows": rows})
+  return found
+
+
+def _at(row: Mapping[str, Any]) -> tuple[str, str, float]:
+  return row["label"], row["norm"], row["eps"]
+
+
 def checks(entries: Sequence[Entry]) -> list[dict[str, Any]]:
   """A row for each check: its name, and per model (status, detail); failures first."""
   by_model = [{c["name"]: c for c in entry.summary["checks"]} for entry in entries]
