@@ -3,6 +3,7 @@
   results = gencls.load_results("runs/gfz_mnist", "fgsm_pgd")
   frame = pandas.DataFrame(results._asdict())          # pandas is no dependency
   frame.groupby(["attack", "norm", "eps"]).counted.mean()   # the accuracies of the tables
+  1 - frame.groupby(["attack", "norm", "eps"]).held_counted.mean()   # misclassified and accepted
 
 docs/results_schema.md describes the files that are read.
 """
@@ -14,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gencls import minimum_norm, stored
+from gencls.acceptance import as_held
 from gencls.evaluate import CLEAN, UNTOUCHED
-from gencls.report.candidates import attacks_first, candidate, groups
-from gencls.report.checks import WORST
+from gencls.report.candidates import Group, attacks_first, candidate, groups
+from gencls.report.checks import HELD, WORST
+from gencls.report.detection import EITHER, held_groups
 from gencls.results import Cell
 
 
@@ -24,8 +27,9 @@ class Results(NamedTuple):
   """Columns, each [R]; the rows of one (attack, norm, eps) stand together, in data set order.
 
   `attack` is the label in the config, or "clean" (the mean over the clean draws), "untouched" (the
-  clean images under the draws of grading), "grey", or "worst case" (per example over all
-  candidates, as the tables have it).
+  clean images under the draws of grading), "grey", "worst case" (per example over all candidates,
+  as the tables have it), or "worst case with the detector" (the same by what is misclassified and
+  accepted). The four last columns are NaN without a detector, and for clean.
   """
 
   attack: np.ndarray  # str
@@ -45,6 +49,12 @@ class Results(NamedTuple):
   derived: np.ndarray  # str, "distance" or "clip" where an eps was read off a minimum-norm attack
   chosen: np.ndarray  # str, the attack whose image counts; itself but for the worst case
   file: np.ndarray  # str, the cell in results/<name>/cells; "" for the worst case
+  score: np.ndarray  # float64, the detector's, of the first grade draw; accepted from 0 on
+  accepted: np.ndarray  # float64, share of the draws that are accepted
+  held: np.ndarray  # float64, share of the draws that are right or rejected, of this image alone
+  # float64, the same with the untouched image as a candidate, as in the tables; NaN for the worst
+  # case, which is chosen by accuracy
+  held_counted: np.ndarray
 
 
 def load_results(workdir: str | Path, name: str) -> Results:
@@ -79,7 +89,10 @@ def columns(evaluation: stored.Stored) -> Results:
   parts = [_rows(first[CLEAN], None, files), _rows(untouched, untouched, files)]
   for cell in attacks:
     parts += [_rows(each, untouched, files) for each in minimum_norm.expand([cell], untouched)]
-  parts += [_worst(group, untouched) for group in groups(attacks, untouched)]
+  grouped = groups(attacks, untouched)
+  parts += [_worst(group, untouched) for group in grouped]
+  if "held" in untouched.arrays:
+    parts += [_worst_held(g, as_held(untouched)) for g in held_groups(grouped, EITHER)]
   return Results(*[np.concatenate([part[name] for part in parts]) for name in Results._fields])
 
 
@@ -137,38 +150,90 @@ def _rows(cell: Cell, untouched: Cell | None, files: Any) -> dict[str, np.ndarra
     "derived": _texts(header.get("derived", ""), n),
     "chosen": _texts(header["label"], n),
     "file": _texts(files[_key(cell)], n),
+    **_verdict([cell], np.zeros(n, int)),
+    "held_counted": _held_counted(cell, untouched, n),
   }
 
 
-def _worst(group: Any, untouched: Cell) -> dict[str, np.ndarray]:
-  """The columns of the worst case at one norm and eps."""
-  everything: Sequence[Cell] = attacks_first(group, untouched)
-  pick, correct = candidate(everything)
-  n = len(pick)
-  rows = np.arange(n)
+def _held_counted(cell: Cell, untouched: Cell | None, n: int) -> np.ndarray:
+  if untouched is None or "held" not in cell.arrays:
+    return np.full(n, np.nan)
+  return candidate([as_held(cell), as_held(untouched)])[1]
+
+
+def _verdict(cells: Sequence[Cell], pick: np.ndarray) -> dict[str, np.ndarray]:
+  """What the detector says of the images that were picked, NaN where none was asked.
+
+  Args:
+    cells: of the candidates.
+    pick: [N] which of them.
+  """
 
   def taken(name: str) -> np.ndarray:
-    return np.stack([cell.arrays[name] for cell in everything])[pick, rows]
+    if any(name not in cell.arrays for cell in cells):
+      return np.full(len(pick), np.nan)
+    values = np.stack([cell.arrays[name] for cell in cells])[pick, np.arange(len(pick))]
+    return np.asarray(values, np.float64)
 
-  labels = np.array([cell.header["label"] for cell in everything], object)
-  first = np.stack([cell.arrays["prediction"][:, 0] for cell in everything])
-  nothing = np.full(n, np.nan)
+  score, accepted = taken("score"), taken("accepted")
   return {
-    **_constant(WORST, group.norm, group.eps, n),
-    "example": untouched.arrays["index"],
-    "label": untouched.arrays["label"],
-    "prediction": first[pick, rows],
+    "score": score[:, 0] if score.ndim > 1 else score,
+    "accepted": np.mean(accepted, axis=1) if accepted.ndim > 1 else accepted,
+    "held": taken("held"),
+  }
+
+
+def _worst(group: Group, untouched: Cell) -> dict[str, np.ndarray]:
+  """The columns of the worst case at one norm and eps."""
+  everything = attacks_first(group, untouched)
+  pick, correct = candidate(everything)
+  rows = np.arange(len(pick))
+
+  def taken(name: str) -> np.ndarray:
+    found = np.stack([cell.arrays[name] for cell in everything])[pick, rows]
+    return np.asarray(found, np.float64)
+
+  return _picked(WORST, group, untouched, everything, pick) | {
     "correct": correct,
     "counted": correct,
-    "select_correct": np.asarray(taken("select_correct"), np.float64),
-    "margin": np.asarray(taken("select_margin"), np.float64),
-    "distance": nothing,
+    "select_correct": taken("select_correct"),
+    "margin": taken("select_margin"),
+  }
+
+
+def _worst_held(group: Group, untouched: Cell) -> dict[str, np.ndarray]:
+  """The columns of the worst case by what is misclassified and accepted.
+
+  Args:
+    group: from `held_groups`.
+    untouched: as held too.
+  """
+  everything = attacks_first(group, untouched)
+  pick, held = candidate(everything)
+  return _picked(HELD, group, untouched, everything, pick) | {"held_counted": held}
+
+
+def _picked(
+  what: str, group: Group, untouched: Cell, everything: Sequence[Cell], pick: np.ndarray
+) -> dict[str, np.ndarray]:
+  """What the columns of both worst cases have in common."""
+  n, labels = len(pick), untouched.arrays["label"]
+  names = np.array([cell.header["label"] for cell in everything], object)
+  prediction = np.stack([cell.arrays["prediction"] for cell in everything])[pick, np.arange(n)]
+  nothing = np.full(n, np.nan)
+  return {
+    **_constant(what, group.norm, group.eps, n),
+    **dict.fromkeys(("counted", "select_correct", "margin", "distance"), nothing),
+    **dict.fromkeys(("forward", "backward", "held_counted"), nothing),
+    "example": untouched.arrays["index"],
+    "label": labels,
+    "prediction": prediction[:, 0],
+    "correct": np.mean(prediction == labels[:, None], axis=1),
     "target": np.full(n, -1, np.int32),
-    "forward": nothing,
-    "backward": nothing,
     "derived": _texts("", n),
-    "chosen": labels[pick],
+    "chosen": names[pick],
     "file": _texts("", n),
+    **_verdict(everything, pick),
   }
 
 

@@ -28,6 +28,29 @@ def _graded(rng, labels, share, draws=1):
   }
 
 
+def _verdict(arrays, score):
+  accepted, right = score >= 0, arrays["correct"][:, None] > 0
+  held = np.mean(right | ~accepted, axis=1).astype(np.float32)
+  margin = np.maximum(arrays["select_margin"], -score[:, 0]).astype(np.float32)
+  verdict = {"score": score, "accepted": accepted, "held": held}
+  return verdict | {"select_held": held, "select_held_margin": margin}
+
+
+def _put_detector(folder, graded, source, score):
+  """Writes the cell of a detector's fit to as many images; returns its plan."""
+  rule = {"name": "quantile", "false_positive_rate": 0.05}
+  fit = {"name": "kl", "per_class": False, "classes": "prediction", "rule": rule}
+  own = {"detector": fit, "data": {**source, "split": "validation"}, "seed": 0}
+  head = {"label": "detector", "norm": "", "eps": 0.0, "settings": own, "num_images": len(score),
+          "seconds": 0.5, "record": record(), "fitted": {"threshold": [0.0], "reference": {}},
+          "fitting_images": len(score)}  # fmt: skip
+  names = ("index", "label", "prediction", "correct", "logits")
+  arrays = {**{name: graded[name] for name in names}, "score": score, "accepted": score >= 0}
+  path = cell_path(folder / "cells", "detector", own)
+  write_cell(path, Cell(head, arrays))
+  return Plan("detector", "", 0.0, None, own, path)
+
+
 def write_run(workdir, title, *, skill=0.5, attacks=ATTACKS, n=100, shape=(28, 28, 1), name="toy",
               seed=0, norms=("linf",), leave_out=(), detector=False):  # fmt: skip
   """Writes the evaluation `name` of a run that never was.
@@ -42,7 +65,8 @@ def write_run(workdir, title, *, skill=0.5, attacks=ATTACKS, n=100, shape=(28, 2
     name: of the evaluation.
     seed: of the numbers.
     norms: of the balls.
-    detector: whether cells hold the scores of a detector, attacked images lying lower.
+    detector: whether there is a detector; to it attacked images are less ordinary, but not those of
+      attacks whose labels end in "_detector".
     leave_out: cells that are planned, but not there: labels, or (label, eps).
 
   Returns:
@@ -60,10 +84,14 @@ def write_run(workdir, title, *, skill=0.5, attacks=ATTACKS, n=100, shape=(28, 2
     settings = {**base, **grading, "label": label, "norm": norm, "eps": eps}
     if label in attacks:
       settings["attack"] = {"name": label, "label": label, "norm": norm, "hyperparameters": {}}
+    sees = label.endswith("_detector")
+    if sees:
+      settings["attack"]["against"] = "detector"
     path = cell_path(folder / "cells", f"{label}-{norm}-{eps}", settings)
     plans.append(Plan(label, norm, eps, None, settings, path))
     if detector and label != "clean":
-      arrays = {**arrays, "score": rng.normal(size=(n, 1)) - (label in attacks)}
+      score = rng.normal(size=(n, 1)) - (label in attacks and not sees)
+      arrays = {**arrays, **_verdict(arrays, score)}
     head = {"label": label, "norm": norm, "eps": eps, "settings": settings, "num_images": n,
             "seconds": 1.5, "record": record(), **header}  # fmt: skip
     if label not in leave_out and (label, eps) not in leave_out:
@@ -74,6 +102,8 @@ def write_run(workdir, title, *, skill=0.5, attacks=ATTACKS, n=100, shape=(28, 2
   put("clean", "", 0.0, clean, metrics=metrics, draws=1, deterministic=True, prepared_anew=False,
       score="exact")  # fmt: skip
   put("untouched", "", 0.0, clean, randomness={"randomised": False, "repeatable": True})
+  if detector:
+    plans.append(_put_detector(folder, clean, source, rng.normal(1.6, size=n)))
   for norm in norms:
     for eps in EPS:
       put("grey", norm, eps, {**_graded(rng, labels, 0.9), "norm": np.full(n, eps, np.float32)})
