@@ -1,14 +1,16 @@
-"""The detector in the columns of `load_results`."""
+"""The detector in the columns of `load_results` and in differences of two runs."""
 
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_evaluation import record
 from toy_report import write_run
 
 import gencls
 from gencls import columns
+from gencls.report import compare, difference, views
 from gencls.report.checks import HELD
 from gencls.report.reading import read
 
@@ -60,6 +62,50 @@ def test_without_a_detector_nothing_is_accepted_or_rejected(tmp_path):
   for name in ("score", "accepted", "held", "held_counted"):
     assert np.all(np.isnan(getattr(results, name)))
   assert HELD not in set(results.attack)
+
+
+def test_differences_of_what_is_right_or_rejected(runs, tmp_path):
+  text = difference.write(runs, "toy", tmp_path, views.record(record()))
+  first, second = (read(folder, "toy") for folder in runs)
+  rows = [row for row in difference.rows(first, second) if row["what"] == HELD]
+  shares = [evading(entry.summary) for entry in (first, second)]
+  assert [(row["norm"], row["eps"]) for row in rows] == sorted(shares[0])
+  for row in rows:
+    one, two = (1 - each[row["norm"], row["eps"]]["mean"] for each in shares)
+    assert (row["first"], row["second"]) == pytest.approx((one, two))
+    assert row["difference"]["mean"] == pytest.approx(one - two)
+    assert f"{HELD} linf {row['eps']:g}, right or rejected" in text
+    assert difference.points(row["difference"]) in text
+  page = (tmp_path / "toy_difference.html").read_text()
+  for words in (text, page):
+    assert words.count("Detector: kl, one threshold") == 2
+  assert f"{HELD} linf 0.1, right or rejected" in page
+
+
+def test_differences_without_the_images(runs, tmp_path):
+  """Models of a results file: by their intervals, the shares that evade turned round."""
+  compare.write(compare.gather(runs, "toy"), "toy", tmp_path)
+  of_file = compare.gather([tmp_path / "toy.json"], "toy")
+  of_runs = compare.gather(runs, "toy")
+  found = [row for row in difference.rows(*of_file) if row["what"] == HELD]
+  exact = [row for row in difference.rows(*of_runs) if row["what"] == HELD]
+  assert len(found) == len(exact) == 5
+  for one, two in zip(found, exact, strict=True):
+    assert (one["first"], one["second"]) == pytest.approx((two["first"], two["second"]))
+    assert one["difference"]["low"] < two["difference"]["mean"] < one["difference"]["high"]
+  older = [e._replace(summary={n: v for n, v in e.summary.items() if n != "detection"})
+           for e in of_file]  # fmt: skip
+  assert not [row for row in difference.rows(*older) if row["what"] == HELD]
+  none = [of_file[0], of_file[1]._replace(summary={**of_file[1].summary, "detection": None})]
+  assert not [row for row in difference.rows(*none) if row["what"] == HELD]
+
+
+def test_attacks_that_do_not_see_the_detector_say_nothing_of_its_worst_case(tmp_path):
+  for i, title in enumerate(TITLES):
+    write_run(tmp_path / title, title, attacks=("pgd",), seed=i, detector=True)
+  entries = [read(tmp_path / title, "toy") for title in TITLES]
+  assert evading(entries[0].summary)
+  assert not [row for row in difference.rows(*entries) if row["what"] == HELD]
 
 
 def test_the_schema_names_what_a_detector_adds(runs):

@@ -8,8 +8,8 @@ import numpy as np
 
 from gencls import columns, stored
 from gencls.paired import Difference, paired_interval, unpaired_interval
-from gencls.report import compare, html, table, views
-from gencls.report.checks import WORST
+from gencls.report import compare, detection_table, html, table, views
+from gencls.report.checks import HELD, WORST
 from gencls.report.reading import Entry
 from gencls.workdir import atomic_write, to_json
 
@@ -17,8 +17,9 @@ from gencls.workdir import atomic_write, to_json
 def rows(first: Entry, second: Entry) -> list[dict[str, Any]]:
   """Clean accuracy, and the worst case at each norm and eps that both have.
 
-  Paired over images where the per-example results of both are there, else (models of a results
-  file) by their two intervals.
+  Where both have a detector, the worst case by what is right or rejected too (`held`). Paired over
+  images where the per-example results of both are there, else (models of a results file) by their
+  two intervals.
 
   Returns:
     Rows {what, norm, eps, first, second (mean shares), difference, partial}, JSON-able; `partial`
@@ -29,15 +30,13 @@ def rows(first: Entry, second: Entry) -> list[dict[str, Any]]:
       has not been graded yet.
   """
   compare.check_comparable({entry.title: entry.summary for entry in (first, second)})
-  return between(
-    first,
-    second,
-    *(columns.columns(stored.read(e.workdir, e.name)) for e in (first, second) if e.cells),
-  )
+  both = (first, second)
+  results = [columns.columns(stored.read(e.workdir, e.name)) for e in both if e.cells]
+  return [*between(first, second, *results), *held(first, second, *results)]
 
 
 def between(first: Entry, second: Entry, *results: columns.Results) -> list[dict[str, Any]]:
-  """`rows` of comparable runs whose columns, where they have any, have been read."""
+  """The accuracies among `rows`, of comparable runs whose columns, if any, have been read."""
   places = _places(first, second)
   if len(results) == 2:
     one, two = results
@@ -50,6 +49,30 @@ def between(first: Entry, second: Entry, *results: columns.Results) -> list[dict
     _unpaired(a["", 0.0], b["", 0.0], columns.CLEAN, "", 0.0, False),
     *[_unpaired(a[place], b[place], WORST, *place, missing) for place, missing in places],
   ]
+
+
+def held(first: Entry, second: Entry, *results: columns.Results) -> list[dict[str, Any]]:
+  """The shares that are right or rejected by each model's own detector in the worst case over all.
+
+  Empty unless both models have a detector, and met attacks on it too; arguments as of `between`.
+  """
+  a, b = (_held_shares(entry) for entry in (first, second))
+  partial = dict(_places(first, second))
+  places = [(place, partial.get(place, False)) for place in sorted(a.keys() & b.keys())]
+  if len(results) == 2:
+    one, two = results
+    return [_paired(one, two, HELD, *place, some, "held_counted") for place, some in places]
+  return [_unpaired(a[place], b[place], HELD, *place, some) for place, some in places]
+
+
+def _held_shares(entry: Entry) -> dict[tuple[str, float], dict[str, Any]]:
+  """(norm, eps) -> one less the share that evades in the worst case over both kinds of attacks."""
+  found = entry.summary.get("detection")  # older files have none
+  evading = detection_table.worst(found).get("either", {}) if found else {}
+  return {
+    at: {**share, "mean": 1 - share["mean"], "low": 1 - share["high"], "high": 1 - share["low"]}
+    for at, share in evading.items()
+  }
 
 
 def _shares(entry: Entry) -> dict[tuple[str, float], dict[str, Any]]:
@@ -71,7 +94,13 @@ def _places(first: Entry, second: Entry) -> list[tuple[tuple[str, float], bool]]
 
 
 def _paired(
-  one: columns.Results, two: columns.Results, what: str, norm: str, eps: float, partial: bool
+  one: columns.Results,
+  two: columns.Results,
+  what: str,
+  norm: str,
+  eps: float,
+  partial: bool,
+  column: str = "counted",
 ) -> dict[str, Any]:
   a, b = (columns.at(results, what, norm, eps) for results in (one, two))
   if not (np.array_equal(a.example, b.example) and np.array_equal(a.label, b.label)):
@@ -79,9 +108,9 @@ def _paired(
       f"the runs were not evaluated on the same images at {what} {norm} {eps:g}: evaluate both "
       "with the same config"
     )
-  found = paired_interval(a.counted, b.counted)
-  shares = float(np.mean(a.counted)), float(np.mean(b.counted))
-  return _statement(what, norm, eps, shares, found, partial)
+  counted = getattr(a, column), getattr(b, column)
+  shares = float(np.mean(counted[0])), float(np.mean(counted[1]))
+  return _statement(what, norm, eps, shares, paired_interval(*counted), partial)
 
 
 def _unpaired(
@@ -129,7 +158,7 @@ def _alone(difference: dict[str, Any]) -> str:
 def where(row: dict[str, Any]) -> str:
   """For example "clean" or "worst case linf 0.1"."""
   text = f"{row['what']} {row['norm']} {row['eps']:g}" if row["norm"] else row["what"]
-  return text + " *" * row["partial"]
+  return text + ", right or rejected" * (row["what"] == HELD) + " *" * row["partial"]
 
 
 def markdown(found: Sequence[dict[str, Any]], titles: Sequence[str]) -> str:
@@ -173,12 +202,14 @@ def write(workdirs: Sequence[str | Path], name: str, out: Path | None, made_by: 
     )
   titles, found = [entry.title for entry in entries], rows(*entries)
   first = entries[0].summary
+  detectors = views.detectors(entries)
+  told = "".join(f"\n\n{each['model']}. {each['words']}" for each in detectors)
   star = "\n\n\\* some attacks have not been run yet." if any(r["partial"] for r in found) else ""
   text = (
     f"# {titles[0]} minus {titles[1]}\n\n{name}, the first {first['num_images']} "
     f"{first['data']['split']} images of {first['data']['name']}, the same for both. Intervals: "
     f"{found[0]['difference']['method']}, 95%; each row by itself.\n\n"
-    f"{markdown(found, titles)}{star}\n"
+    f"{markdown(found, titles)}{star}{told}\n"
   )
   if out is not None:
     atomic_write(out / f"{name}_difference.md", text)
@@ -188,6 +219,8 @@ def write(workdirs: Sequence[str | Path], name: str, out: Path | None, made_by: 
        "alone": _alone(row["difference"]), "verdict": verdict(row["difference"], titles)}
       for row in found
     ]  # fmt: skip
-    page = html.difference_page(shown, titles, name, first, made_by, views.sources(entries))
+    page = html.difference_page(
+      shown, titles, name, first, made_by, views.sources(entries), detectors
+    )
     atomic_write(out / f"{name}_difference.html", page)
   return text

@@ -164,6 +164,7 @@ def difference_page(
   summary: Mapping[str, Any],
   made_by: Any,
   sources: Any,
+  detectors: Sequence[Mapping[str, Any]] = (),
 ) -> str:
   """The page of `difference.write`.
 
@@ -174,6 +175,7 @@ def difference_page(
     summary: of the first model.
     made_by: from `views.record`, of the comparison itself.
     sources: from `views.sources`, of both models.
+    detectors: from `views.detectors`.
   """
   ends = [abs(row["difference"][end]) for row in rows for end in ("low", "high")]
   return (
@@ -186,6 +188,7 @@ def difference_page(
       name=name,
       summary=summary,
       reach=max(ends),
+      detectors=detectors,
       made_by=made_by,
       g={"sources": sources, "index": 0, "checks": [], "costs": [], "models": []},
     )
