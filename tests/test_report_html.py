@@ -203,6 +203,17 @@ def test_what_evades_the_detector_is_shown(page):
   assert not tags.open and tags.links <= set(tags.ids)
 
 
+def test_accuracy_that_rises_at_another_number_of_samples_is_no_proof(page):
+  share = {"mean": 0.4, "low": 0.3, "high": 0.5, "n": 100, "method": "Wilson over images"}
+  where = {"norm": "linf", "eps": 0.1, "unseen": None, "num_images": 100}
+  rows = [{**where, "num_samples": count, "accuracy": share} for count in (10, 100)]
+  entry = page[0][0]
+  group = html.group(0, "toy", [entry._replace(summary={**entry.summary, "regraded": rows})])
+  text = html.render([group], {}, views.record(record()))
+  assert "do not carry over to that K, which has to be attacked itself before concluding" in text
+  assert "has broken" not in text
+
+
 def _decode(source):
   content = base64.b64decode(source.removeprefix("data:image/png;base64,"))
   return Image.open(io.BytesIO(content))
