@@ -2,12 +2,14 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 from browser import chromium, visit
+from PIL import Image
 from toy_evaluation import record
 from toy_report import ATTACKS, write_run
 
-from gencls.report import compare, html, views
+from gencls.report import compare, html, plots, views
 
 pytestmark = pytest.mark.skipif(
   chromium() is None, reason="no Chromium here: apt-get install chromium, or name it by CHROMIUM"
@@ -38,7 +40,8 @@ def _check(folder, models, attacks):
   async def actions(page):
     ready = await page.js("Number(document.documentElement.dataset.ready)")
     assert await page.js("document.querySelectorAll('.board tbody tr').length") == len(models)
-    await _colours(page)
+    await _colours(page, models)
+    await _is_seen(page, models, folder / "page.png")
     await _sorts(page, models)
     await _switches(page, models, attacks)
     await _enlarges(page)
@@ -84,20 +87,46 @@ def test_errors_of_a_page_are_noticed(tmp_path):
   assert any("example.invalid" in url for url in page.requests)
 
 
-async def _colours(page):
-  """The curves are really drawn: the canvas of the first plot has the colours of its models."""
-  found = await page.js(
-    """(() => { const root = document.querySelector('.plot').firstElementChild.shadowRoot;
-      const find = (n) => { for (const c of n.querySelectorAll('*')) {
-        if (c.tagName === 'CANVAS' && c.width > 300) return c;
-        const inner = c.shadowRoot && find(c.shadowRoot); if (inner) return inner; } };
-      const canvas = find(root), ink = canvas.getContext('2d');
-      const d = ink.getImageData(0, 0, canvas.width, canvas.height).data;
-      let n = 0;
-      for (let i = 0; i < d.length; i += 4) n += d[i+3] > 200 && d[i] < 40 && d[i+2] > 190;
-      return n; })()"""
-  )
-  assert found > 200
+# Of every plot its id, and how many pixels of its canvas have each of the colours [[r, g, b], ...].
+CANVASES = """((colours) => [...document.querySelectorAll('.plot')].map((plot) => {
+  const find = (n) => { for (const c of n.querySelectorAll('*')) {
+    if (c.tagName === 'CANVAS' && c.width > 300) return c;
+    const inner = c.shadowRoot && find(c.shadowRoot); if (inner) return inner; } };
+  const canvas = find(plot.firstElementChild.shadowRoot), ink = canvas.getContext('2d');
+  const d = ink.getImageData(0, 0, canvas.width, canvas.height).data;
+  const count = colours.map(() => 0);
+  for (let i = 0; i < d.length; i += 4) if (d[i+3] > 200) colours.forEach((c, k) => {
+    count[k] += c.every((v, j) => Math.abs(v - d[i+j]) < 30); });
+  return [plot.id, count]; }))"""
+
+
+def _inks(models):
+  """[M, 3] the colours of the models' curves."""
+  texts = [plots.colour(i).lstrip("#") for i in range(len(models))]
+  return [[int(text[i : i + 2], 16) for i in (0, 2, 4)] for text in texts]
+
+
+async def _colours(page, models):
+  """The curves are really drawn: the canvas of every plot has the colours of all models."""
+  found = await page.js(f"{CANVASES}({_inks(models)})")
+  assert [target for target, _ in found] == ["plot-0-0", "plot-0-roc"]
+  for target, count in found:
+    assert min(count) > 50 and max(count) > 200, (target, count)
+
+
+async def _is_seen(page, models, path):
+  """What stands on the screen where each plot is has the colours of all models too."""
+  for target in ("plot-0-0", "plot-0-roc"):
+    plot = f"document.getElementById('{target}')"
+    await page.js(f"{plot}.scrollIntoView({{behavior: 'instant', block: 'center'}})")
+    at = await page.js(f"(r => [r.left, r.top, r.right, r.bottom])({plot}.getBoundingClientRect())")
+    await page.screenshot(path)
+    image = Image.open(path).convert("RGB")
+    assert 0 <= at[1] < at[3] <= image.height, (target, at)
+    shown = np.asarray(image.crop(tuple(map(round, at))), int)
+    for ink in _inks(models):
+      count = np.sum(np.all(np.abs(shown - ink) < 30, axis=2))
+      assert count > 50, (target, ink, count)
 
 
 async def _sorts(page, models):
