@@ -165,6 +165,9 @@ def test_detection_is_drawn_where_there_is_a_detector(tmp_path, page):
   assert (roc.model, roc.label) == ("GFZ", "pgd linf 0.5")
   assert plots.area(roc) == pytest.approx(pairs) and pairs > 0.6
   assert 'id="plot-0-roc"' in text and f"{pairs:.3f}" in text
+  tags = Tags()
+  tags.feed(text)
+  assert tags.links <= set(tags.ids)
   assert 'id="plot-0-roc"' not in page[1]
 
 
