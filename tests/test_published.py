@@ -260,7 +260,8 @@ def test_a_model_with_the_papers_mistakes_is_known_by_its_settings(paper):
 def test_what_holds_stands_first_and_runs_without_it_are_no_error(tmp_path, paper):
   for title, names in (("GFZ", ("toy", "hard")), ("CNN", ("toy",))):
     for name in names:
-      write_run(tmp_path / title, title, attacks=("pgd",), name=name, skill=0.3 + (name == "toy"))
+      skill = 0.3 + (name == "toy")
+      write_run(tmp_path / title, title, attacks=("pgd",), name=name, skill=skill, detector=True)
   entries = compare.gather([tmp_path / "GFZ", tmp_path / "CNN"], "toy")
   entries = [entry._replace(title=f"{entry.title} (1)") for entry in entries]
   honest = compare.gather_beside(entries, "hard")
@@ -274,3 +275,9 @@ def test_what_holds_stands_first_and_runs_without_it_are_no_error(tmp_path, pape
   (hard,) = (row for row in honest[0].summary["worst"] if row["eps"] == 0.1)
   assert percent(hard["accuracy"]) in first
   assert cells(text, "GFZ (1), honest")[-2] == percent(hard["accuracy"])
+  (hard,) = (row for row in honest[0].summary["detection"]["worst"]
+             if (row["kind"], row["eps"]) == ("classifier", 0.1))  # fmt: skip
+  name = "GFZ (1), honest, misclassified and accepted (detector kl): attack the classifier"
+  assert cells(text, name)[-2] == percent(hard["evading"])
+  assert "* GFZ (1), honest. Detector: kl" in text and "* CNN (1). Detector: kl" in text
+  assert percent(hard["evading"]) in cells(text, "GFZ (1), honest: attack the classifier")
