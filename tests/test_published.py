@@ -116,6 +116,14 @@ def test_what_evades_the_detector_of_the_honest_evaluation_stands_below_it(paper
   assert "more is worse" not in published.section(found, ours, {"GFZ": summary([])})
 
 
+def test_clean_accuracies_stand_beside_each_other(paper):
+  found = published.read(paper(clean={"GFZ": 98.0}, accuracy={"GFZ": {}, "CNN": {}}))
+  ours = {**summary([]), "clean": {"accuracy": interval(0.5)}}
+  text = published.section(found, {"GFZ": ours, "CNN": {**ours, "clean": None}})
+  assert cells(text, "GFZ") == ["98.0", "50.0 [40.0, 60.0]"] and cells(text, "CNN") == ["-", "-"]
+  assert "clean accuracy" not in published.section(published.read(paper()), {"GFZ": ours})
+
+
 def test_several_tables_and_the_papers_names(paper):
   tables = [
     {"norm": "linf", "eps": [0.1], "accuracy": {"CNN-VAE": {"pgd": [70.0]}}},

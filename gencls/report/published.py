@@ -3,12 +3,13 @@
 A file of published numbers is JSON: `source`, `data` and `images` in words, and `tables`, or the
 one table itself. A table has a `norm`, `eps`, and accuracies in percent as model -> attack -> one
 number for each eps, null where the paper has none; in `detected` the same for each detector, of the
-successes. Numbers are the paper's, never ours. `models` gives our name of a model for the paper's;
-without it a model of the paper is the one whose title starts with its name. `settings` says how the
-numbers were made, as dotted names in an evaluation's table.json: what differs is said above the
-tables. `notes` are sentences about what no setting can make equal. `seconds` says what attacks cost
-(`runtimes.py`), `counterparts` which model of the paper is held against which (`counterparts.py`),
-and `flaws` by which settings one knows a model with the paper's mistakes, as dotted names again.
+successes. `clean` has the accuracies without attack. Numbers are the paper's, never ours. `models`
+gives our name of a model for the paper's; without it a model of the paper is the one whose title
+starts with its name. `settings` says how the numbers were made, as dotted names in an evaluation's
+table.json: what differs is said above the tables. `notes` are sentences about what no setting can
+make equal. `seconds` says what attacks cost (`runtimes.py`), `counterparts` which model of the
+paper is held against which (`counterparts.py`), and `flaws` by which settings one knows a model
+with the paper's mistakes, as dotted names again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -93,7 +94,8 @@ def section(
   other = _differences(published, {title: summaries[title] for title in pairs})
   if other:
     notes.append(f"**Not as published: {'; '.join(other)}.**")
-  parts = [_table(table, pairs, summaries, honest) for table in tables(published)]
+  parts = [_clean(published, pairs, summaries)]
+  parts += [_table(table, pairs, summaries, honest) for table in tables(published)]
   return f"{' '.join(notes)}\n\n{''.join(parts)}{runtimes.section(published, summaries, pairs)}"
 
 
@@ -106,6 +108,22 @@ def as_published(published: Mapping[str, Any], title: str, summary: Mapping[str,
   """Whether a model has the mistakes of the paper's: all that `flaws` says of it."""
   flaws = published.get("flaws", {}).get(_model(title, summary, published), {})
   return bool(flaws) and all(_setting(summary, path) == value for path, value in flaws.items())
+
+
+def _clean(published: Mapping[str, Any], pairs: Mapping[str, str], summaries: Summaries) -> str:
+  """The accuracies without attack, the paper's and ours; nothing where the paper has none."""
+  known = published.get("clean")
+  if known is None:
+    return ""
+  rows = []
+  for title, name in pairs.items():
+    theirs, ours = known.get(name), summaries[title]["clean"]
+    rows.append([
+      title,
+      "-" if theirs is None else f"{theirs:.1f}",
+      "-" if ours is None else percent(ours["accuracy"]),
+    ])  # fmt: skip
+  return f"{grid(['clean accuracy, %', 'paper', 'ours'], rows)}\n\n"
 
 
 def _table(
