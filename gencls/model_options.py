@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 
 from gencls import attacks, data
 from gencls.attacks.reconstruction_starts import wrong_reconstructions
-from gencls.attacks.starts import class_starts
+from gencls.attacks.starts import NO_PLACE, nearest_places
 from gencls.clean import Subject
 from gencls.names import unknown_name
 from gencls.types import Array, Classifier, Keys, LogitsFn
@@ -147,11 +147,8 @@ def start_images(
     keys: [B] the attack's keys.
     x: [B, H, W, D] clean images.
     y: [B] labels.
-    right: from `pool`. An example whose target class it does not have starts at x.
+    right: from `pool`. An example for which it has no image of a wanted class starts at x.
     target: [B] the wanted classes, −1 for none; None where untargeted.
-
-  Raises:
-    ValueError: if the pool has no image of another class than some untargeted example's.
   """
   start = options.get("start")
   if start is None:
@@ -164,11 +161,10 @@ def start_images(
 
 
 def _nearest(right: Pool, x: Array, y: Array, target: Array | None) -> Array:
-  if target is None:
-    return class_starts(right.images, right.labels, x, y)
-  there = np.flatnonzero(np.isin(np.asarray(target), np.asarray(right.labels)))
-  starts = np.array(x)
-  starts[there] = class_starts(right.images, right.labels, x[there], y[there], target[there])
+  """The nearest image that succeeds; x where the pool has none."""
+  place = nearest_places(right.images, right.labels, x, y, target)[:, 0]
+  starts, there = np.array(x), place != NO_PLACE
+  starts[there] = np.asarray(right.images)[place[there]]
   return jnp.asarray(starts)
 
 

@@ -258,6 +258,8 @@ def test_class_starts_are_the_nearest_of_the_wanted_class():
     np.testing.assert_array_equal(found[i], pool[int(np.argmin(gaps))])
   with pytest.raises(ValueError, match=r"no image to start example 4 from \(label 0, target 2\)"):
     starts.class_starts(pool[1::2], labels[1::2], X, y, target)
+  with pytest.raises(ValueError, match="no image to start example 0 from"):
+    starts.class_starts(pool[:0], labels[:0], X, y)
   with pytest.raises(ValueError, match="equally many"):
     starts.class_starts(pool, labels[:3], X, y)
 

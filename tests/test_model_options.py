@@ -154,9 +154,15 @@ def test_a_walk_starts_at_the_nearest_image_of_another_class_that_is_right(tmp_p
   np.testing.assert_allclose(cells[-1].arrays["x_adv"], x[np.argmin(distance, 1)], atol=1e-6)
 
 
-def test_a_pool_of_one_class_is_refused():
-  images = toy_images(6)
-  one = pool({"start": "nearest_wrong"}, images, images.labels == 0)
+def test_where_the_pool_has_no_start_it_is_the_image_itself():
+  images, nearest = toy_images(6), {"start": "nearest_wrong"}
   assert pool({"start": "wrong_reconstruction"}, images, images.labels == 0) is None
-  with pytest.raises(ValueError, match=r"no image to start example .* give a larger pool"):
-    start_images(toy_subject(), {"start": "nearest_wrong"}, KEYS, X, jnp.zeros(6, jnp.int32), one)
+  one = pool(nearest, images, images.labels == 0)
+  starts = start_images(toy_subject(), nearest, KEYS, X, jnp.asarray(images.labels), one)
+  own = images.labels == 0
+  np.testing.assert_array_equal(starts[own], X[own])
+  assert np.all(np.any(starts[~own] != X[~own], axis=(1, 2, 3)))
+  none = pool(nearest, images, images.labels < 0)
+  assert none is not None and len(none.images) == 0
+  starts = start_images(toy_subject(), nearest, KEYS, X, jnp.asarray(images.labels), none)
+  np.testing.assert_array_equal(starts, X)

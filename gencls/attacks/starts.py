@@ -11,6 +11,7 @@ References:
   LinearSearchBlendedUniformNoiseAttack.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -23,7 +24,8 @@ from gencls.types import Array, Goal, Key, Keys
 
 # Stages of a hunt; from BLEND on there is a success.
 SEEK, FAILED, BLEND, FOUND = range(4)
-ROWS = 256  # of the distance matrix of `class_starts` at a time
+ROWS = 256  # of the distance matrix of `nearest_places` at a time
+NO_PLACE = -1
 
 
 class Hunt(NamedTuple):
@@ -188,26 +190,49 @@ def class_starts(
   Raises:
     ValueError: if the shapes do not fit, or the pool has no image for some example.
   """
+  place = nearest_places(images, labels, x, y, target)[:, 0]
+  if np.any(place == NO_PLACE):
+    missing = int(np.argmax(place == NO_PLACE))
+    aim = -1 if target is None else np.asarray(target)[missing]
+    raise ValueError(
+      f"the pool has no image to start example {missing} from (label {np.asarray(y)[missing]}, "
+      f"target {aim}); give a larger pool"
+    )
+  return jnp.asarray(images)[place] if len(place) else jnp.asarray(x)
+
+
+def nearest_places(
+  images: Array, labels: Array, x: Array, y: Array, target: Array | None = None, num: int = 1
+) -> np.ndarray:
+  """The places of the nearest images of a pool that `class_starts` may take, the nearest first.
+
+  Args:
+    images: as the others, see `class_starts`. The pool may be empty.
+    num: how many, >= 1.
+
+  Returns:
+    [B, num] integers, `NO_PLACE` where the pool has no more.
+
+  Raises:
+    ValueError: if the shapes do not fit.
+  """
   if len(images) != len(labels) or images.shape[1:] != x.shape[1:]:
     raise ValueError(
       "images and labels must be equally many, of the shape of x, got shapes "
       f"{images.shape}, {np.shape(labels)} and {x.shape}"
     )
-  pool, classes = jnp.reshape(images, (len(images), -1)), np.asarray(labels)
+  size = math.prod(x.shape[1:])
+  pool, classes = jnp.reshape(images, (len(images), size)), np.asarray(labels)
   aim = np.full(len(x), -1) if target is None else np.asarray(target)
-  squares, rows = jnp.sum(jnp.square(pool), axis=1), []
+  squares = jnp.sum(jnp.square(pool), axis=1)
+  found = np.full((len(x), num), NO_PLACE)
   for first in range(0, len(x), ROWS):
     some = slice(first, first + ROWS)
-    distance = np.asarray(
-      _squared_distances(pool, squares, jnp.reshape(x[some], (-1, pool.shape[1])))
-    )
+    distance = np.asarray(_squared_distances(pool, squares, jnp.reshape(x[some], (-1, size))))
     mine, aims = np.asarray(y)[some, None], aim[some, None]
     allowed = np.where(aims >= 0, classes[None] == aims, classes[None] != mine)
-    if not allowed.any(axis=1).all():
-      missing = int(np.argmin(allowed.any(axis=1)))
-      raise ValueError(
-        f"the pool has no image to start example {first + missing} from (label "
-        f"{mine[missing, 0]}, target {aims[missing, 0]}); give a larger pool"
-      )
-    rows.append(np.argmin(np.where(allowed, distance, np.inf), axis=1))
-  return jnp.asarray(images)[np.concatenate(rows)] if rows else jnp.asarray(x)
+    distance = np.where(allowed, distance, np.inf)
+    order = np.argsort(distance, axis=1, kind="stable")[:, :num]
+    there = np.isfinite(np.take_along_axis(distance, order, axis=1))
+    found[some, : order.shape[1]] = np.where(there, order, NO_PLACE)
+  return found
