@@ -157,7 +157,8 @@ def _ours(
   x, y = jnp.asarray(batch.x[real]), jnp.asarray(batch.labels[real])
   aim = None if target is None else jnp.asarray(target)
   # Of all images, so that the number of those with a target compiles nothing of the model anew.
-  start = start_images(work.subject, options, keys, x, y, starts, aim)
+  accept = work.accept if evades(spec) else None
+  start = start_images(work.subject, options, keys, x, y, starts, aim, accept)
   if not asked.all():
     keys, x, y, aim, start = jax.tree.map(lambda v: v[asked], (keys, x, y, aim, start))
   result = attacks.run(

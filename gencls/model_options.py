@@ -11,24 +11,27 @@ Attacks that take a `decode_fn` get the model's decoder, those that flip pixels 
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from gencls import attacks, data
+from gencls import acceptance, attacks, data
 from gencls.attacks.reconstruction_starts import wrong_reconstructions
 from gencls.attacks.starts import NO_PLACE, nearest_places
 from gencls.clean import Subject
+from gencls.grading import NO_PREDICTION, forward, predict
 from gencls.names import unknown_name
-from gencls.types import Array, Classifier, Keys, LogitsFn
+from gencls.targets import LEFT_OUT
+from gencls.types import Accept, Array, Classifier, Keys, LogitsFn
 
 OPTIONS = ("per_sample", "start")
 STARTS = ("wrong_reconstruction", "nearest_wrong")
 # Attacks that walk from a success: noise gives none where they have a target or a detector.
 WALKS = ("boundary", "hop_skip_jump", "pointwise")
+TRIES = 5  # of start="nearest_wrong"
 
 
 class Pool(NamedTuple):
@@ -138,8 +141,12 @@ def start_images(
   y: Array,
   right: Pool | None = None,
   target: Array | None = None,
+  accept: Accept | None = None,
 ) -> Array | None:
   """Where the attack shall start, [B, H, W, D], or None: its own start.
+
+  The pool's images succeed under their own keys. Under x's key one may not: then the next nearest
+  is tried, as far as `TRIES`.
 
   Args:
     subject: the model.
@@ -149,23 +156,54 @@ def start_images(
     y: [B] labels.
     right: from `pool`. An example for which it has no image of a wanted class starts at x.
     target: [B] the wanted classes, −1 for none; None where untargeted.
+    accept: the detector that has to accept a success; None where the attack does not see it.
   """
   start = options.get("start")
   if start is None:
     return None
   if start == "nearest_wrong":
     assert right is not None, "start='nearest_wrong' needs a pool"
-    return _nearest(right, x, y, target)
+    return _nearest(right, x, y, target, _judge(subject, keys, y, target, accept))
   reconstruct = _bound(subject, "reconstruct", f"start={start!r}")
   return wrong_reconstructions(subject.attack_logits_fn, reconstruct, keys, x, y, target)
 
 
-def _nearest(right: Pool, x: Array, y: Array, target: Array | None) -> Array:
-  """The nearest image that succeeds; x where the pool has none."""
-  place = nearest_places(right.images, right.labels, x, y, target)[:, 0]
-  starts, there = np.array(x), place != NO_PLACE
-  starts[there] = np.asarray(right.images)[place[there]]
+def _nearest(
+  right: Pool, x: Array, y: Array, target: Array | None, succeeds: Callable[[Array], np.ndarray]
+) -> Array:
+  """Of the nearest `TRIES` the first that succeeds, or the very nearest; x where there is none."""
+  places = nearest_places(right.images, right.labels, x, y, target, TRIES)
+  there = places[:, 0] != NO_PLACE
+  starts, open_ = np.array(x), there.copy()
+  starts[there] = np.asarray(right.images)[places[there, 0]]
+  for place in places.T:
+    open_ &= place != NO_PLACE
+    if not open_.any():
+      break
+    tried = np.array(starts)
+    tried[open_] = np.asarray(right.images)[place[open_]]
+    now = open_ & succeeds(jnp.asarray(tried))
+    starts[now] = tried[now]
+    open_ &= ~now
   return jnp.asarray(starts)
+
+
+def _judge(
+  subject: Subject, keys: Keys, y: Array, target: Array | None, accept: Accept | None
+) -> Callable[[Array], np.ndarray]:
+  """Images [B, H, W, D] -> [B] whether they succeed as the attack has it, under its keys."""
+
+  def succeeds(images: Array) -> np.ndarray:
+    logits = np.asarray(forward(subject.attack_logits_fn, keys, images))
+    prediction = predict(logits)
+    wrong = (prediction != NO_PREDICTION) & (prediction != np.asarray(y))
+    aim = np.full(len(prediction), LEFT_OUT) if target is None else np.asarray(target)
+    hit = np.where(aim == LEFT_OUT, wrong, prediction == aim)
+    if accept is None:
+      return hit
+    return hit & acceptance.accepts(acceptance.scores(accept, [keys], images, [logits])[:, 0])
+
+  return succeeds
 
 
 def _bound(subject: Subject, field: str, option: str) -> Partial:

@@ -283,6 +283,20 @@ def test_minimum_norms_end_misclassified_and_accepted(spec, tmp_path):
   assert row["evading"]["mean"] == pytest.approx(1 - np.mean(held))
 
 
+def test_a_detector_that_accepts_nothing_leaves_a_walk_without_a_start(tmp_path):
+  strict = DETECTION._replace(
+    spec=DetectorSpec("marginal", False, Rule("fixed", bits_per_dim=-100.0))
+  )
+  few = {"num_steps": 2, "directions": 1, "blend_steps": 2}
+  cells = _run(tmp_path, the_specs=[NEAREST[1]._replace(hyperparameters=few)], detection=strict)
+  assert not cells[1].arrays["accepted"].any()
+  summary = full_summary(summarise(cells), protocol(clean=()))
+  (row,) = summary["minimum"]
+  assert row["no_start"] == 30
+  said = "**No start found, which counts as unbroken: boundary_detector (l2): 30 images.**"
+  assert said in table.markdown(summary)
+
+
 def test_what_is_clipped_to_each_eps_has_a_verdict_at_each(tmp_path):
   contrast = AttackSpec("contrast", "linear_search_contrast", "linf", (0.2, 0.5), "margin", 1,
                         {"num_steps": 5}, grade_as="clip")  # fmt: skip

@@ -1,5 +1,6 @@
 """Options of attack cells that need more of a model than its logits."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from gencls import evaluate as evaluation
 from gencls.adversarial import adversarial
 from gencls.attack_specs import AttackSpec
 from gencls.keys import example_keys
-from gencls.model_options import attack_inputs, pool, start_images
+from gencls.model_options import Pool, attack_inputs, pool, start_images
 from gencls.models.binarized import binarize
 
 KEYS = example_keys(0, np.arange(6))
@@ -166,3 +167,38 @@ def test_where_the_pool_has_no_start_it_is_the_image_itself():
   assert none is not None and len(none.images) == 0
   starts = start_images(toy_subject(), nearest, KEYS, X, jnp.asarray(images.labels), none)
   np.testing.assert_array_equal(starts, X)
+
+
+def _reads_the_first_pixel(keys, x):
+  """Class 1 where the first pixel is dark, as the pool's labels say, and again where it is 1."""
+  del keys
+  first = x[:, 0, 0, 0]
+  return jnp.stack([jnp.full_like(first, 0.5), jnp.where(first > 0.9, 1.0, 1.0 - first)], axis=1)
+
+
+def test_the_next_nearest_start_is_tried_where_the_nearest_fails_under_the_keys_of_x():
+  subject = toy_subject()._replace(attack_logits_fn=jax.tree_util.Partial(_reads_the_first_pixel))
+  values = np.array([1.0, 0.95, 0.8, 0.7, 0.1], np.float32)
+  right = Pool(_plain(values), jnp.asarray([0, 0, 0, 0, 1]))
+  x, y, nearest = _plain([1.0, 0.77, 0.0]), jnp.asarray([1, 1, 0]), {"start": "nearest_wrong"}
+
+  def starts(**options):
+    found = start_images(subject, nearest, KEYS[:3], x, y, right, **options)
+    assert found is not None
+    return np.asarray(found)[:, 0, 0, 0]
+
+  np.testing.assert_allclose(starts(), [0.8, 0.8, 0.1])
+  np.testing.assert_allclose(starts(target=jnp.asarray([0, 0, 1])), [0.8, 0.8, 0.1])
+
+  def accept(keys, x, logits):
+    return 0.75 - x[:, 0, 0, 0]
+
+  np.testing.assert_allclose(starts(accept=jax.tree_util.Partial(accept)), [0.7, 0.7, 0.1])
+  # Where none of them succeeds, the nearest: noise may still find one.
+  nowhere = jax.tree_util.Partial(lambda keys, x, logits: -jnp.ones(len(x)))
+  np.testing.assert_allclose(starts(accept=nowhere), [1.0, 0.8, 0.1])
+
+
+def _plain(values):
+  images = np.reshape(np.asarray(values, np.float32), (-1, 1, 1, 1))
+  return jnp.asarray(np.broadcast_to(images, (len(images), 4, 4, 1)))

@@ -146,15 +146,20 @@ def test_attacks_that_walk_start_in_the_target_class(tmp_path):
   np.testing.assert_array_equal(cell.arrays["select_in_target"] == 1, clean()[1] != 1)
 
 
+def _undecided():
+  fn = jax.tree_util.Partial(lambda keys, x: jnp.zeros((len(x), 3)))
+  return toy_subject()._replace(attack_logits_fn=fn)
+
+
 def test_starts_are_of_the_target_class_or_the_image_itself():
   assert walking_options("boundary", {})["start"] == "nearest_wrong"
   assert walking_options("boundary", {"start": None})["start"] is None
   assert walking_options("pgd", {}) == {}
-  images = np.reshape(np.linspace(0, 1, 4), (4, 1, 1, 1)) * np.ones((4, 2, 2, 1))
+  images = np.reshape(np.linspace(0, 1, 4), (4, 1, 1, 1)) * np.ones((4, 4, 4, 1))
   pool = Pool(jnp.asarray(images, jnp.float32), jnp.asarray([0, 1, 1, 0]))
-  x, y = jnp.full((3, 2, 2, 1), 0.9), jnp.asarray([1, 0, 0])
+  x, y = jnp.full((3, 4, 4, 1), 0.9), jnp.asarray([1, 0, 0])
   found = start_images(
-    toy_subject(), {"start": "nearest_wrong"}, example_keys(0, np.arange(3)), x, y, pool,
+    _undecided(), {"start": "nearest_wrong"}, example_keys(0, np.arange(3)), x, y, pool,
     jnp.asarray([0, 1, 2]),
   )  # fmt: skip
   np.testing.assert_allclose(np.asarray(found)[:, 0, 0, 0], [1.0, 2 / 3, 0.9], rtol=1e-6)

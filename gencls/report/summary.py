@@ -8,6 +8,7 @@ import numpy as np
 from gencls import minimum_norm, sanity
 from gencls.evaluate import CLEAN, DETECTOR, GRADIENT, GREY, UNTOUCHED
 from gencls.intervals import Interval, share_interval
+from gencls.model_options import WALKS
 from gencls.report import checks, detection, regraded, targeted
 from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.report.checks import WORST
@@ -87,8 +88,16 @@ def _counts(cell: Cell) -> dict[str, Any]:
     "outside": number("outside"),
     "disagree": disagree,
     "cut_short": number("cut_short"),
+    "no_start": _without_start(cell),
     "mean_passes": float(np.mean(sum(passes), dtype=np.float64)) if passes else None,
   }
+
+
+def _without_start(cell: Cell) -> int | None:
+  """Images where an attack that walks from a success found none; None of other attacks."""
+  if cell.header["settings"]["attack"]["name"] not in WALKS or "attack_success" not in cell.arrays:
+    return None
+  return int(np.sum(minimum_norm.asked(cell) & ~cell.arrays["attack_success"]))
 
 
 def _minimum_row(cell: Cell, untouched: Cell) -> dict[str, Any]:

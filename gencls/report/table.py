@@ -162,6 +162,17 @@ def _cut_short(summary: Mapping[str, Any]) -> str:
   return f"**Cut short by time: {'; '.join(found)}.**\n\n" if found else ""
 
 
+def _no_start(summary: Mapping[str, Any]) -> str:
+  """The walks that found no success to start from, in words; empty where each found one."""
+  found = [
+    f"{row['label']} ({row['norm']}): {row['no_start']} images"
+    for row in summary["minimum"]
+    if row.get("no_start")  # older files do not say
+  ]
+  text = "No start found, which counts as unbroken"
+  return f"**{text}: {'; '.join(found)}.**\n\n" if found else ""
+
+
 def checks_table(summary: Mapping[str, Any]) -> str:
   """The sanity checks, failures first."""
   order = {"fail": 0, "pass": 1, "not run": 2}
@@ -279,7 +290,7 @@ this eps or a smaller one, and from minimum-norm attacks at any distance up to i
 {attack_tables(summary)}
 
 {detection_table.section(summary)}{_minimum_section(summary)}{_targeted_section(summary)}\
-{_cut_short(summary)}{regraded.section(summary)}{checks_table(summary)}
+{_cut_short(summary)}{_no_start(summary)}{regraded.section(summary)}{checks_table(summary)}
 
 Last written by `{summary["record"]["command"]}`. The cells: revision \
 {" / ".join(made_by["revision"])}; {" / ".join(made_by["versions"])}; \
