@@ -44,9 +44,14 @@ def grade_results(
     return _graded_minimum(work, spec, x_adv, batch, target)
   x = batch.x[: batch.valid]
   x_adv, outside = reclip(x_adv, x, spec.norm, eps)
-  size = perturbation_norm(x_adv, x, spec.norm).astype(np.float32)
   arrays = _grade_valid(work, x_adv, batch, target)
-  return {**arrays, "norm": size, "outside": outside, "x_adv": x_adv}
+  return {**arrays, **_sizes(x_adv, x, spec.norm), "outside": outside, "x_adv": x_adv}
+
+
+def _sizes(x_adv: np.ndarray, x: np.ndarray, norm: str) -> Arrays:
+  """[B] the perturbation as graded, in the attack's norm and in ℓ2."""
+  found = {"norm": norm, "l2_norm": "l2"}
+  return {name: perturbation_norm(x_adv, x, n).astype(np.float32) for name, n in found.items()}
 
 
 def _graded_minimum(
@@ -61,12 +66,12 @@ def _graded_minimum(
     factors = minimum_norm.stretches(work.protocol.threat)
     standing = _standing(work, spec, batch, target)
     x_adv = minimum_norm.nearest_failure(x_adv, x, standing, factors)
-  size = perturbation_norm(x_adv, x, spec.norm)
+  relative = minimum_norm.relative_l2(perturbation_norm(x_adv, x, "l2"), x)
   arrays = {
     **_grade_valid(work, x_adv, batch, target),
     **returned,
-    "norm": size.astype(np.float32),
-    "relative_norm": minimum_norm.relative_norm(size, x, spec.norm).astype(np.float32),
+    **_sizes(x_adv, x, spec.norm),
+    minimum_norm.RELATIVE_L2: relative.astype(np.float32),
     "outside": outside,
     "x_adv": x_adv,
   }

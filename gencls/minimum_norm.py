@@ -30,7 +30,9 @@ STRETCHES = (1.0, 1.001, 1.02, 1.05, 1.1, 1.2, 1.5)
 FRESH_STRETCHES = (0.0, *STRETCHES, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 AS_DISTANCE = " (distance)"  # behind the label of a clipped attack's honest curve
 AS_RETURNED = "correct_as_returned"  # graded before it was lengthened: what a publication counts
+RELATIVE_L2 = "relative_l2_norm"  # ‖η‖₂ / ‖x‖₂, whatever the attack's norm
 SELECT_IN_TARGET = "select_in_target"  # the share of the select draws that predict the target
+RHO_NORM = "l2"
 PER_EXAMPLE = ("prediction", "correct", "select_correct", "select_margin", "nonfinite_grades")
 
 
@@ -85,9 +87,9 @@ def nearest_failure(
   return found
 
 
-def relative_norm(size: np.ndarray, x: np.ndarray, norm: str) -> np.ndarray:
-  """[B] ‖η‖ / ‖x‖ in one norm; infinite for a perturbation of an image that is all 0."""
-  whole = perturbation_norm(x, np.zeros_like(x), norm)
+def relative_l2(size: np.ndarray, x: np.ndarray) -> np.ndarray:
+  """[B] ‖η‖₂ / ‖x‖₂ of ℓ2 norms; infinite for a perturbation of an image that is all 0."""
+  whole = perturbation_norm(x, np.zeros_like(x), "l2")
   with np.errstate(divide="ignore", invalid="ignore"):
     return np.where(size == 0, 0.0, size / whole)
 
@@ -158,35 +160,60 @@ def successes(cell: Cell) -> np.ndarray:
   return failing(cell.arrays["select_correct"])
 
 
-def distances(cell: Cell, relative: bool = False) -> np.ndarray:
+def distances(cell: Cell) -> np.ndarray:
   """[N] float64, the norm of each success; infinite where the attack found none."""
-  size = cell.arrays["relative_norm" if relative else "norm"].astype(np.float64)
-  return np.where(successes(cell), size, np.inf)
+  return np.where(successes(cell), cell.arrays["norm"].astype(np.float64), np.inf)
+
+
+def relative_distances(cell: Cell) -> np.ndarray | None:
+  """[N] float64, ‖η‖₂ / ‖x‖₂ of each success, infinite where there is none; None: not stored.
+
+  Older cells have `relative_norm`, in the attack's own norm: of ℓ2 it is the same.
+  """
+  own = cell.arrays.get("relative_norm") if cell.header["norm"] == "l2" else None
+  size = cell.arrays.get(RELATIVE_L2, own)
+  return None if size is None else np.where(successes(cell), size.astype(np.float64), np.inf)
 
 
 def statistics(cell: Cell) -> dict[str, Any]:
   """What is reported of the distances of the images that were attacked, JSON-able.
 
   None where a number would be infinite, or there are no images.
-  `mean_relative_norm` is DeepFool's average robustness ρ = mean ‖η‖ / ‖x‖ over these images, where
-  natural errors count 0 and one failure makes it infinite.
+  `mean_relative_norm` is DeepFool's average robustness ρ = mean ‖η‖₂ / ‖x‖₂ over these images,
+  where natural errors count 0 and one failure makes it infinite.
   """
-  mine = asked(cell)
-  return distance_statistics(*(distances(cell, relative=each)[mine] for each in (False, True)))
+  mine, relative = asked(cell), relative_distances(cell)
+  return distance_statistics(distances(cell)[mine], None if relative is None else relative[mine])
 
 
-def distance_statistics(found: np.ndarray, relative: np.ndarray) -> dict[str, Any]:
-  """The same of distances [N] and relative ones [N], infinite where there is no success."""
+def distance_statistics(found: np.ndarray, relative: np.ndarray | None) -> dict[str, Any]:
+  """The same of distances [N] and relative ones [N], infinite where there is no success.
+
+  `rho_norm` is the norm of the relative ones, None where they are not stored.
+  """
   success = np.isfinite(found)
+  there = relative if relative is not None else np.zeros(0)
+  some = np.any(success) and relative is not None
   return {
     "median_norm": _finite(np.median(found[success])) if np.any(success) else None,
     "median_norm_all": _finite(_median(found)),
-    "mean_relative_norm": _finite(np.mean(relative)) if len(relative) else None,
-    "mean_relative_norm_of_successes": (
-      _finite(np.mean(relative[success])) if np.any(success) else None
-    ),
-    "median_relative_norm_all": _finite(_median(relative)),
+    "rho_norm": None if relative is None else RHO_NORM,
+    "mean_relative_norm": _finite(np.mean(there)) if len(there) else None,
+    "mean_relative_norm_of_successes": _finite(np.mean(there[success])) if some else None,
+    "median_relative_norm_all": _finite(_median(there)),
   }
+
+
+def has_rho(row: Mapping[str, Any]) -> bool:
+  """Whether a row of `statistics` has ρ; older ones have it in the attack's norm, not in ℓ2."""
+  return row.get("rho_norm", row["norm"]) == RHO_NORM
+
+
+def text(row: Mapping[str, Any], field: str) -> str:
+  """A field of `statistics` as tables print it; what is not finite is None there."""
+  if "relative" in field and not has_rho(row):
+    return "not stored"
+  return "∞" if row[field] is None else f"{row[field]:.4g}"
 
 
 def _median(values: np.ndarray) -> float:

@@ -18,6 +18,7 @@ from gencls.report.summary import summarise
 from gencls.results import Cell
 
 EPS = (0.1, 0.2, 0.3, 0.5)
+LINF = {"norm": "linf"}
 PROTOCOL = protocol(clean=())  # no clean metrics: nothing here is about them
 
 
@@ -69,9 +70,12 @@ def test_one_cell_holds_the_nearest_successes(evaluated):
   np.testing.assert_allclose(cell.arrays["norm"], expected, atol=1e-6)
   np.testing.assert_array_equal(cell.arrays["correct"] == 0, found)
   np.testing.assert_array_equal(np.isfinite(minimum_norm.distances(cell)), found)
-  np.testing.assert_allclose(
-    cell.arrays["relative_norm"], expected / np.abs(x).max((1, 2, 3)), atol=1e-6
-  )
+  flat = (best - x).reshape(len(x), -1), x.reshape(len(x), -1)
+  size, whole = (np.sqrt((each.astype(np.float64) ** 2).sum(1)) for each in flat)
+  np.testing.assert_allclose(cell.arrays["l2_norm"], size, atol=1e-6)
+  np.testing.assert_allclose(cell.arrays["relative_l2_norm"], size / whole, atol=1e-6)
+  fgsm = next(cell for cell in cells if cell.header["label"] == "fgsm")
+  assert np.all(fgsm.arrays["l2_norm"] > fgsm.arrays["norm"])
   assert (cell.header["eps"], cell.header["grid"]) == (None, list(EPS))
 
 
@@ -122,7 +126,7 @@ def test_distances_are_reported(evaluated):
   x, _ = clean()
   best, found = by_hand(x, wrong)
   size = perturbation_norm(best, x, "linf")
-  relative = size / np.abs(x).max((1, 2, 3))
+  relative = perturbation_norm(best, x, "l2") / perturbation_norm(x, np.zeros_like(x), "l2")
   (row,) = summarise(evaluated[1])["minimum"]
   assert row["median_norm"] == pytest.approx(np.median(size[found]), abs=1e-6)
   assert row["found"]["mean"] == pytest.approx(found.mean())
@@ -136,17 +140,39 @@ def test_distances_are_reported(evaluated):
 def test_rho_counts_natural_errors_as_zero():
   arrays = {
     "norm": np.array([0.0, 0.2, 0.4], np.float32),
-    "relative_norm": np.array([0.0, 0.1, 0.5], np.float32),
+    "relative_l2_norm": np.array([0.0, 0.1, 0.5], np.float32),
     "select_correct": np.zeros(3, np.float32),
   }
-  found = minimum_norm.statistics(Cell({}, arrays))
+  found = minimum_norm.statistics(Cell(LINF, arrays))
   assert found["mean_relative_norm"] == pytest.approx(0.2)
   assert found["median_norm_all"] == pytest.approx(0.2)
   arrays["select_correct"] = np.array([0.0, 1.0, 1.0], np.float32)
-  found = minimum_norm.statistics(Cell({}, arrays))
+  found = minimum_norm.statistics(Cell(LINF, arrays))
   assert (found["median_norm"], found["median_norm_all"]) == (0.0, None)
   arrays["select_correct"] = np.ones(3, np.float32)
-  assert minimum_norm.statistics(Cell({}, arrays))["median_norm"] is None
+  assert minimum_norm.statistics(Cell(LINF, arrays))["median_norm"] is None
+
+
+def test_the_rho_of_older_cells_is_theirs_where_their_norm_is_l2():
+  arrays = {
+    "norm": np.array([0.2, 0.4], np.float32),
+    "relative_norm": np.array([0.1, 0.5], np.float32),
+    "select_correct": np.zeros(2, np.float32),
+  }
+  rows = {
+    norm: {**minimum_norm.statistics(Cell({"norm": norm}, arrays)), "label": "a", "norm": norm,
+           "found": None} for norm in ("l2", "linf")
+  }  # fmt: skip
+  assert rows["l2"]["mean_relative_norm"] == pytest.approx(0.3)
+  assert rows["linf"]["mean_relative_norm"] is None
+  assert rows["linf"]["median_norm"] == pytest.approx(0.3)
+  assert "not stored" not in table.minimum_table([rows["l2"]])
+  assert table.minimum_table([rows["linf"]]).count("not stored") == 2
+  # Files of then say no norm: what they hold is the attack's own.
+  old = {**rows["linf"], "mean_relative_norm": 0.3}
+  del old["rho_norm"]
+  assert table.minimum_table([old]).count("not stored") == 2
+  assert "0.3" in table.minimum_table([{**old, "norm": "l2"}])
 
 
 def test_another_grid_attacks_nothing_again(evaluated, monkeypatch):

@@ -85,12 +85,12 @@ def test_distances_are_those_of_the_target_class(nearest):
 def test_a_wrong_class_is_no_success_and_a_missing_target_no_failure():
   arrays = {
     "norm": np.array([0.1, 0.2, 0.4, 0.0], np.float32),
-    "relative_norm": np.array([0.1, 0.2, 0.4, 0.0], np.float32),
+    "relative_l2_norm": np.array([0.1, 0.2, 0.4, 0.0], np.float32),
     "select_correct": np.array([0.0, 0.0, 0.4, 1.0], np.float32),
     "select_in_target": np.array([0.4, 0.6, 0.5, 0.0], np.float32),
     "target": np.array([1, 1, 2, -1]),
   }
-  cell = Cell({}, arrays)
+  cell = Cell({"norm": "linf"}, arrays)
   np.testing.assert_allclose(minimum_norm.distances(cell), [np.inf, 0.2, 0.4, np.inf])
   found = minimum_norm.statistics(cell)
   assert found["median_norm_all"] == pytest.approx(0.4)  # of 0.2, 0.4 and ∞

@@ -4,9 +4,9 @@
   python launch/report.py --name=ens --workdirs=runs/gfz_fashion_mnist,runs/dfz_fashion_mnist \
     --out=docs
 
-rho = mean ‖η‖ / ‖x‖ (Moosavi-Dezfooli et al. 2016, arXiv:1511.04599); with failures it is infinite,
-so the median and the share of successes stand beside it. Known seed. cpu: the first 200 test
-images; full: all of them. `ens_fgsm` is its first attack alone.
+rho = mean ‖η‖₂ / ‖x‖₂ (Moosavi-Dezfooli et al. 2016, arXiv:1511.04599); with failures it is
+infinite, so the median and the share of successes stand beside it. Known seed. cpu: the first 200
+test images; full: all of them. `ens_fgsm` is its first attack alone.
 """
 
 from ml_collections import ConfigDict

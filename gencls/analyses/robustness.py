@@ -8,8 +8,10 @@ which it did, or less where the graded image lies nearer; of a minimum-norm atta
 share of images within eps is the attack's success curve, natural errors included, as a function of
 every eps and not of a grid alone.
 
-The average robustness ρ = mean ‖η‖ / ‖x‖ is infinite with the first failure; therefore its median
-and the mean over the successes stand beside it (`minimum_norm.distance_statistics`).
+The average robustness ρ = mean ‖η‖₂ / ‖x‖₂, of attacks of any norm, is infinite with the first
+failure; therefore its median and the mean over the successes stand beside it
+(`minimum_norm.distance_statistics`). Older cells hold the attack's norm alone: of ℓ2 that is the
+one, of others ρ is not stored.
 
 References:
   Moosavi-Dezfooli et al. 2016, arXiv:1511.04599 (ρ); Li et al. 2019, arXiv:1802.06552 (minimal eps
@@ -17,7 +19,7 @@ References:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,8 +35,15 @@ from gencls.report.targeted import aim
 from gencls.results import Cell, data_digest
 
 
-def nearest(cells: Sequence[Cell], untouched: Cell) -> np.ndarray:
-  """[N] float64, how far the nearest wrong image is; infinite where there is none.
+class Nearest(NamedTuple):
+  """How far the nearest wrong images are; infinite where there is none."""
+
+  distance: np.ndarray  # [N] float64, in the attacks' norm
+  l2_norm: np.ndarray  # [N] float64, of the same perturbations; NaN where it is not stored
+
+
+def nearest(cells: Sequence[Cell], untouched: Cell) -> Nearest:
+  """The nearest wrong image of each example.
 
   An image is wrong if at least half of its select draws fail, and of its grade draws too. Asked is
   only the one that the select draws choose within its distance (as `grading.worst_case`): of many
@@ -47,16 +56,26 @@ def nearest(cells: Sequence[Cell], untouched: Cell) -> np.ndarray:
   views = [own_view(untouched, cells[0]), *map(own_view, cells)]
   names = ("select_correct", "select_margin", "correct")
   select, margin, correct = (np.stack([v.arrays[name] for v in views]) for name in names)
-  far = np.stack([np.zeros(select.shape[1]), *(c.arrays["norm"].astype(np.float64) for c in cells)])
+  zero = np.zeros(select.shape[1])
+  far = np.stack([zero, *(c.arrays["norm"].astype(np.float64) for c in cells)])
+  l2_norm = np.stack([zero, *map(_l2_norm, cells)])
   worse = np.lexsort((far, margin, select), axis=0)  # of equal ones the nearer first
   place = np.argsort(worse, axis=0)
   outwards = np.lexsort((place, far), axis=0)
-  place, far, select, correct = (
-    np.take_along_axis(each, outwards, axis=0) for each in (place, far, select, correct)
+  place, far, l2_norm, select, correct = (
+    np.take_along_axis(each, outwards, axis=0) for each in (place, far, l2_norm, select, correct)
   )
   chosen = place == np.minimum.accumulate(place, axis=0)
   wrong = chosen & minimum_norm.failing(select) & minimum_norm.failing(correct)
-  return np.min(np.where(wrong, far, np.inf), axis=0)
+  first, there = np.argmax(wrong, axis=0)[None], np.any(wrong, axis=0)
+  distance, l2_norm = (np.take_along_axis(each, first, axis=0)[0] for each in (far, l2_norm))
+  return Nearest(np.where(there, distance, np.inf), np.where(there, l2_norm, np.inf))
+
+
+def _l2_norm(cell: Cell) -> np.ndarray:
+  size = cell.arrays["norm"]
+  own = size if cell.header["norm"] == "l2" else np.full(size.shape, np.nan)
+  return np.asarray(cell.arrays.get("l2_norm", own), np.float64)
 
 
 def curve(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -139,13 +158,13 @@ def analyse(inputs: Inputs, settings: Mapping[str, Any]) -> tuple[Arrays, Number
       blind = [c for (_, n), c in groups.items() if n == norm and not _evading(c)]
       if len(blind) > 1:
         own[WORST] = nearest([cell for cells in blind for cell in cells], untouched)
-      for label, distances in own.items():
-        row = _row(name, label, norm, distances, x, len(arrays))
+      for label, found in own.items():
+        row = _row(name, label, norm, found, x, len(arrays))
         row["missing"] = any(
           m["norm"] == norm and label in (m["label"], WORST) for m in there["missing"]
         )
         numbers["rows"].append(row)
-        arrays[f"distance_{len(arrays)}"] = distances
+        arrays[f"distance_{len(arrays)}"] = found.distance
   return arrays, numbers
 
 
@@ -164,11 +183,13 @@ def _images(examined: Examined, source: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def _row(
-  evaluation: str, label: str, norm: str, distances: np.ndarray, x: np.ndarray, number: int
+  evaluation: str, label: str, norm: str, wrong: Nearest, x: np.ndarray, number: int
 ) -> Numbers:
-  found = np.isfinite(distances)
-  relative = minimum_norm.relative_norm(np.where(found, distances, 0.0), x, norm)
-  statistics = minimum_norm.distance_statistics(distances, np.where(found, relative, np.inf))
+  found, relative = np.isfinite(wrong.distance), None
+  if not np.any(np.isnan(wrong.l2_norm)):
+    size = minimum_norm.relative_l2(np.where(found, wrong.l2_norm, 0.0), x)
+    relative = np.where(found, size, np.inf)
+  statistics = minimum_norm.distance_statistics(wrong.distance, relative)
   return {
     "evaluation": evaluation,
     "label": label,
@@ -212,12 +233,12 @@ def markdown(cell: Cell) -> str:
       row["label"],
       row["norm"],
       percent(row["broken"]) + " *" * row["missing"],
-      *["∞" if row[field] is None else f"{row[field]:.4g}" for field in fields],
+      *[minimum_norm.text(row, field) for field in fields],
     ]
     for row in numbers["rows"]
   ]
   header = ["evaluation", "attack", "norm", "broken, %", "median eps", "of successes", "rho",
-            "median of ‖η‖/‖x‖", "rho of successes"]  # fmt: skip
+            "median of ‖η‖₂/‖x‖₂", "rho of successes"]  # fmt: skip
   left_out = "".join(f"\n\nWithout {name}: {why}." for name, why in numbers["left_out"].items())
   left_out += "".join(
     f"\n\nNot run yet in {name} (what has * can only break more images, and nearer): "
@@ -226,7 +247,7 @@ def markdown(cell: Cell) -> str:
   )
   text = (
     "The nearest wrong image of every attack, natural errors at 0, failures infinitely far; rho = "
-    "mean ‖η‖ / ‖x‖ in the attack's norm. Of a fixed budget, eps and rho are upper bounds that its "
+    "mean ‖η‖₂ / ‖x‖₂. Of a fixed budget, eps and rho are upper bounds that its "
     "grid of eps sets. The worst case is over the attacks on the classifier."
   )
   return f"{text}\n\n{grid(header, rows)}{left_out}" if rows else f"No attack.{left_out}"

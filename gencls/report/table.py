@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gencls import interop
+from gencls import interop, minimum_norm
 from gencls.report import detection_table, regraded
 from gencls.report.grid import grid, percent
 
@@ -81,7 +81,11 @@ def _distance_grid(title: str, found: str, minimum: Sequence[Mapping[str, Any]])
   fields = ("median_norm_all", "median_norm", "mean_relative_norm",
             "mean_relative_norm_of_successes")  # fmt: skip
   rows = [
-    [f"{row['label']}, {row['norm']}", _share(row["found"]), *[_distance(row[f]) for f in fields]]
+    [
+      f"{row['label']}, {row['norm']}",
+      _share(row["found"]),
+      *[minimum_norm.text(row, f) for f in fields],
+    ]
     for row in minimum
   ]
   return grid(header, rows)
@@ -89,10 +93,6 @@ def _distance_grid(title: str, found: str, minimum: Sequence[Mapping[str, Any]])
 
 def _share(interval: Mapping[str, Any] | None) -> str:
   return "none" if interval is None else percent(interval)
-
-
-def _distance(value: float | None) -> str:
-  return "∞" if value is None else f"{value:.4g}"
 
 
 def _minimum_section(summary: Mapping[str, Any]) -> str:
@@ -111,7 +111,7 @@ def _minimum_section(summary: Mapping[str, Any]) -> str:
   ]
   text = (
     f"Minimum-norm attacks, each run once ({'; '.join(how)}). Natural errors count as broken at "
-    "distance 0, failures as infinitely far; relative norms are ‖η‖ / ‖x‖."
+    "distance 0, failures as infinitely far; relative norms are ‖η‖₂ / ‖x‖₂."
   )
   if any(row["attack"].get("against") == "detector" for row in summary["minimum"]):
     text += " Attacks on the detector break what ends misclassified and accepted."
