@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gencls import optimizers, sharding
 from gencls.names import unknown_name
 from gencls.settings import at_least, check_finite, check_kinds, check_seed
@@ -59,6 +61,20 @@ def check_method(method: str, classifier: Classifier, loss: str = "model") -> No
     raise ValueError(
       f'train.loss must be "model" where train.method is "fit", got {loss!r}: a fit takes no steps '
       'that could be attacked; use train.method="gradient"'
+    )
+
+
+def check_classes(labels: np.ndarray, num_classes: int) -> None:
+  """Raises ValueError where the training split has no example of some class.
+
+  A classifier would learn the class from its prior alone, and nothing would show it.
+  """
+  missing = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
+  if missing.size:
+    raise ValueError(
+      f"every class needs a training example, got none of class {', '.join(map(str, missing))} "
+      f"among {len(labels)} images of {num_classes} classes: leave the class out of the data set, "
+      "or hold fewer images out (data.validation_size)"
     )
 
 

@@ -72,6 +72,7 @@ def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
   classifier = adversarial.with_loss(classifier, settings.pop("loss"), config["adversarial"])
   # Before the folder is claimed: the corrected command must find it free.
   train_settings.check(settings, len(splits["train"].labels))
+  train_settings.check_classes(splits["train"].labels, num_classes)
   if method == "gradient":
     _, total_steps = train.num_steps(
       len(splits["train"].labels),

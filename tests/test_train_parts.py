@@ -3,7 +3,7 @@ import signal
 import numpy as np
 import pytest
 
-from gencls import interrupts, optimizers, rungs, sharding
+from gencls import interrupts, optimizers, rungs, sharding, train_settings
 from gencls.logs import metric_name, read_metrics
 from gencls.loop import Progress
 
@@ -25,6 +25,12 @@ def test_ladder_equals_brute_force():
     "class means": error(means[labels]),
   }
   assert rungs.ladder(images, labels, num_levels=17, num_classes=5) == pytest.approx(expected)
+
+
+def test_a_training_split_without_an_example_of_a_class_is_refused():
+  train_settings.check_classes(np.array([0, 2, 1, 0], np.int32), 3)
+  with pytest.raises(ValueError, match=r"none of class 1, 3 among 4 images of 4 classes: leave"):
+    train_settings.check_classes(np.array([0, 2, 2, 0], np.int32), 4)
 
 
 def test_cosine_with_warmup():

@@ -1,6 +1,10 @@
 """Configs that nothing can be trained from; the folder stays free for the corrected one."""
 
+from unittest import mock
+
 import bad_input
+import numpy as np
+import toy
 from bad_input import Case
 from finished import Scene, train
 
@@ -101,9 +105,20 @@ def _nowhere(at: Scene) -> None:
   train(at, **{"data.name": "mnist", "data.dir": "/nowhere"})
 
 
+def _without_class_2(at: Scene) -> None:
+  def fewer(*given, whole=toy.dataset, **named):
+    found = whole(*given, **named)
+    return found._replace(labels=np.minimum(found.labels, 1))
+
+  with mock.patch.object(toy, "dataset", fewer):
+    train(at)
+
+
 CASES: list[Case] = [
+  Case("training", "no training image of a class", _without_class_2,
+       ("every class needs a training example", "none of class 2", "60 images")),
   Case("training", "data.dir='/nowhere'", _nowhere, ("data_dir", "'/nowhere'"), FileNotFoundError),
   *bad_input.settings("training", train, _TRAIN),
   *bad_input.settings("gfz", _build("gfz"), _GFZ),
   *bad_input.settings("cvae", _build("cvae"), _CVAE),
-]
+]  # fmt: skip
