@@ -78,9 +78,23 @@ def check_classes(labels: np.ndarray, num_classes: int) -> None:
     )
 
 
-def check_pretraining(model: Mapping[str, Any], total_steps: int) -> None:
-  """Raises ValueError where training ends before what `model.pretrain_steps` prepares for."""
+def check_pretraining(
+  model: Mapping[str, Any], total_steps: int, patience: int | None = None
+) -> None:
+  """Raises ValueError where training may end before what `model.pretrain_steps` prepares for.
+
+  Args:
+    model: its config.
+    total_steps: of the training.
+    patience: train.early_stop_patience; before the head is trained no accuracy rises.
+  """
   steps = model.get("pretrain_steps", 0)
+  if steps and patience is not None:
+    raise ValueError(
+      f"train.early_stop_patience must be None where model.pretrain_steps is {steps}, got "
+      f"{patience}: the accuracy stays at chance until then, and training would stop before the "
+      "classifier's head is trained"
+    )
   if steps >= total_steps:
     raise ValueError(
       f"model.pretrain_steps must be below the {total_steps} steps of the training, or the "

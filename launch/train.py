@@ -78,7 +78,7 @@ def run(config: dict[str, Any], folder: str, *, override: bool = False) -> str:
       len(splits["train"].labels),
       **{name: settings[name] for name in ("batch_size", "num_epochs", "max_steps")},
     )
-    train_settings.check_pretraining(model, total_steps)
+    train_settings.check_pretraining(model, total_steps, settings["early_stop_patience"])
   train_settings.check_method(method, classifier, config["train"]["loss"])
   statement = {
     "split": data.describe_split(source["name"], source["validation_size"]),

@@ -110,3 +110,9 @@ def test_a_training_that_never_reaches_the_head_is_refused():
   train_settings.check_pretraining({"name": "cnn"}, 1)
   with pytest.raises(ValueError, match=r"below the 10 steps .* got 10; raise train.num_epochs"):
     train_settings.check_pretraining({"pretrain_steps": 10}, 10)
+
+
+def test_a_training_that_may_stop_before_the_head_is_trained_is_refused():
+  train_settings.check_pretraining({"name": "cnn"}, 10, 3)
+  with pytest.raises(ValueError, match=r"early_stop_patience must be None .* is 9, got 3: the acc"):
+    train_settings.check_pretraining({"pretrain_steps": 9}, 10, 3)

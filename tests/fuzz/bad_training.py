@@ -77,6 +77,8 @@ _TRAIN = [
   ("adversarial.hyperparameters.num_steps", 2.5, _ATTACKED),
   ("adversarial.hyperparameters.step_size", INF, _ATTACKED, "step size", "got inf"),
 ]
+_PRETRAINED = {"name": "pretrained_vae_classifier", "pretrain_steps": 2}
+_PATIENCE = ("train.early_stop_patience", 3, {"model": _PRETRAINED}, "is 2, got 3", "at chance")
 _GFZ = [
   ("latent_size", 0),
   ("num_samples", 0),
@@ -118,7 +120,7 @@ CASES: list[Case] = [
   Case("training", "no training image of a class", _without_class_2,
        ("every class needs a training example", "none of class 2", "60 images")),
   Case("training", "data.dir='/nowhere'", _nowhere, ("data_dir", "'/nowhere'"), FileNotFoundError),
-  *bad_input.settings("training", train, _TRAIN),
+  *bad_input.settings("training", train, [*_TRAIN, _PATIENCE]),
   *bad_input.settings("gfz", _build("gfz"), _GFZ),
   *bad_input.settings("cvae", _build("cvae"), _CVAE),
 ]  # fmt: skip
