@@ -96,6 +96,14 @@ def test_the_published_lattice_fit_needs_validation_and_tells_how_it_went(caplog
     model.fit(jax.random.key(0), empty)
 
 
+def test_the_published_lattice_fit_needs_a_bright_pixel():
+  data = images(SHAPE, CLASSES, 60)
+  model = linear_mrf.classifier(SHAPE, CLASSES, at=0.5, num_steps=1)
+  dark = data._replace(x=0.4 * data.x / data.x.max())
+  with pytest.raises(ValueError, match=r"bright pixels .* first 60 .* none at at=0.5: lower at"):
+    model.fit(jax.random.key(0), dark)
+
+
 @pytest.mark.parametrize("name", ["logistic_regression", "mlp"])
 def test_the_loss_is_the_cross_entropy_of_numpy(name):
   data = images(SHAPE, CLASSES, 12)

@@ -76,7 +76,7 @@ def classifier(
     at: the threshold of the pixels.
     num_steps: of gradient descent on `NUM_IMAGES` images in `fit` (published: about 1,100). It
       keeps the step of the best validation accuracy, without which there is no fit. There is no
-      penalty.
+      penalty. It raises ValueError where no pixel of the images is bright: nothing normalises.
 
   Returns:
     A `Classifier` of "unnormalised" scores.
@@ -130,6 +130,11 @@ def classifier(
     fitting.class_counts(y, num_classes)
     accuracy = fitting.validation_accuracy(logits, data, f"{num_steps} steps")
     params = init(key, x, y)
+    if not np.any(params["reference"]):
+      raise ValueError(
+        f"the published score is normalised by the bright pixels (>= at) of the first {len(x)} "
+        f"training images, got none at at={at}: lower at"
+      )
     highest, chosen, best = accuracy(params), 0, params
     for step in range(0, num_steps, CHOOSE_EVERY):
       last = min(step + CHOOSE_EVERY, num_steps)
