@@ -53,6 +53,19 @@ def test_gradient_descent_may_start_as_in_pytorch():
     build(init_scale=-1.0)
 
 
+@pytest.mark.parametrize("l2", [1.0, 20.0])
+def test_log_densities_are_those_of_scikit_learn_with_its_parameters(l2):
+  data = images(SHAPE, CLASSES, 200)
+  flat = np.asarray(data.x, np.float64).reshape(len(data.x), -1)
+  reference = sklearn.linear_model.LogisticRegression(C=1 / l2).fit(flat, np.asarray(data.y))
+  params = {
+    "weights": jnp.asarray(reference.coef_.T, jnp.float32),
+    "bias": jnp.asarray(reference.intercept_, jnp.float32),
+  }
+  got = jax.nn.log_softmax(build(l2=l2).logits(params, None, data.x))
+  np.testing.assert_allclose(got, reference.predict_log_proba(flat), rtol=1e-4)
+
+
 def test_the_fit_ends_where_it_is_told_to(caplog):
   data = images(SHAPE, CLASSES, 60)
   coarse = build(tol=1e-2).fit(jax.random.key(0), data).metrics
