@@ -217,6 +217,25 @@ def test_fitting_finds_the_parameters_of_gibbs_samples():
   assert fitted.metrics["l2"] == 1.0 and "validation_accuracy/l2=1" not in fitted.metrics
 
 
+def test_a_large_penalty_of_couplings_leaves_bernoulli_naive_bayes():
+  """Of couplings 0 is left θ_i = ½ log p_i / (1 − p_i), p_i the share of bright pixels."""
+  rng, num = np.random.default_rng(0), 400
+  y = np.arange(num) % CLASSES
+  on = rng.random((num, 3, 3)) < rng.uniform(0.2, 0.8, (CLASSES, 3, 3))[y]
+  on[..., 1] = np.where(rng.random((num, 3)) < 0.6, on[..., 0], on[..., 1])  # coupled
+  x = jnp.asarray(on[..., None], jnp.float32)
+  data = FitData(x, jnp.asarray(y, jnp.int32), x[:1], jnp.asarray(y[:1], jnp.int32))
+  share = np.stack([on[y == c].mean(0) for c in range(CLASSES)])
+  expected = 0.5 * np.log(share / (1 - share))
+  off, couplings = {}, {}
+  for l2 in (1.0, 1e4, 1e6):
+    params = build(l2=(l2,), unary_l2=1e-3).fit(jax.random.key(0), data).params
+    off[l2] = np.abs(params["unary"] - expected).max()
+    couplings[l2] = np.abs(params["right"]).max()
+  assert off[1e6] < 0.01 < off[1e4] < off[1.0]
+  assert couplings[1e6] < 1e-3 < couplings[1.0]
+
+
 @functools.cache
 def digits():
   splits = [load("digits", split=name) for name in ("train", "validation", "test")]

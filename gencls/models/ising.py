@@ -79,8 +79,8 @@ def ising(
     backward: a key of `BACKWARDS`, see the module's docstring. Only gradients differ: another one
       needs no new training.
     l2: candidates λ of the penalty λ/2 Σ θ_ij² of couplings, against the sum over the training
-      images; `fit` takes the one of the best validation accuracy. Infinite, it leaves Bernoulli
-      naive Bayes. None: `L2[training]`.
+      images; `fit` takes the one of the best validation accuracy. The larger, the nearer
+      to Bernoulli naive Bayes. None: `L2[training]`.
     unary_l2: the same of the θ_i: finite where a pixel never changes. The published
       training has neither penalty.
     max_iterations: of L-BFGS, or steps of gradient descent for the published training.
