@@ -93,6 +93,27 @@ def test_mean_field_marginals_within_the_stated_error():
   assert 3.5 < error[0.1] / error[0.05] < 5
 
 
+@pytest.mark.parametrize(
+  ("left_out", "weight", "stated"),  # as in the module's docstring
+  [
+    ("centre", 0.15, 0.0023),
+    ("centre", 0.43, 0.029),
+    ("centre", 1.0, 0.23),
+    ("row_and_column", 1.0, 0.027),
+  ],
+)
+def test_the_model_is_off_by_what_is_stated(left_out, weight, stated):
+  assert INITIAL_WEIGHT == {"centre": 0.43, "row_and_column": 1.0}  # two of the rows
+  a = np.random.default_rng(1).normal(size=(200, 9))
+  k = kernel(3, 3, np.ones(2), left_out)
+  on = (states(3, 3).reshape(-1, 9) + 1) / 2
+  pairs = np.einsum("ij,nij->n", k, on[:, :, None] == on[:, None, :])
+  exact = np.stack([boltzmann(-on @ each - 0.5 * weight * pairs)[0] @ on for each in a])
+  crf = MeanFieldCRF((3, 3, 1), left_out=left_out)
+  got = jax.nn.sigmoid(crf.apply(variables(weight), jnp.asarray(a, jnp.float32)))
+  assert np.abs(got - exact).max() == pytest.approx(stated, rel=0.05)
+
+
 def test_gradients_against_finite_differences():
   crf, direction = MeanFieldCRF((5, 4, 1)), RNG.normal(size=(2, 20))
   a = jnp.asarray(RNG.normal(size=(2, 20)), jnp.float32)

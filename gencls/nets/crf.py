@@ -13,6 +13,16 @@ matrix products, because a convolution in a loop is slow on CPU. What it leaves 
   row_and_column  the published kernel: it is zero at distance 0 on each axis, so that a pixel sees
                   nothing of its own row and column, its four nearest neighbours included
 
+Mean field is no exact marginal. Against enumeration of 3×3 images with logits a ~ N(0, 1), five
+updates leave a pixel's probability off by at most (of 200 images)
+
+  w               0.05    0.15    0.43   1
+  centre          0.0002  0.0023  0.029  0.23
+  row_and_column  0.0001  0.0006  0.005  0.027
+
+so by 0.03 where training starts (`INITIAL_WEIGHT`), and by far more where w grows: there mean field
+is sure of what is not. Pixels of larger images have more neighbours, which nobody can enumerate.
+
 References:
   Krähenbühl, Koltun 2011, arXiv:1210.5644; Zheng et al. 2015, arXiv:1502.03240. The published
   kernel: crfseg, as used by "Exploring Generative Classifiers for Adversarial Robustness on MNIST".
