@@ -26,6 +26,22 @@ def test_the_first_image_of_every_eps_in_order_with_its_prediction(tmp_path):
   assert (tmp_path / "out" / "toy_one_image.png").stat().st_size > 0
 
 
+def test_long_titles_stand_beside_their_own_row(tmp_path):
+  titles = [f"Gaussian naive Bayes (gaussian_naive_bayes_published_mnist-seed{i})" for i in (0, 1)]
+  shown = [one_image.Shown(e, np.zeros((28, 28, 1), np.float32), 7, True) for e in EPS]
+  figure = one_image.draw(dict.fromkeys(titles, shown), "fgm", "")
+  figures.png(figure, 40)  # lays it out
+  axes = np.reshape(figure.axes, (2, len(EPS)))[:, 0]
+  labels = [axis.yaxis.label for axis in axes]
+  assert [label.get_text().replace("\n", "") for label in labels] == [
+    title.replace("Bayes (", "Bayes(") for title in titles
+  ]
+  boxes = [label.get_window_extent() for label in labels]
+  for box, axis in zip(boxes, axes, strict=True):
+    assert box.x0 >= 0 and box.x1 <= axis.bbox.x0
+  assert boxes[1].y1 < boxes[0].y0  # one below the other
+
+
 def test_a_model_without_an_eps_leaves_a_gap(tmp_path):
   write_run(tmp_path / "A", "A", attacks=("pgd",))
   write_run(tmp_path / "B", "B", attacks=("pgd",), leave_out=(("pgd", EPS[1]),))

@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from gencls.report import figures, results_file
 from gencls.report.reading import Entry
 
 _LOG = logging.getLogger(__name__)
+_LABEL_WIDTH = 22  # characters
 
 
 class Shown(NamedTuple):
@@ -98,6 +100,12 @@ def _levels(image: np.ndarray) -> np.ndarray:
   return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
+def _wrapped(title: str) -> str:
+  """A title in lines of a row's label, broken at spaces and behind underscores."""
+  lines = textwrap.wrap(title.replace("_", "_ "), _LABEL_WIDTH)
+  return "\n".join(line.replace("_ ", "_") for line in lines)
+
+
 @figures.styled
 def draw(found: Mapping[str, Sequence[Shown]], label: str, note: str) -> Any:
   """The images with their predictions above, green right and red wrong.
@@ -111,7 +119,7 @@ def draw(found: Mapping[str, Sequence[Shown]], label: str, note: str) -> Any:
     A matplotlib figure.
   """
   columns = sorted({shown.eps for row in found.values() for shown in row})
-  size = (1.2 + 1.1 * len(columns), 0.9 + 1.25 * len(found))
+  size = (2.0 + 1.1 * len(columns), 0.9 + 1.25 * len(found))
   figure, axes = figures.new(len(columns), len(found), size)
   for row, (title, images) in zip(axes, found.items(), strict=True):
     by_eps = {shown.eps: shown for shown in images}
@@ -120,7 +128,7 @@ def draw(found: Mapping[str, Sequence[Shown]], label: str, note: str) -> Any:
       if (shown := by_eps.get(eps)) is not None:
         colour = figures.GOOD if shown.right else figures.BAD
         figures.show(axis, _levels(shown.image) / 255, str(shown.prediction), colour)
-    row[0].set_ylabel(title, fontsize=8)
+    row[0].set_ylabel(_wrapped(title), fontsize=8, rotation=0, ha="right", va="center")
   for axis, eps in zip(axes[-1], columns, strict=True):
     axis.set_xlabel(f"eps = {eps:g}", fontsize=8)
   figure.suptitle(f"The first image under {label}", x=0.02, ha="left", fontsize=11)
