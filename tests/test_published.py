@@ -9,7 +9,7 @@ import pytest
 from toy_report import write_run
 
 from gencls import models
-from gencls.report import compare, published
+from gencls.report import attack_curves, compare, published
 from gencls.report.grid import percent
 
 FILES = Path(__file__).parent.parent / "docs" / "published"
@@ -289,3 +289,20 @@ def test_what_holds_stands_first_and_runs_without_it_are_no_error(tmp_path, pape
   assert cells(text, name)[-2] == percent(hard["evading"])
   assert "* GFZ (1), honest. Detector: kl" in text and "* CNN (1). Detector: kl" in text
   assert percent(hard["evading"]) in cells(text, "GFZ (1), honest: attack the classifier")
+
+
+def test_the_curves_beside_a_paper_are_of_what_the_attacks_returned(tmp_path, paper, monkeypatch):
+  write_run(tmp_path / "GFZ", "GFZ", attacks=("pgd", "fgsm", "mim"))
+  entries = compare.gather([tmp_path / "GFZ"], "toy")
+  draw, drawn = attack_curves.draw, []
+  monkeypatch.setattr(attack_curves, "draw", lambda *given: drawn.append(given) or draw(*given))
+  numbers = published.read(paper(data="toy", accuracy={"GFZ": {"pgd": [70.0, None]}}))
+  for beside in (numbers, None):
+    compare.write(entries, "toy", tmp_path, None, beside)
+  (theirs, title, _), (ours, own_title, _) = drawn
+  assert title == f"{own_title}, of the images as the attacks returned them"
+  rows = [row for row in entries[0].summary["rows"] if row["label"] == "pgd"]
+  for panels, field in ((theirs, "as_returned"), (ours, "accuracy")):
+    (line,) = panels["pgd (linf)"]
+    assert line.mean[1:] == [row[field]["mean"] for row in rows]
+  assert theirs["pgd (linf)"][0].mean != ours["pgd (linf)"][0].mean

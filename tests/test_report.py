@@ -143,6 +143,11 @@ def test_every_attack_has_a_panel_and_every_model_its_curve_there():
     "pgd (l2)": [("A", [0.0, 1.0], [1.0, 0.4])],
     "square (linf)": [("B", [0.0, 0.1], [1.0, 0.8])],
   }
+  # Beside a paper's numbers it is the image as it was returned; an older file may not have it.
+  paper = one(("pgd", "linf", 0.1, 0.6), ("pgd", "linf", 0.2, 0.5))
+  paper["rows"][0]["as_returned"] = {"mean": 0.9, "low": 0.8, "high": 1.0}
+  (line,) = attack_curves.panels({"A": paper}, "as_returned")["pgd (linf)"]
+  assert (line.eps, line.mean) == ([0.0, 0.1], [1.0, 0.9])
   figure = attack_curves.draw(found, "title", "note")
   assert [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()] == list(points)
   assert [text.get_text() for text in figure.legends[0].get_texts()] == ["A", "B"]

@@ -8,22 +8,28 @@ from gencls.report import figures
 _COLUMNS = 4
 
 
-def panels(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, list[figures.Line]]:
+def panels(
+  summaries: Mapping[str, Mapping[str, Any]], field: str = "accuracy"
+) -> dict[str, list[figures.Line]]:
   """A curve for each model that has an attack, under the attack's "label (norm)".
 
   Args:
     summaries: title -> summary.
+    field: of its rows, "accuracy" as graded, or "as_returned", as papers count: the image that the
+      attack returned, even where the untouched one is wrong and it is not.
 
   Returns:
-    Panels in the order of the first model's attacks, of accuracies as graded.
+    Panels in the order of the first model's attacks. Rows of older files without the field have no
+    point.
   """
   found: dict[str, list[figures.Line]] = {}
   for title, summary in summaries.items():
     keys = dict.fromkeys((row["label"], row["norm"]) for row in summary["rows"])
     for label, norm in keys:
-      rows = [row for row in summary["rows"] if (row["label"], row["norm"]) == (label, norm)]
+      own = [row for row in summary["rows"] if (row["label"], row["norm"]) == (label, norm)]
+      rows = [{"eps": row["eps"], field: row.get(field)} for row in own]
       found.setdefault(f"{label} ({norm})", []).append(
-        figures.line(title, rows, "accuracy", (summary["untouched"] or {}).get("accuracy"))
+        figures.line(title, rows, field, (summary["untouched"] or {}).get("accuracy"))
       )
   return found
 

@@ -201,11 +201,18 @@ def worst_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
   return figures.curves(panels, title, "accuracy, %", note(first), first["largest_class_share"])
 
 
-def attacks_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
-  """Accuracy under each attack against eps, a panel for each attack."""
+def attacks_figure(summaries: Mapping[str, Mapping[str, Any]], returned: bool = False) -> Any:
+  """Accuracy under each attack against eps, a panel for each attack.
+
+  Args:
+    summaries: title -> summary.
+    returned: of the images as the attacks returned them, as beside a paper's numbers.
+  """
   first = next(iter(summaries.values()))
   title = f"Accuracy under each attack on {first['data']['name']}"
-  return attack_curves.draw(attack_curves.panels(summaries), title, note(first).split(";")[0])
+  title += ", of the images as the attacks returned them" if returned else ""
+  found = attack_curves.panels(summaries, "as_returned" if returned else "accuracy")
+  return attack_curves.draw(found, title, note(first).split(";")[0])
 
 
 def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> Any:
@@ -345,7 +352,7 @@ def write(
     figures.save(success_figure(summaries, attack or labels[0]), out / f"{name}_success_rate.png")
     if len(dict.fromkeys(labels)) > 2:
       text += f"![every attack]({name}_attacks.png)\n\n"
-      figures.save(attacks_figure(summaries), out / f"{name}_attacks.png")
+      figures.save(attacks_figure(summaries, published is not None), out / f"{name}_attacks.png")
     if found := one_image.rows(entries, attack or labels[0]):
       summaries = one_image.recorded(summaries, found, attack or labels[0])
       text += f"![one image]({name}_one_image.png)\n\n"
