@@ -201,7 +201,9 @@ def _judge(
     hit = np.where(aim == LEFT_OUT, wrong, prediction == aim)
     if accept is None:
       return hit
-    return hit & acceptance.accepts(acceptance.scores(accept, [keys], images, [logits])[:, 0])
+    return hit & acceptance.accepts(
+      acceptance.scores(accept, [keys], np.asarray(images), [logits])[:, 0]
+    )
 
   return succeeds
 
