@@ -8,7 +8,7 @@ from gencls import minimum_norm
 from gencls.attack_specs import AttackSpec, evades
 from gencls.batch_loop import Arrays, Batch, Work
 from gencls.cells import grade_batch, graded_arrays
-from gencls.grading import perturbation_norm, reclip, select_share
+from gencls.grading import perturbation_norm, reached_share, reclip, select_share
 from gencls.targets import LEFT_OUT, share_in_target
 from gencls.types import Accept
 
@@ -37,14 +37,15 @@ def grade_results(
 
   Returns:
     The arrays of a cell, [B, …]: "x_adv", as it was graded, and what was found. With a target also
-    "target", "in_target" (the share of the grade draws that predict it), and for minimum norms
+    "target", "in_target" (the share of the grade draws that predict it, and against a detector are
+    accepted), and for minimum norms
     "select_in_target".
   """
   if eps is None:
     return _graded_minimum(work, spec, x_adv, batch, target)
   x = batch.x[: batch.valid]
   x_adv, outside = reclip(x_adv, x, spec.norm, eps)
-  arrays = _grade_valid(work, x_adv, batch, target)
+  arrays = _grade_valid(work, spec, x_adv, batch, target)
   return {**arrays, **_sizes(x_adv, x, spec.norm), "outside": outside, "x_adv": x_adv}
 
 
@@ -62,13 +63,13 @@ def _graded_minimum(
   x_adv, outside = reclip(x_adv, x, spec.norm, np.inf)
   returned = {}
   if spec.grade_as != "clip":
-    returned = {minimum_norm.AS_RETURNED: _grade_valid(work, x_adv, batch)["correct"]}
+    returned = {minimum_norm.AS_RETURNED: _grade_valid(work, spec, x_adv, batch)["correct"]}
     factors = minimum_norm.stretches(work.protocol.threat)
     standing = _standing(work, spec, batch, target)
     x_adv = minimum_norm.nearest_failure(x_adv, x, standing, factors)
   relative = minimum_norm.relative_l2(perturbation_norm(x_adv, x, "l2"), x)
   arrays = {
-    **_grade_valid(work, x_adv, batch, target),
+    **_grade_valid(work, spec, x_adv, batch, target),
     **returned,
     **_sizes(x_adv, x, spec.norm),
     minimum_norm.RELATIVE_L2: relative.astype(np.float32),
@@ -76,7 +77,8 @@ def _graded_minimum(
     "x_adv": x_adv,
   }
   if target is not None:
-    arrays[minimum_norm.SELECT_IN_TARGET] = _select_in_target(work, batch, target)(x_adv)
+    reached = _select_in_target(work, spec, batch, target)(x_adv)
+    arrays[minimum_norm.SELECT_IN_TARGET] = reached
   if spec.grade_as == "clip":
     cells = [grade_results(work, spec, each, x_adv, batch) for each in spec.eps]
     for name in (*minimum_norm.per_example(cells[0]), "norm"):
@@ -85,14 +87,15 @@ def _graded_minimum(
 
 
 def _grade_valid(
-  work: Work, x_adv: np.ndarray, batch: Batch, target: np.ndarray | None = None
+  work: Work, spec: AttackSpec, x_adv: np.ndarray, batch: Batch, target: np.ndarray | None = None
 ) -> Arrays:
   """Grades in the batch's one shape, and drops the padding."""
   graded = graded_arrays(grade_batch(work, padded(x_adv, batch), batch))
   arrays = {name: value[: batch.valid] for name, value in graded.items()}
   if target is None:
     return arrays
-  in_target = share_in_target(arrays["prediction"], target)
+  accepted = arrays["accepted"] if evades(spec) else None
+  in_target = share_in_target(arrays["prediction"], target, accepted)
   return {**arrays, "target": target, "in_target": in_target}
 
 
@@ -107,24 +110,32 @@ def _standing(work: Work, spec: AttackSpec, batch: Batch, target: np.ndarray | N
   if target is None:
     accept = work.accept if evades(spec) else None
     return _select_share(work, batch, batch.labels, accept)
-  reached = _select_in_target(work, batch, target)
+  reached = _select_in_target(work, spec, batch, target)
   return lambda x_adv: 1.0 - reached(x_adv)
 
 
-def _select_in_target(work: Work, batch: Batch, target: np.ndarray) -> Share:
-  share = _select_share(work, batch, padded(target, batch))
+def _select_in_target(work: Work, spec: AttackSpec, batch: Batch, target: np.ndarray) -> Share:
+  accept = work.accept if evades(spec) else None
+  share = _select_share(work, batch, padded(target, batch), accept, reached_share)
   # Non-finite logits have no prediction: that is no hit where there is no target.
   return lambda x_adv: np.where(target == LEFT_OUT, np.float32(0), share(x_adv))
 
 
 def _select_share(
-  work: Work, batch: Batch, classes: np.ndarray, accept: Accept | None = None
+  work: Work,
+  batch: Batch,
+  classes: np.ndarray,
+  accept: Accept | None = None,
+  share_of: Callable[..., np.ndarray] = select_share,
 ) -> Share:
-  """The share of the select draws that predict `classes` [B], or are rejected by `accept`."""
+  """The share of the select draws that predict `classes` [B], or are rejected by `accept`.
+
+  With `reached_share` that of those which predict them *and* are accepted.
+  """
   protocol = work.protocol
 
   def share(x_adv: np.ndarray) -> np.ndarray:
-    found = select_share(
+    found = share_of(
       work.subject.logits_fn,
       padded(x_adv, batch),
       classes,

@@ -158,6 +158,28 @@ def select_share(
   return acceptance.held(right, acceptance.scores(accept, keys, x, logits))
 
 
+def reached_share(
+  logits_fn: LogitsFn,
+  x: np.ndarray,
+  target: np.ndarray,
+  indices: np.ndarray,
+  *,
+  threat: str,
+  seed: int,
+  select_draws: int,
+  accept: Accept | None = None,
+) -> np.ndarray:
+  """[B] float32, the share of the select draws that predict the target [B], and are accepted.
+
+  The other arguments are `grade`'s.
+  """
+  keys, logits = _draws(logits_fn, x, indices, threat, seed, "select", select_draws)
+  hit = np.stack([predict(z) == target for z in logits], axis=1)
+  if accept is not None:
+    hit &= acceptance.accepts(acceptance.scores(accept, keys, x, logits))
+  return _share(hit, axis=1)
+
+
 def grade(
   logits_fn: LogitsFn,
   x: np.ndarray,

@@ -126,11 +126,13 @@ def derive(cell: Cell, untouched: Cell, eps: float, grade_as: str) -> Cell:
 
 
 def _with_target(arrays: dict[str, np.ndarray], cell: Cell) -> dict[str, np.ndarray]:
-  """With the target of a targeted attack, and the share of the grade draws that predict it."""
+  """With the target of a targeted attack, and the share of the grade draws that reach it."""
   if "target" not in cell.arrays:
     return arrays
-  target = cell.arrays["target"]
-  return {**arrays, "target": target, "in_target": share_in_target(arrays["prediction"], target)}
+  target, attack = cell.arrays["target"], cell.header["settings"]["attack"]
+  accepted = arrays["accepted"] if attack.get("against") == "detector" else None
+  in_target = share_in_target(arrays["prediction"], target, accepted)
+  return {**arrays, "target": target, "in_target": in_target}
 
 
 def expand(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:

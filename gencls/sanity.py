@@ -91,8 +91,8 @@ def allowed(first: np.ndarray, second: np.ndarray, draws: int) -> float:
 
 def monotone(curve: Curve, draws: int) -> Check:
   """Accuracy never rises with eps by more than one image."""
-  what = "accuracy" if curve.target is None else "the share outside the target class"
-  what = "the share right or rejected" if curve.against == "detector" else what
+  what = "the share right or rejected" if curve.against == "detector" else "accuracy"
+  what = what if curve.target is None else "the share outside the target class"
   name = f"{curve.label} ({curve.norm}): {what} falls with eps"
   if len(curve.eps) < 2:
     return Check(name, "not run", "one eps")

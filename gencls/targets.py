@@ -94,12 +94,16 @@ def _extreme(logits: np.ndarray, labels: np.ndarray, *, likely: bool) -> np.ndar
   return np.where(finite, np.argmax(wrong, axis=1), LEFT_OUT)
 
 
-def share_in_target(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
+def share_in_target(
+  prediction: np.ndarray, target: np.ndarray, accepted: np.ndarray | None = None
+) -> np.ndarray:
   """[N] float32, the share of the draws that predict the target; 0 where there is none.
 
   Args:
     prediction: [N, G] integers; −1, the prediction of non-finite logits, is no class.
     target: [N] integers.
+    accepted: [N, G] bool, by a detector that has to accept what counts; None: none has to.
   """
   hit = (prediction == target[:, None]) & (target >= 0)[:, None]
+  hit = hit if accepted is None else hit & accepted
   return np.asarray(np.mean(hit, axis=1), np.float32)

@@ -22,11 +22,11 @@ from toy_evaluation import (
 )
 
 import gencls.attacks
-from gencls import detect, evaluate, grading, results
+from gencls import detect, evaluate, grading, minimum_norm, results
 from gencls.acceptance import as_held
 from gencls.attack_specs import AttackSpec
 from gencls.detector_cell import Detection, DetectorSpec
-from gencls.report import compare, detection_table, pages, table
+from gencls.report import compare, detection_table, pages, table, targeted
 from gencls.report.summary import summarise
 from gencls.thresholds import Rule
 
@@ -283,6 +283,46 @@ def test_minimum_norms_end_misclassified_and_accepted(spec, tmp_path):
   assert row["evading"]["mean"] == pytest.approx(1 - np.mean(held))
 
 
+def test_an_attack_on_the_detector_may_have_a_target(tmp_path):
+  """In the target class *and* accepted, for both kinds of attack and their starts."""
+  walk = NEAREST[1]._replace(label="walk", hyperparameters={"num_steps": 5, "directions": 1,
+                                                            "blend_steps": 5})  # fmt: skip
+  aimed = [SEEING[0]._replace(eps=(0.1, 0.5)), walk]
+  strict = DETECTION._replace(spec=DetectorSpec("marginal", False, Rule("quantile", 0.6)))
+  every = [*specs(), *(s._replace(target="next") for s in aimed)]
+  cells = _run(tmp_path, the_specs=every, detection=strict)
+  found = [cell for cell in cells if cell.header["label"] in ("pgd_detector", "walk")]
+  target = (cells[1].arrays["label"] + 1) % 3
+  for cell in found:
+    arrays = cell.arrays
+    reached = (arrays["prediction"][:, 0] == target) & arrays["accepted"][:, 0]
+    np.testing.assert_array_equal(arrays["target"], target)
+    np.testing.assert_array_equal(arrays["in_target"], reached)
+    np.testing.assert_array_equal(arrays["attack_success"], reached)
+  small, large, walked = (cell.arrays for cell in found)
+  assert np.mean(large["in_target"]) > 0.9
+  np.testing.assert_array_equal(walked["select_in_target"], walked["in_target"])
+  assert np.all(walked["in_target"] == 1)  # from an accepted image of the target class
+  summary = full_summary(summarise(cells), protocol(clean=()))
+  checks = {check["name"]: check for check in summary["checks"]}
+  assert [check for check in checks.values() if check["status"] == "fail"] == []
+  assert checks["pgd_detector (linf): the share outside the target class falls with eps"]
+  # No class but one: it need not find what those without a target find.
+  assert checks["attacks on the detector beat those that do not see it"]["status"] == "not run"
+  (row,) = summary["minimum"]
+  assert row["found"]["mean"] == 1 and row["disagree"] == row["no_start"] == 0
+  assert "end in has to be accepted, too" in table.markdown(summary)
+
+  # Clean images in the target class count where they are accepted.
+  astray = cells[1].arrays | {"prediction": target[:, None]}
+  clean, accepted = cells[1]._replace(arrays=astray), astray["accepted"][:, 0]
+  assert 0 < accepted.sum() < 30
+  np.testing.assert_array_equal(targeted.curve(found[:2], clean).correct[0], ~accepted)
+  near = minimum_norm.derive(found[2], clean, 0.01, "distance")
+  assert not np.any(near.arrays["norm"])
+  np.testing.assert_array_equal(near.arrays["in_target"], accepted)
+
+
 def test_a_detector_that_accepts_nothing_leaves_a_walk_without_a_start(tmp_path):
   strict = DETECTION._replace(
     spec=DetectorSpec("marginal", False, Rule("fixed", bits_per_dim=-100.0))
@@ -361,7 +401,6 @@ def test_tables_and_figures(known, tmp_path):
   [
     ({"the_specs": SEEING, "detection": None}, "evaluation has none: set config.detector.name"),
     ({"the_specs": [specs()[0]._replace(against="detecto")]}, "did you mean 'detector'"),
-    ({"the_specs": [SEEING[0]._replace(target="next")]}, "leave target=None, got 'next'"),
     ({"the_specs": [SEEING[0]._replace(name="foolbox:LinfPGD")]}, "see the classifier alone"),
     ({"the_specs": [specs()[0]._replace(accept_weight=2.0)]}, "does not see: leave it None"),
     ({"the_specs": [SEEING[0]._replace(accept_weight=-1.0)]}, "finite number > 0, got -1.0"),

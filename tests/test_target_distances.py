@@ -135,6 +135,28 @@ def test_a_result_is_lengthened_until_it_is_in_the_target():
   assert "target" not in plain
 
 
+def test_against_a_detector_it_is_lengthened_until_it_is_accepted_too():
+  fn = jax.tree_util.Partial(ramp, jnp.float32(1))
+  bright = jax.tree_util.Partial(lambda keys, x, logits: jnp.mean(x, axis=(1, 2, 3)) - 0.8)
+  subject = Subject(toy_subject().classifier, (), fn, fn, 0)
+  dataset = toy_images(4)._replace(labels=np.zeros(4, np.int32))
+  (batch,) = batches(dataset, 4)
+  batch = batch._replace(x=np.zeros_like(batch.x))
+  work = Work(subject, dataset, PROTOCOL, bar=None, accept=bright)  # pyright: ignore[reportArgumentType]
+  sent = np.reshape(np.array([0.7, 0.76, 0.82, 0.7], np.float32), (4, 1, 1, 1))
+  x_adv = np.broadcast_to(sent, batch.x.shape).copy()
+  aim, seeing = np.array([2, 2, 2, 1], np.int32), LINE._replace(against="detector")
+  arrays = grade_results(work, seeing, None, x_adv, batch, aim)
+  # 1.2 · 0.7 and 1.1 · 0.76 are the first beyond 0.8; no image of class 1 is.
+  np.testing.assert_allclose(arrays["norm"], [0.84, 0.836, 0.82, 0.7], rtol=1e-5)
+  np.testing.assert_array_equal(arrays["in_target"], [1, 1, 1, 0])
+  np.testing.assert_array_equal(arrays["select_in_target"], [1, 1, 1, 0])
+  within = grade_results(work, seeing, 1.0, x_adv, batch, aim)
+  np.testing.assert_array_equal(within["in_target"], [0, 0, 1, 0])
+  blind = grade_results(work, LINE, 1.0, x_adv, batch, aim)
+  np.testing.assert_array_equal(blind["in_target"], [0, 1, 1, 1])
+
+
 @pytest.mark.slow
 def test_attacks_that_walk_start_in_the_target_class(tmp_path):
   walk = {"num_steps": 5, "directions": 2, "blend_steps": 5}

@@ -147,6 +147,9 @@ def _targeted_section(summary: Mapping[str, Any]) -> str:
     "out: those of the class itself, and where logits choose it those whose logits are not finite. "
     "Everywhere else, as in the worst case, any wrong class counts."
   )
+  aimed = [row for row in summary["rows"] if row.get("targeted")]
+  if any(row["attack"].get("against") == "detector" for row in aimed):
+    text += " What attacks on the detector end in has to be accepted, too."
   return f"{text}\n\n{found}\n\n" if found else ""
 
 

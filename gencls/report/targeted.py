@@ -71,9 +71,12 @@ def curve(cells: list[Cell], untouched: Cell) -> Curve:
     untouched: the cell of the clean images.
   """
   first, mine = cells[0], asked(cells[0])
-  before = share_in_target(untouched.arrays["prediction"], first.arrays["target"])
+  evading = first.header["settings"]["attack"].get("against") == "detector"
+  accepted = untouched.arrays["accepted"] if evading else None
+  before = share_in_target(untouched.arrays["prediction"], first.arrays["target"], accepted)
   cells = sorted(cells, key=lambda cell: cell.header["eps"])
   outside = [1.0 - each[mine] for each in (before, *(c.arrays["in_target"] for c in cells))]
   eps = (0.0, *(float(cell.header["eps"]) for cell in cells))
   label, norm = first.header["label"], first.header["norm"]
-  return Curve(label, norm, eps, tuple(outside), aim(first))
+  against = "detector" if evading else "classifier"
+  return Curve(label, norm, eps, tuple(outside), aim(first), against)
