@@ -1,6 +1,6 @@
 """`nus_honest.py` where the model draws anew at every query, as the paper's CNN-VAEs do.
 
-  python launch/evaluate.py --config=configs/attacks/nus_honest_fresh.py:cpu --workdir=runs/gfz_mnist
+  python launch/evaluate.py --config=configs/attacks/nus_honest_fresh.py:cpu --workdir=runs/gfz
 
 Every query is the mean over 10 draws (expectation over transformation), no attack stops at its
 first success, and what it returns is graded by the mean over 20 draws that it has not seen. The
