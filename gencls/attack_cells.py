@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls import attacks, data, interop, sanity, targets
+from gencls import attacks, data, interop, masking, targets
 from gencls.attack_grades import grade_results
 from gencls.attack_specs import AttackSpec, evades
 from gencls.attacks import checks
@@ -215,7 +215,7 @@ def _zero_gradients(
 ) -> Arrays:
   """Of the images that are not broken as they are: there every loss has something to gain."""
   labels, logits = batch.labels[: batch.valid], untouched["logits"][batch.at]
-  zero = sanity.zero_gradients(LOSSES[spec.loss], logits, labels, target)
+  zero = masking.zero_gradients(LOSSES[spec.loss], logits, labels, target)
   prediction = predict(logits)  # −1 without finite logits, which are no success
   broken = (prediction >= 0) & (prediction != labels) if target is None else prediction == target
   if evades(spec):

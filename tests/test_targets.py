@@ -21,7 +21,7 @@ from toy_evaluation import (
 from toy_minimum import line
 
 import gencls.attacks
-from gencls import sanity, targets
+from gencls import masking, targets
 from gencls.attack_specs import AttackSpec
 from gencls.attacks.losses import LOSSES
 from gencls.evaluate import check_specs, make_plans
@@ -102,8 +102,8 @@ def test_no_prediction_is_not_the_target_of_an_image_that_has_none():
 def test_the_gradient_that_may_vanish_is_that_of_the_targets_logit():
   logits, label = np.array([[0.0, 200.0, 0.0]], np.float32), np.array([0])
   loss = LOSSES["cross_entropy"]
-  assert not sanity.zero_gradients(loss, logits, label)[0]
-  assert sanity.zero_gradients(loss, logits, label, np.array([1]))[0]
+  assert not masking.zero_gradients(loss, logits, label)[0]
+  assert masking.zero_gradients(loss, logits, label, np.array([1]))[0]
 
 
 def test_a_saturated_loss_is_no_zero_gradient_of_an_image_that_is_broken_already(tmp_path):

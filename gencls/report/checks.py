@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gencls import interop, minimum_norm, sanity
+from gencls import interop, masking, minimum_norm, sanity
 from gencls.acceptance import as_held
 from gencls.evaluate import GREY
 from gencls.report import convergence
@@ -191,8 +191,8 @@ def run(
     sanity.counted("every graded logit is finite", bad_grades, n),
     sanity.attack_agrees(_disagreements(attacked, threat), n),
     sanity.counted("attacks stay in ball and box", count("outside"), n),
-    sanity.not_probabilities(untouched.arrays["logits"]),
-    sanity.gradient_fits(None if gradient is None else gradient.arrays),
+    masking.not_probabilities(untouched.arrays["logits"]),
+    masking.gradient_fits(None if gradient is None else gradient.arrays),
     sanity.threat_fits(randomness, threat),
     sanity.one_origin(made_by),
   ]

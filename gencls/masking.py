@@ -1,0 +1,107 @@
+"""Signs that a model starves gradient attacks: its logits, and its gradients (Carlini et al. 2019).
+
+Each is a `sanity.Check`, printed beside the robustness number that it is about.
+"""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencls.attacks.losses import LogitLoss
+from gencls.sanity import Check
+from gencls.types import Array, Goal
+
+_FITS, _MISFITS = 2.0, 0.1  # factor between a predicted and a measured change; share beyond it
+
+
+def not_probabilities(logits: np.ndarray) -> Check:
+  """Logits in nats are not (log-)probabilities: attacks on those fail by saturation.
+
+  Args:
+    logits: [N, C].
+  """
+  name = "logits are not probabilities"
+  with np.errstate(over="ignore", invalid="ignore"):
+    exp_sum = np.sum(np.exp(np.asarray(logits, np.float64)), axis=1)
+    total = np.sum(np.asarray(logits, np.float64), axis=1)
+    if np.all(np.abs(exp_sum - 1) < 1e-3):
+      return Check(name, "fail", "the exponentials sum to 1 for every image: log-probabilities")
+    if np.all(np.abs(total - 1) < 1e-3) and np.all((logits >= 0) & (logits <= 1)):
+      return Check(name, "fail", "every row is in [0, 1] and sums to 1: probabilities")
+  return Check(name, "pass", "rows do not sum to 1")
+
+
+def gradient_fits(probed: Mapping[str, np.ndarray] | None) -> Check:
+  """The change of the loss along its gradient is what the gradient says, for nearly every image.
+
+  Args:
+    probed: "gradient_norm", "predicted" and "measured", each [N], see `gradient_cell`; None where
+      the evaluation does not probe. A change that is not finite fits nothing. Fails too where fewer
+      than half of the images with a gradient can be judged, or more than half have none.
+  """
+  name = "the gradient is that of the loss"
+  if probed is None:
+    return Check(name, "not run", "set config.probe_gradient=True")
+  size, predicted, measured = (
+    np.asarray(probed[k], np.float64) for k in ("gradient_norm", "predicted", "measured")
+  )
+  usable = np.isfinite(size) & (size > 0) & (predicted > 0)
+  if not usable.any():
+    zero = f"zero for {np.sum(size == 0)}, not finite for {np.sum(~np.isfinite(size))}"
+    return Check(name, "fail", f"no usable gradient at any of {len(size)} images: {zero}")
+  ratio = measured[usable] / predicted[usable]
+  finite = np.isfinite(ratio)
+  off = np.mean(~finite | (ratio < 1 / _FITS) | (ratio > _FITS))
+  median = f"{np.median(ratio[finite]):.2f}" if finite.any() else "none"
+  few = _too_few(size, usable)
+  detail = (
+    f"measured over predicted change at {np.sum(usable)} usable images: median {median}, "
+    f"{100 * off:.0f}% beyond a factor of {_FITS:g} or not finite; {_norms(size)}"
+  )
+  return Check(name, "fail" if few or off > _MISFITS else "pass", "; ".join([*few, detail]))
+
+
+def _too_few(size: np.ndarray, usable: np.ndarray) -> list[str]:
+  """Why the usable images do not stand for all of them, in words; empty where they do."""
+  zero, found = int(np.sum(size == 0)), int(np.sum(usable))
+  some = len(size) - zero
+  many_zero = [f"the gradient is zero for {zero} of {len(size)} images"]
+  few_usable = [f"only {found} of {some} images with a gradient can be judged"]
+  return many_zero * (2 * zero > len(size)) + few_usable * (2 * found < some)
+
+
+def _norms(size: np.ndarray) -> str:
+  """The histogram of gradient norms in words."""
+  finite = size[np.isfinite(size)]
+  low, middle, high = np.quantile(finite, (0.05, 0.5, 0.95))
+  return (
+    f"norm zero for {np.sum(size == 0)} of {len(size)}, not finite for {len(size) - len(finite)}, "
+    f"5% quantile {low:.3g}, median {middle:.3g}, 95% {high:.3g}"
+  )
+
+
+@functools.partial(jax.jit, static_argnames="loss")
+def _own_gradient(loss: LogitLoss, logits: Array, goal: Goal) -> Array:
+  gradient = jax.grad(lambda z: jnp.sum(loss(z, goal)))(logits)
+  which = jnp.where(goal.target >= 0, goal.target, goal.label)
+  return jnp.take_along_axis(gradient, which[:, None], axis=1)[:, 0]
+
+
+def zero_gradients(
+  loss: LogitLoss, logits: np.ndarray, labels: np.ndarray, target: np.ndarray | None = None
+) -> np.ndarray:
+  """[N] bool, whether ∂L/∂z_y is zero or not finite at the clean logits; z_target where targeted.
+
+  Args:
+    loss: (logits [N, C], goal) -> [N], one of `attacks.losses.LOSSES`.
+    logits: [N, C].
+    labels: [N].
+    target: [N], −1 where untargeted; None for none.
+  """
+  aim = np.full(labels.shape, -1, np.int32) if target is None else target
+  goal = Goal(label=jnp.asarray(labels), target=jnp.asarray(aim))
+  own = np.asarray(_own_gradient(loss, jnp.asarray(logits), goal))
+  return ~(np.abs(own) > 0)  # NaN counts

@@ -1,0 +1,73 @@
+"""Signs of masked gradients, each against arrays that show them."""
+
+import numpy as np
+
+from gencls import masking
+from gencls.attacks.losses import LOSSES
+
+
+def test_a_gradient_that_does_not_predict_the_loss_is_found():
+  def check(ratio, size=1.0):
+    predicted = np.full(20, 0.1)
+    return masking.gradient_fits(
+      {"gradient_norm": np.full(20, size), "predicted": predicted, "measured": ratio * predicted}
+    )
+
+  good = np.ones(20)
+  assert check(good).status == "pass" and check(1.9 * good).status == "pass"
+  assert check(2.1 * good).status == "fail" and check(-good).status == "fail"
+  few, many = np.ones(20), np.ones(20)
+  few[:2], many[:3] = 0.0, 0.0
+  assert check(few).status == "pass" and check(many).status == "fail"
+  assert check(good, np.nan).status == "fail"
+  assert check(good, np.nan).detail.endswith("20 images: zero for 0, not finite for 20")
+  assert masking.gradient_fits(None).status == "not run"
+
+
+def test_a_gradient_that_few_images_can_be_judged_by_does_not_pass():
+  def check(size, measured, predicted=1.0):
+    n = len(size)
+    values = {"gradient_norm": size, "predicted": np.full(n, predicted), "measured": measured}
+    return masking.gradient_fits(values)
+
+  one = np.ones(20)
+  mostly_zero, half_zero, lost, undefined = one.copy(), one.copy(), one.copy(), one.copy()
+  mostly_zero[1:], half_zero[10:], lost[9:], undefined[:3] = 0.0, 0.0, np.nan, np.nan
+  found = check(mostly_zero, one)
+  assert found.status == "fail"
+  assert found.detail.startswith("the gradient is zero for 19 of 20 images; ")
+  assert check(half_zero, one).status == "pass"
+  assert "at 10 usable images" in check(half_zero, one).detail
+  found = check(lost, one)
+  assert found.status == "fail"
+  assert found.detail.startswith("only 9 of 20 images with a gradient can be judged; ")
+  assert check(one, undefined).status == "fail"
+  assert "15% beyond a factor of 2 or not finite" in check(one, undefined).detail
+  assert "median none, 100%" in check(one, np.nan * one).detail
+
+
+def test_the_histogram_of_gradient_norms_is_told():
+  size = np.concatenate([[0.0, np.inf], np.linspace(1, 101, 101)])
+  one = np.ones(103)
+  detail = masking.gradient_fits({"gradient_norm": size, "predicted": one, "measured": one}).detail
+  low, high = np.quantile(np.delete(size, 1), (0.05, 0.95))
+  assert "norm zero for 1 of 103, not finite for 1, " in detail
+  assert f"5% quantile {low:.3g}, median 50.5, 95% {high:.3g}" in detail
+
+
+def test_probabilities_are_found():
+  z = np.random.default_rng(0).standard_normal((5, 4)) * 3
+  p = np.exp(z) / np.sum(np.exp(z), axis=1, keepdims=True)
+  assert masking.not_probabilities(z).status == "pass"
+  assert masking.not_probabilities(p).status == "fail"
+  assert masking.not_probabilities(np.log(p)).status == "fail"
+
+
+def test_zero_gradients_of_a_saturated_loss_are_counted():
+  logits = np.array([[0.0, -300.0], [0.0, -1.0], [-300.0, 0.0]], np.float32)
+  labels = np.zeros(3, np.int32)
+  found = {
+    name: masking.zero_gradients(LOSSES[name], logits, labels).tolist()
+    for name in ("cross_entropy", "margin")
+  }
+  assert found == {"cross_entropy": [True, False, False], "margin": [False] * 3}
