@@ -63,6 +63,25 @@ def test_probabilities_are_found():
   assert masking.not_probabilities(np.log(p)).status == "fail"
 
 
+def test_probabilities_are_found_among_odd_rows():
+  z = np.random.default_rng(0).standard_normal((200, 10)) * 30
+  p = np.exp(z) / np.sum(np.exp(z), axis=1, keepdims=True)
+  for values in (p, np.log(p)):
+    broken = values.copy()
+    broken[7, 3] = np.nan
+    assert masking.not_probabilities(broken).status == "fail"
+    broken[8] = 3.0
+    assert masking.not_probabilities(broken).status == "fail"
+    broken[9:12] = 3.0
+    assert masking.not_probabilities(broken).status == "pass"
+  zero = np.where(p < 1e-9, -np.inf, np.log(p))
+  assert np.any(np.isinf(zero), axis=1).mean() > 0.9
+  assert masking.not_probabilities(zero).status == "fail"
+  clipped = masking.not_probabilities(np.clip(p, 1e-3, 1 - 1e-3))
+  assert (clipped.status, "in [0, 1]" in clipped.detail) == ("fail", True)
+  assert masking.not_probabilities(np.full((5, 3), np.nan)).status == "not run"
+
+
 def test_zero_gradients_of_a_saturated_loss_are_counted():
   logits = np.array([[0.0, -300.0], [0.0, -1.0], [-300.0, 0.0]], np.float32)
   labels = np.zeros(3, np.int32)
