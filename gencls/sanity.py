@@ -3,6 +3,7 @@
 A failed check is printed beside the number; it stops nothing.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -62,7 +63,7 @@ class Check(NamedTuple):
 
 
 class Curve(NamedTuple):
-  """The graded share of each image at each eps, of one attack or of the worst case."""
+  """The graded share of each image at each eps, of one attack or of a worst case."""
 
   label: str
   norm: str
@@ -86,28 +87,65 @@ def allowed(first: np.ndarray, second: np.ndarray, draws: int) -> float:
 
 def monotone(curve: Curve, draws: int) -> Check:
   """Accuracy never rises with eps by more than one image."""
-  what = "the share right or rejected" if curve.against == "detector" else "accuracy"
-  what = what if curve.target is None else "the share outside the target class"
-  name = f"{curve.label} ({curve.norm}): {what} falls with eps"
-  if len(curve.eps) < 2:
-    return Check(name, "not run", "one eps")
+  points = list(zip(curve.eps, curve.correct, strict=True))
+  steps = [Step(*low, *high) for low, high in itertools.pairwise(points)]
+  return never_rises(curve.label, curve.norm, steps, draws, curve.target, curve.against)
+
+
+class Step(NamedTuple):
+  """From one eps to a larger one, the graded share [N] at both."""
+
+  low: float
+  first: np.ndarray
+  high: float
+  second: np.ndarray
+
+
+def never_rises(
+  label: str,
+  norm: str,
+  steps: Sequence[Step],
+  draws: int,
+  target: str | int | None = None,
+  against: str = "classifier",
+) -> Check:
+  """What attacks leave never rises with eps by more than one image.
+
+  Args:
+    label: whose share it is.
+    norm: of the ball.
+    steps: what is compared.
+    draws: number of grade draws.
+    target: as in `Curve`.
+    against: as in `Curve`.
+  """
+  what = "the share right or rejected" if against == "detector" else "accuracy"
+  what = what if target is None else "the share outside the target class"
+  name = f"{label} ({norm}): {what} falls with eps"
+  if not steps:
+    return Check(name, "not run", "no attack at two eps")
   rises = []
-  pairs = zip(curve.eps[:-1], curve.eps[1:], curve.correct[:-1], curve.correct[1:], strict=True)
-  for low, high, first, second in pairs:
+  for low, first, high, second in steps:
     rise = _mean(second) - _mean(first)
     if rise > allowed(first, second, draws):
       rises.append(f"{low:g} → {high:g}: +{100 * rise:.1f} points")
   return Check(name, "fail" if rises else "pass", "; ".join(rises) or "at every step")
 
 
-def half_box(worst: Curve | None, labels: np.ndarray) -> Check:
-  """At eps = 0.5 (ℓ∞) every image can be grey: at most the largest class share is right."""
-  name = "at eps ≥ 0.5 (linf) no more than the largest class is right"
-  at = [i for i, eps in enumerate(worst.eps) if eps >= 0.5] if worst else []
-  if worst is None or not at:
+def half_box(attacked: Curve | None, labels: np.ndarray) -> Check:
+  """At eps = 0.5 (ℓ∞) every image can be made grey: attacks leave at most the largest class right.
+
+  Args:
+    attacked: the worst case over attacks alone, None without any. With the grey image it would say
+      nothing: on that a deterministic model predicts one class.
+    labels: [N].
+  """
+  name = "at eps ≥ 0.5 (linf) attacks leave no more than the largest class right"
+  at = [i for i, eps in enumerate(attacked.eps) if eps >= 0.5] if attacked else []
+  if attacked is None or not at:
     return Check(name, "not run", "no linf attack at eps ≥ 0.5")
   share = float(np.max(np.bincount(labels)) / len(labels))
-  accuracy = max(_mean(worst.correct[i]) for i in at)
+  accuracy = max(_mean(attacked.correct[i]) for i in at)
   status = "pass" if accuracy <= share + _ROUNDING else "fail"
   return Check(name, status, f"accuracy {100 * accuracy:.1f}%, largest class {100 * share:.1f}%")
 

@@ -8,9 +8,9 @@ import numpy as np
 from gencls import interop, masking, minimum_norm, sanity
 from gencls.acceptance import as_held
 from gencls.evaluate import GREY
-from gencls.report import convergence
-from gencls.report.candidates import Group, attacks_first, candidate
-from gencls.report.detection import EITHER, check_adaptive, evading, held_groups, own_view
+from gencls.report import convergence, worst_checks
+from gencls.report.candidates import Group, candidate
+from gencls.report.detection import check_adaptive, evading, held_groups, own_view
 from gencls.report.targeted import aim
 from gencls.report.targeted import curve as targeted_curve
 from gencls.results import Cell
@@ -19,13 +19,12 @@ WORST = "worst case"
 HELD = "worst case with the detector"
 
 
-def _curves(cells: Sequence[Cell], grouped: Sequence[Group], untouched: Cell) -> list[sanity.Curve]:
-  """Each attack's graded curve, the untouched images at eps = 0 first; worst cases last.
+def _curves(cells: Sequence[Cell], untouched: Cell) -> list[sanity.Curve]:
+  """Each attack's graded curve, the untouched images at eps = 0 first.
 
   A targeted attack is judged by the target alone, one on the detector by what is misclassified and
   accepted: they may rightly leave more right than others.
   """
-  base = untouched.arrays["correct"]
   curves = []
   attacked = [cell for cell in cells if cell.header["label"] != GREY]
   for label in dict.fromkeys(cell.header["label"] for cell in attacked):
@@ -45,16 +44,6 @@ def _curves(cells: Sequence[Cell], grouped: Sequence[Group], untouched: Cell) ->
       first.header["norm"],
     )
     curves.append(found._replace(against="detector" if evading(first) else "classifier"))
-  for norm in dict.fromkeys(cell.header["norm"] for cell in attacked):
-    at = [group for group in grouped if group.norm == norm and group.eps > 0]
-    correct = [candidate(attacks_first(group, untouched))[1] for group in at]
-    curves.append(_curve(WORST, [group.eps for group in at], correct, base, norm))
-    if "held" in untouched.arrays:
-      clean = as_held(untouched)
-      start, at = clean.arrays["correct"], held_groups(at, EITHER)
-      held = [candidate(attacks_first(group, clean))[1] for group in at]
-      found = _curve(HELD, [group.eps for group in at], held, start, norm)
-      curves.append(found._replace(against="detector"))
   return [curve for curve in curves if len(curve.eps) > 1]
 
 
@@ -128,7 +117,7 @@ def run(
   labels, n = untouched.arrays["label"], untouched.header["num_images"]
   settings = untouched.header["settings"]
   draws, threat = settings["grade_draws"], settings["threat"]
-  curves, pairs = _curves(cells, grouped, untouched), _pairs(_blind(grouped), untouched)
+  curves, pairs = _curves(cells, untouched), _pairs(_blind(grouped), untouched)
   with_detector = "held" in untouched.arrays
   if with_detector:
     pairs += _pairs(held_groups(grouped, "detector"), as_held(untouched))
@@ -146,7 +135,6 @@ def run(
     and sanity.climbs(names[c.label])
   ]
   repeated = [c for c in curves if names.get(c.label) not in (None, *sanity.SINGLE_STEP)]
-  boxes = [c for c in curves if c.label == WORST and c.norm == "linf"]
 
   def may_rise(curve: sanity.Curve) -> bool:
     """A single step of size eps may rightly go past what the detector accepts.
@@ -172,7 +160,9 @@ def run(
   randomness = sanity.Randomness(**untouched.header["randomness"])
   return [
     *(sanity.monotone(c, draws) for c in curves if c.label not in clipped and not may_rise(c)),
-    sanity.half_box(boxes[0] if boxes else None, labels),
+    *worst_checks.falling(WORST, grouped, untouched, draws),
+    *(worst_checks.falling(HELD, grouped, untouched, draws, True) if with_detector else []),
+    sanity.half_box(worst_checks.of_attacks(grouped, untouched, "linf"), labels),
     sanity.iterated_beats_single(single, many, draws),
     sanity.doubling(*more("num_steps", 2, convergence.STEP_SIZES), draws),
     sanity.restarting(*more("num_restarts", 5), draws),
