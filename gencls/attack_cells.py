@@ -213,12 +213,8 @@ def _foolbox(work: Work, attack: Any, eps: float | None, turn: Turn) -> Found:
 def _zero_gradients(
   spec: AttackSpec, untouched: Arrays, batch: Batch, target: np.ndarray | None
 ) -> Arrays:
-  """Of the images that are not broken as they are: there every loss has something to gain."""
+  """By the attack's own loss; an ensemble's is that of its judge."""
   labels, logits = batch.labels[: batch.valid], untouched["logits"][batch.at]
-  zero = masking.zero_gradients(LOSSES[spec.loss], logits, labels, target)
-  prediction = predict(logits)  # −1 without finite logits, which are no success
-  broken = (prediction >= 0) & (prediction != labels) if target is None else prediction == target
-  if evades(spec):
-    broken &= untouched["accepted"][batch.at, 0]
-  asked = np.ones_like(zero) if target is None else target != targets.LEFT_OUT
-  return {"zero_gradient": zero & asked & ~broken}
+  accepted = untouched["accepted"][batch.at, 0] if evades(spec) else None
+  found = masking.standing_zeros(LOSSES[spec.loss], logits, labels, target, accepted)
+  return {"zero_gradient": found}

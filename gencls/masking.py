@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls.attacks.losses import LogitLoss
+from gencls.grading import predict
 from gencls.sanity import Check
+from gencls.targets import LEFT_OUT
 from gencls.types import Array, Goal
 
 _FITS, _MISFITS = 2.0, 0.1  # factor between a predicted and a measured change; share beyond it
@@ -120,3 +122,30 @@ def zero_gradients(
   goal = Goal(label=jnp.asarray(labels), target=jnp.asarray(aim))
   own = np.asarray(_own_gradient(loss, jnp.asarray(logits), goal))
   return ~(np.abs(own) > 0)  # NaN counts
+
+
+def standing_zeros(
+  loss: LogitLoss,
+  logits: np.ndarray,
+  labels: np.ndarray,
+  target: np.ndarray | None = None,
+  accepted: np.ndarray | None = None,
+) -> np.ndarray:
+  """[N] bool, `zero_gradients` of the images that are not broken as they are.
+
+  There every loss has something to gain.
+
+  Args:
+    loss: as in `zero_gradients`.
+    logits: [N, C].
+    labels: [N].
+    target: [N], `targets.LEFT_OUT` for none; None where all are untargeted.
+    accepted: [N] bool, by the detector that has to be evaded too; None for none.
+  """
+  zero = zero_gradients(loss, logits, labels, target)
+  prediction = predict(logits)  # −1 without finite logits, which are no success
+  broken = (prediction >= 0) & (prediction != labels) if target is None else prediction == target
+  if accepted is not None:
+    broken &= accepted
+  asked = np.ones_like(zero) if target is None else target != LEFT_OUT
+  return zero & asked & ~broken

@@ -178,20 +178,51 @@ def _fitting(members: Members, num_classes: int) -> Members:
   fitting = {}
   for name, (attack, settings) in members.items():
     targeted = "num_targets" in settings
-    if targeted and num_classes < MIN_TARGET_CLASSES:
+    if _left_out(settings, num_classes):
       warnings.warn(
         f"{name} is left out: with {num_classes} classes the only target is the untargeted attack",
         stacklevel=4,
       )
       continue
-    least = TARGETED_MIN_CLASSES[LOSSES["dlr"]] if targeted else MIN_DLR_CLASSES
-    few = settings["loss"] == "dlr" and num_classes < least
-    if few:
+    least, loss = _least_classes(settings), _loss(settings, num_classes)
+    if loss != settings["loss"]:
       kind = "targeted dlr" if targeted else "dlr"
       warnings.warn(
         f"{name} takes the loss margin: {kind} needs {least} classes, the model has {num_classes}",
         stacklevel=4,
       )
-    loss = "margin" if few else settings["loss"]
     fitting[name] = (attack, {**settings, "loss": loss})
   return fitting
+
+
+def _left_out(settings: Mapping[str, Any], num_classes: int) -> bool:
+  return "num_targets" in settings and num_classes < MIN_TARGET_CLASSES
+
+
+def _least_classes(settings: Mapping[str, Any]) -> int:
+  """That a member on the DLR needs."""
+  return TARGETED_MIN_CLASSES[LOSSES["dlr"]] if "num_targets" in settings else MIN_DLR_CLASSES
+
+
+def _loss(settings: Mapping[str, Any], num_classes: int) -> str:
+  few = settings["loss"] == "dlr" and num_classes < _least_classes(settings)
+  return "margin" if few else settings["loss"]
+
+
+def losses(*, version: str = "standard", num_classes: int = 10, **others: Any) -> dict[str, str]:
+  """The loss of each member of `auto_attack`.
+
+  Args:
+    version: as there.
+    num_classes: as there.
+    **others: its other hyperparameters, which change no loss.
+
+  Returns:
+    Name of the member -> a name in `losses.LOSSES`.
+  """
+  del others
+  return {
+    name: _loss(settings, num_classes)
+    for name, (_, settings) in VERSIONS[version](1, 1, 1).items()
+    if not _left_out(settings, num_classes)
+  }

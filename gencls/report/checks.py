@@ -8,7 +8,7 @@ import numpy as np
 from gencls import interop, masking, minimum_norm, sanity
 from gencls.acceptance import as_held
 from gencls.evaluate import GREY
-from gencls.report import convergence, worst_checks
+from gencls.report import convergence, worst_checks, zero_gradients
 from gencls.report.candidates import Group, candidate
 from gencls.report.detection import check_adaptive, evading, held_groups, own_view
 from gencls.report.targeted import aim
@@ -171,9 +171,7 @@ def run(
     sanity.white_beats_black(moved, draws, "transfer"),
     sanity.nothing_new(moved, draws, "transfer"),
     *([check_adaptive(grouped, untouched, draws)] if with_detector else []),
-    sanity.counted(
-      "no zero gradient of the loss by the logit it is about", count("zero_gradient"), n
-    ),
+    zero_gradients.check(attacked, cells, untouched),
     sanity.counted("no zero input gradient at any step", count("zero_gradient_steps"), n),
     sanity.counted("every attack moves every image it should", count("unmoved"), n),
     sanity.counted("no non-finite loss or gradient in an attack", count("nonfinite_steps"), n),
