@@ -16,7 +16,8 @@ from gencls.sanity import Check
 from gencls.targets import LEFT_OUT
 from gencls.types import Array, Goal
 
-_FITS, _MISFITS = 2.0, 0.1  # factor between a predicted and a measured change; share beyond it
+_FITS = 2.0  # factor between a predicted and a measured change
+_MISFITS = 0.1  # share of the images that may be beyond it, or whose surface does not rise
 _NEARLY_ALL = 0.99  # of the images, where a few may be odd
 
 
@@ -98,6 +99,31 @@ def _norms(size: np.ndarray) -> str:
     f"norm zero for {np.sum(size == 0)} of {len(size)}, not finite for {len(size) - len(finite)}, "
     f"5% quantile {low:.3g}, median {middle:.3g}, 95% {high:.3g}"
   )
+
+
+def surface_rises(margin: np.ndarray | None) -> Check:
+  """The margin rises along its gradient's signs, and further than along a random direction.
+
+  Fails where for more than a tenth of the images the first step along +t leaves it no higher, or
+  any point along ±r is higher than all along +t. What is not finite does not rise.
+
+  Args:
+    margin: [M, P, P] over a plane around each image, rows along t, see `surface_cell`; None where
+      the evaluation does not look at it.
+  """
+  name = "the loss surface rises along the gradient"
+  if margin is None:
+    return Check(name, "not run", "set config.surface.num_images")
+  middle = margin.shape[1] // 2
+  toward, across = margin[:, middle + 1 :, middle], np.delete(margin[:, middle], middle, axis=1)
+  stuck = ~(toward[:, 0] > margin[:, middle, middle])
+  lower = ~(np.max(toward, axis=1) >= np.max(across, axis=1))
+  n = len(margin)
+  told = (
+    f"{np.sum(stuck)} of {n} images no higher after the first step along it, {np.sum(lower)} of "
+    f"{n} higher along a random direction"
+  )
+  return Check(name, "fail" if np.mean(stuck | lower) > _MISFITS else "pass", told)
 
 
 @functools.partial(jax.jit, static_argnames="loss")

@@ -24,9 +24,11 @@ from gencls.gradient_cell import probe
 from gencls.probes import Probes
 from gencls.report.regraded import NAME as MORE_SAMPLES
 from gencls.report.summary import summarise
+from gencls.surface_cell import Surface
 
 EPS = (0.1, 0.2, 0.5)
 FITS = "the gradient is that of the loss"
+RISES = "the loss surface rises along the gradient"
 NOT_PROBABILITIES = "logits are not probabilities"
 NO_ZERO_INPUT = "no zero input gradient at any step"
 MOVES = "every attack moves every image it should"
@@ -82,7 +84,7 @@ def checks(tmp_path, logits, specs):
     identity={"data": {"name": "toy"}, "params": logits.__name__, "step": 5},
     record=record(),
     progress=False,
-    probes=Probes(gradient=True),
+    probes=Probes(gradient=True, surface=Surface(20, 0.3, 5)),
   )
   return {c["name"]: (c["status"], c["detail"]) for c in summarise(cells)["checks"]}
 
@@ -100,7 +102,7 @@ def test_a_sound_model_passes_every_check(tmp_path):
   [
     pytest.param(softmax_outputs, {NOT_PROBABILITIES}, marks=pytest.mark.slow),
     (detached_target, {FITS, NOTHING_NEW}),
-    (quantised_input, {FITS, NO_ZERO_INPUT, NOTHING_NEW}),
+    (quantised_input, {FITS, RISES, NO_ZERO_INPUT, NOTHING_NEW}),
   ],
 )
 def test_a_broken_model_is_caught(tmp_path, logits, caught):

@@ -90,3 +90,29 @@ def test_zero_gradients_of_a_saturated_loss_are_counted():
     for name in ("cross_entropy", "margin")
   }
   assert found == {"cross_entropy": [True, False, False], "margin": [False] * 3}
+
+
+def _plane(toward, across, points=5):
+  """[1, P, P] of a margin that is -1 at the image."""
+  found = np.full((1, points, points), -1.0)
+  found[0, points // 2 + 1 :, points // 2] = toward
+  found[0, points // 2, [0, 1, 3, 4]] = across
+  return found
+
+
+def test_a_loss_surface_that_does_not_rise_is_found():
+  good = _plane([-0.5, 0.0], [-0.9, -0.9, -1.1, -1.2])
+  stuck = _plane([-1.0, 1.0], [-2.0] * 4)
+  lower = _plane([-0.9, -0.5], [-0.4, -1.0, -1.0, -1.0])
+  lost = _plane([-0.5, np.nan], [-1.0] * 4)
+  assert masking.surface_rises(good).status == "pass"
+  for bad in (stuck, lower, lost):
+    assert masking.surface_rises(np.repeat(bad, 3, axis=0)).status == "fail"
+    few = np.concatenate([np.repeat(good, 9, axis=0), bad])
+    assert masking.surface_rises(few).status == "pass"
+    assert masking.surface_rises(few[1:]).status == "fail"
+  detail = masking.surface_rises(np.concatenate([stuck, lower, good])).detail
+  assert detail == (
+    "1 of 3 images no higher after the first step along it, 1 of 3 higher along a random direction"
+  )
+  assert masking.surface_rises(None).status == "not run"

@@ -120,6 +120,26 @@ def test_the_first_images_are_looked_at(cells):
   np.testing.assert_allclose(cell.arrays["margin"][:, 2, 2], middle, rtol=1e-4, atol=1e-3)
 
 
+RISES = "the loss surface rises along the gradient"
+
+
+def _check(cells):
+  return next(c for c in summarise(cells)["checks"] if c["name"] == RISES)
+
+
+def test_a_surface_that_is_flat_fails_its_check(cells, tmp_path):
+  assert _check(cells)["status"] == "pass"
+  assert _check([c for c in cells if c.header["label"] != "surface"])["status"] == "not run"
+  plain = toy_subject()
+
+  def rounded(params, keys, x):
+    return plain.classifier.logits(params, keys, jnp.round(4 * x) / 4)
+
+  fn = Partial(rounded, plain.params)
+  flat = looked_at(tmp_path, Surface(3, 0.2, 5), plain._replace(attack_logits_fn=fn))
+  assert _check(flat)["status"] == "fail"
+
+
 def test_a_plane_is_in_memory_for_few_images_at_once(tmp_path):
   """The whole plane of an image is one call, so that images come one by one where it is large."""
   rows, plain = [], toy_subject()

@@ -101,6 +101,7 @@ def run(
   rows: Sequence[Mapping[str, Any]],
   made_by: Mapping[str, Sequence[str]],
   gradient: Cell | None = None,
+  surface: Cell | None = None,
 ) -> list[sanity.Check]:
   """Every sanity check.
 
@@ -113,6 +114,7 @@ def run(
     rows: a row for each of `cells`.
     made_by: revisions, versions and devices.
     gradient: the cell of the gradient, or None.
+    surface: the cell of the loss surface, or None.
   """
   labels, n = untouched.arrays["label"], untouched.header["num_images"]
   settings = untouched.header["settings"]
@@ -181,6 +183,7 @@ def run(
     sanity.counted("attacks stay in ball and box", count("outside"), n),
     masking.not_probabilities(untouched.arrays["logits"]),
     masking.gradient_fits(None if gradient is None else gradient.arrays),
+    masking.surface_rises(None if surface is None else surface.arrays["margin"]),
     sanity.threat_fits(randomness, threat),
     sanity.one_origin(made_by),
   ]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gencls import minimum_norm, sanity
-from gencls.evaluate import CLEAN, DETECTOR, GRADIENT, GREY, UNTOUCHED
+from gencls.evaluate import CLEAN, DETECTOR, GRADIENT, GREY, SURFACE, UNTOUCHED
 from gencls.intervals import Interval, share_interval
 from gencls.model_options import WALKS
 from gencls.report import checks, detection, regraded, targeted
@@ -173,7 +173,7 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   clean, untouched = cells[:2]
   attacked = [cell for cell in cells if cell.header["norm"]]
   detectors = [cell for cell in cells if cell.header["label"] == DETECTOR]
-  gradient = next((cell for cell in cells if cell.header["label"] == GRADIENT), None)
+  probed = {cell.header["label"]: cell for cell in cells if not cell.header["norm"]}
   again = [cell for cell in cells if regraded.is_regraded(cell)]
   model = untouched.header["settings"].get("model", {})
   rest, grouped = minimum_norm.expand(attacked, untouched), groups(attacked, untouched)
@@ -182,7 +182,17 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   minimum = [_minimum_row(c, untouched) for c in attacked if minimum_norm.is_minimum(c)]
   run = [row for row in rows if row["label"] != GREY and "derived" not in row]
   labels, made_by = untouched.arrays["label"], _made_by(cells)
-  found = checks.run(clean, untouched, rest, grouped, [*run, *minimum], rows, made_by, gradient)
+  found = checks.run(
+    clean,
+    untouched,
+    rest,
+    grouped,
+    [*run, *minimum],
+    rows,
+    made_by,
+    probed.get(GRADIENT),
+    probed.get(SURFACE),
+  )
   return {
     "num_images": untouched.header["num_images"],
     "largest_class_share": float(np.max(np.bincount(labels)) / len(labels)),
