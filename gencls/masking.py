@@ -12,7 +12,7 @@ import numpy as np
 
 from gencls.attacks.losses import LogitLoss
 from gencls.grading import predict
-from gencls.sanity import Check
+from gencls.sanity import UNFINISHED, Check
 from gencls.targets import LEFT_OUT
 from gencls.types import Array, Goal
 
@@ -52,17 +52,18 @@ def _nearly_all(found: np.ndarray) -> bool:
   return len(found) > 0 and bool(np.mean(found) >= _NEARLY_ALL)
 
 
-def gradient_fits(probed: Mapping[str, np.ndarray] | None) -> Check:
+def gradient_fits(probed: Mapping[str, np.ndarray] | None, planned: bool = False) -> Check:
   """The change of the loss along its gradient is what the gradient says, for nearly every image.
 
   Args:
     probed: "gradient_norm", "predicted" and "measured", each [N], see `gradient_cell`; None where
       the evaluation does not probe. A change that is not finite fits nothing. Fails too where fewer
       than half of the images with a gradient can be judged, or more than half have none.
+    planned: whether it is to probe, and has not come so far.
   """
   name = "the gradient is that of the loss"
   if probed is None:
-    return Check(name, "not run", "set config.probe_gradient=True")
+    return Check(name, "not run", UNFINISHED if planned else "set config.probe_gradient=True")
   size, predicted, measured = (
     np.asarray(probed[k], np.float64) for k in ("gradient_norm", "predicted", "measured")
   )
@@ -101,7 +102,7 @@ def _norms(size: np.ndarray) -> str:
   )
 
 
-def surface_rises(margin: np.ndarray | None) -> Check:
+def surface_rises(margin: np.ndarray | None, planned: bool = False) -> Check:
   """The margin rises along its gradient's signs, and further than along a random direction.
 
   Fails where for more than a tenth of the images the first step along +t leaves it no higher, or
@@ -110,10 +111,11 @@ def surface_rises(margin: np.ndarray | None) -> Check:
   Args:
     margin: [M, P, P] over a plane around each image, rows along t, see `surface_cell`; None where
       the evaluation does not look at it.
+    planned: whether it is to look, and has not come so far.
   """
   name = "the loss surface rises along the gradient"
   if margin is None:
-    return Check(name, "not run", "set config.surface.num_images")
+    return Check(name, "not run", UNFINISHED if planned else "set config.surface.num_images")
   middle = margin.shape[1] // 2
   toward, across = margin[:, middle + 1 :, middle], np.delete(margin[:, middle], middle, axis=1)
   stuck = ~(toward[:, 0] > margin[:, middle, middle])

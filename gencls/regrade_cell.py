@@ -30,6 +30,8 @@ from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.results import Cell
 from gencls.types import LogitsFn
 
+LABEL = "regraded K="  # how the labels of such cells begin
+
 
 class Estimate(NamedTuple):
   """A model's logits with one number of samples."""
@@ -49,7 +51,7 @@ class Regrade(NamedTuple):
 
 def label(num_samples: int, norm: str, eps: float) -> str:
   """What a cell is called."""
-  return f"regraded K={num_samples} {norm} {eps:g}"
+  return f"{LABEL}{num_samples} {norm} {eps:g}"
 
 
 def unseen_draws(grade_draws: int) -> int:

@@ -13,6 +13,7 @@ from gencls.grading import forward
 from gencls.types import Array, Keys, LogitsFn
 
 Status = Literal["pass", "fail", "not run"]
+UNFINISHED = "not finished yet"  # why a check was not run that the evaluation is to have
 SINGLE_STEP = (
   *("fgsm", "fgm", "foolbox:FGSM", "foolbox:FGM", "foolbox:L1FastGradientAttack"),
   *("foolbox:L2FastGradientAttack", "foolbox:LinfFastGradientAttack"),

@@ -21,7 +21,8 @@ def test_a_gradient_that_does_not_predict_the_loss_is_found():
   assert check(few).status == "pass" and check(many).status == "fail"
   assert check(good, np.nan).status == "fail"
   assert check(good, np.nan).detail.endswith("20 images: zero for 0, not finite for 20")
-  assert masking.gradient_fits(None).status == "not run"
+  assert masking.gradient_fits(None).detail == "set config.probe_gradient=True"
+  assert masking.gradient_fits(None, planned=True).detail == "not finished yet"
 
 
 def test_a_gradient_that_few_images_can_be_judged_by_does_not_pass():
@@ -115,4 +116,5 @@ def test_a_loss_surface_that_does_not_rise_is_found():
   assert detail == (
     "1 of 3 images no higher after the first step along it, 1 of 3 higher along a random direction"
   )
-  assert masking.surface_rises(None).status == "not run"
+  assert masking.surface_rises(None).detail == "set config.surface.num_images"
+  assert masking.surface_rises(None, planned=True).detail == "not finished yet"

@@ -23,7 +23,7 @@ from gencls.attack_specs import AttackSpec
 from gencls.evaluate import evaluate, make_plans
 from gencls.intervals import share_interval
 from gencls.probes import Probes
-from gencls.regrade_cell import Estimate, Regrade
+from gencls.regrade_cell import Estimate, Regrade, label
 from gencls.report import regraded, table
 from gencls.report.summary import summarise
 from gencls.results import Cell
@@ -176,6 +176,8 @@ def test_too_few_images_decide_nothing():
 def test_why_it_was_not_run():
   assert "no importance samples" in regraded.check([], {"name": "cnn"}).detail
   assert "set config.regrade_samples" in regraded.check([], {"num_samples": 10}).detail
+  planned = regraded.check([], {"num_samples": 10}, ["pgd", label(100, "linf", 0.1)])
+  assert planned.detail == "not finished yet"
 
 
 def test_unseen_draws_are_those_of_no_attack(broken):

@@ -176,3 +176,16 @@ def test_the_schema_names_every_array_and_column(evaluated):
   assert arrays - named <= {"importance_weighted_bound_nats", "loss_nats"}
   assert len(arrays) > 20
   assert set(columns.Results._fields) <= named
+
+
+def test_what_is_planned_and_not_there_is_not_finished_yet(tmp_path):
+  run_folder = tmp_path / "run"
+  path = write_run(run_folder, "GFZ", attacks=ATTACKS[:1]) / "plan.json"
+  plan = json.loads(path.read_text())
+  for label in ("gradient", "surface", "regraded K=100 linf 0.1"):
+    planned = {"label": label, "norm": "", "eps": 0.0, "file": f"{label}.npz", "grid": None}
+    plan["cells"].append(planned)
+  path.write_text(json.dumps({**plan, "model": {"name": "toy", "num_samples": 10}}))
+  details = [check["detail"] for check in reading.read(run_folder, "toy").summary["checks"]]
+  assert details.count("not finished yet") == 2  # these cells draw no samples
+  assert "set config.probe_gradient=True" not in details

@@ -1,13 +1,13 @@
 """The sanity checks of one evaluation, from its cells and rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gencls import interop, masking, minimum_norm, sanity
 from gencls.acceptance import as_held
-from gencls.evaluate import GREY
+from gencls.evaluate import GRADIENT, GREY, SURFACE
 from gencls.report import convergence, worst_checks, zero_gradients
 from gencls.report.candidates import Group, candidate
 from gencls.report.detection import check_adaptive, evading, held_groups, own_view
@@ -100,8 +100,8 @@ def run(
   attacked: Sequence[Mapping[str, Any]],
   rows: Sequence[Mapping[str, Any]],
   made_by: Mapping[str, Sequence[str]],
-  gradient: Cell | None = None,
-  surface: Cell | None = None,
+  probed: Mapping[str, Cell],
+  unfinished: Collection[str] = (),
 ) -> list[sanity.Check]:
   """Every sanity check.
 
@@ -113,8 +113,8 @@ def run(
     attacked: a row for each attack that was run, with its counts.
     rows: a row for each of `cells`.
     made_by: revisions, versions and devices.
-    gradient: the cell of the gradient, or None.
-    surface: the cell of the loss surface, or None.
+    probed: label -> cell of what is no attack, the gradient and the loss surface where there are.
+    unfinished: labels of the planned cells that are not there yet.
   """
   labels, n = untouched.arrays["label"], untouched.header["num_images"]
   settings = untouched.header["settings"]
@@ -182,8 +182,12 @@ def run(
     sanity.attack_agrees(_disagreements(attacked, threat), n),
     sanity.counted("attacks stay in ball and box", count("outside"), n),
     masking.not_probabilities(untouched.arrays["logits"]),
-    masking.gradient_fits(None if gradient is None else gradient.arrays),
-    masking.surface_rises(None if surface is None else surface.arrays["margin"]),
+    masking.gradient_fits(
+      probed[GRADIENT].arrays if GRADIENT in probed else None, GRADIENT in unfinished
+    ),
+    masking.surface_rises(
+      probed[SURFACE].arrays["margin"] if SURFACE in probed else None, SURFACE in unfinished
+    ),
     sanity.threat_fits(randomness, threat),
     sanity.one_origin(made_by),
   ]

@@ -58,7 +58,7 @@ def read(workdir: str | Path, name: str) -> Entry:
   if not found.cells and "rows" in found.statement:
     missing, summary = [], found.statement  # its cells lie elsewhere: the table is all there is
   elif graded >= {CLEAN, UNTOUCHED}:
-    summary = {**found.statement, **summarise(found.cells)}
+    summary = {**found.statement, **summarise(found.cells, [each["label"] for each in missing])}
   else:
     n = found.statement["data"]["num_images"]
     summary = {**found.statement, **_EMPTY, "num_images": n, "clean": None, "untouched": None}

@@ -1,12 +1,12 @@
 """From result cells to the numbers of an evaluation: intervals, worst case, distances."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from gencls import minimum_norm, sanity
-from gencls.evaluate import CLEAN, DETECTOR, GRADIENT, GREY, SURFACE, UNTOUCHED
+from gencls.evaluate import CLEAN, DETECTOR, GREY, UNTOUCHED
 from gencls.intervals import Interval, share_interval
 from gencls.model_options import WALKS
 from gencls.report import checks, detection, regraded, targeted
@@ -153,11 +153,12 @@ def _made_by(cells: Sequence[Cell]) -> dict[str, list[str]]:
   return {name: list(dict.fromkeys(found)) for name, found in texts.items()}
 
 
-def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
+def summarise(cells: Sequence[Cell], unfinished: Collection[str] = ()) -> dict[str, Any]:
   """The numbers of an evaluation, JSON-able.
 
   Args:
     cells: all cells of one evaluation, in the order of `evaluate.make_plans`.
+    unfinished: labels of the planned cells that are not there yet.
 
   Returns:
     `clean`, `untouched`, `rows` (attack × eps, those of minimum-norm attacks derived), `minimum`
@@ -183,16 +184,9 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   run = [row for row in rows if row["label"] != GREY and "derived" not in row]
   labels, made_by = untouched.arrays["label"], _made_by(cells)
   found = checks.run(
-    clean,
-    untouched,
-    rest,
-    grouped,
-    [*run, *minimum],
-    rows,
-    made_by,
-    probed.get(GRADIENT),
-    probed.get(SURFACE),
+    clean, untouched, rest, grouped, [*run, *minimum], rows, made_by, probed, unfinished
   )
+  found.append(regraded.check(again, model, unfinished))
   return {
     "num_images": untouched.header["num_images"],
     "largest_class_share": float(np.max(np.bincount(labels)) / len(labels)),
@@ -210,5 +204,5 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
     "worst": [_worst_row(group, untouched, draws) for group in grouped],
     "detection": (detection.numbers(detectors[0], untouched, rest, grouped) if detectors else None),
     "regraded": regraded.rows(again),
-    "checks": [check._asdict() for check in [*found, regraded.check(again, model)]],
+    "checks": [check._asdict() for check in found],
   }
