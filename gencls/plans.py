@@ -1,0 +1,124 @@
+"""The cells of an evaluation: which there are, what decides each, and what it is made from."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from gencls import data
+from gencls.attack_specs import AttackSpec, takes_eps
+from gencls.attack_specs import identity as attack_identity
+from gencls.batch_loop import Protocol
+from gencls.cells import CLEAN, GREY, UNTOUCHED
+from gencls.detector_cell import Detection, settings_of
+from gencls.probes import GRADIENT, NO_PROBES, SURFACE, Probes, gradient_settings, surface_settings
+from gencls.regrade_cell import label as regraded_label
+from gencls.regrade_cell import unseen_draws
+from gencls.results import cell_path
+from gencls.results import identity as digest
+from gencls.transfer_cell import at as transferred_at
+from gencls.transfer_cell import identity as transfer_identity
+
+# Raised by hand whenever the same settings give other numbers or other arrays than before.
+EVALUATION_VERSION = 2
+
+DETECTOR = "detector"
+TAKEN = (CLEAN, UNTOUCHED, GREY, DETECTOR, GRADIENT, SURFACE)  # the cells that are no attack
+
+
+class Plan(NamedTuple):
+  """One cell to be made; `settings` is everything that decides its numbers."""
+
+  label: str
+  norm: str
+  eps: float | None  # None: a minimum-norm attack, run once for every eps
+  spec: AttackSpec | None
+  settings: dict[str, Any]
+  path: Path
+  after: tuple[Path, ...] = ()  # the cells it is made from
+  num_images: int | None = None  # the first ones; None: all
+
+
+def make_plans(
+  folder: Path,
+  protocol: Protocol,
+  specs: Sequence[AttackSpec],
+  identity: Mapping[str, Any],
+  dataset: data.Dataset,
+  detection: Detection | None = None,
+  probes: Probes = NO_PROBES,
+) -> list[Plan]:
+  """The cells of an evaluation in the order they are made.
+
+  Args:
+    folder: where the cells go.
+    protocol: how numbers are made.
+    specs: the attacks.
+    identity: JSON-able; what the model and the data are (parameters, checkpoint step, images).
+    dataset: the images.
+    detection: the detector, or None.
+    probes: what is looked at beside the attacks.
+
+  Returns:
+    The clean cell, the untouched images under the draws of grading, then for each norm and eps
+    the grey image, the attacks of that budget and what is transferred from other models, then the
+    minimum-norm attacks, the gradient, the loss surface, the worst cases under other numbers of
+    samples, and last the detector (which is made first).
+  """
+  names = ("threat", "seed", "select_draws", "grade_draws")
+  grading: dict[str, Any] = {name: getattr(protocol, name) for name in names}
+  made_by = {"evaluation": EVALUATION_VERSION, "backend": jax.default_backend()}
+
+  def plan(label: str, norm="", eps: float | None = 0.0, spec=None, **settings: Any) -> Plan:
+    settings = {**made_by, **identity, **settings, "label": label, "norm": norm, "eps": eps}
+    at = "minimum" if eps is None else f"{eps:g}"
+    name = f"{label}-{norm}-{at}" if norm else label
+    after = (plans[1].path,) if norm else ()
+    return Plan(label, norm, eps, spec, settings, cell_path(folder, name, settings), after)
+
+  fits = []
+  if detection is not None:  # without one the settings are those of evaluations that know none
+    fits = [plan(DETECTOR, **settings_of(detection, protocol.seed))]
+    grading["detector"] = digest(fits[0].settings)
+  clean = {"seed": protocol.seed, "draws": protocol.clean_draws, "metrics": list(protocol.clean)}
+  plans = [plan(CLEAN, **clean), plan(UNTOUCHED, **grading)]
+  grid = sorted({(spec.norm, float(eps)) for spec in specs for eps in spec.eps})
+  for norm, eps in grid:
+    plans.append(plan(GREY, norm, eps, **grading))
+    for spec in specs:
+      if spec.norm == norm and eps in spec.eps and takes_eps(spec):
+        attack = attack_identity(spec, protocol, dataset)
+        plans.append(plan(spec.label, norm, eps, spec, attack=attack, **grading))
+    for source in probes.sources:
+      if transferred_at(source, norm, eps):
+        attack = transfer_identity(source, norm, eps, protocol)
+        plans.append(plan(source.label, norm, eps, attack=attack, **grading))
+  for spec in specs:
+    if spec.eps and not takes_eps(spec):
+      attack = attack_identity(spec, protocol, dataset)
+      plans.append(plan(spec.label, spec.norm, None, spec, attack=attack, **grading))
+  if probes.gradient:
+    plans.append(plan(GRADIENT, **gradient_settings(protocol)))
+  n = len(dataset.labels)
+  if probes.surface is not None:
+    found = plan(SURFACE, **surface_settings(probes.surface, protocol))
+    plans.append(found._replace(num_images=min(probes.surface.num_images, n)))
+  if probes.regrade is not None:
+    for count, (norm, eps) in itertools.product(probes.regrade.num_samples, grid):
+      again, after = _regraded(plans, count, norm, eps)
+      again["unseen_draws"] = unseen_draws(protocol.grade_draws)
+      found = plan(regraded_label(count, norm, eps), regraded=again, **grading)
+      plans.append(found._replace(after=after, num_images=min(protocol.keep_images, n)))
+  return [*plans, *fits]
+
+
+def _regraded(
+  plans: Sequence[Plan], count: int, norm: str, eps: float
+) -> tuple[dict[str, Any], tuple[Path, ...]]:
+  """What is graded again, JSON-able, and the cells of the worst case that it is made from."""
+  within = [p for p in plans if p.norm == norm and (p.eps is None or p.eps <= eps)]
+  cells = [p.path.name for p in within]
+  again = {"num_samples": count, "norm": norm, "eps": eps, "cells": cells}
+  return again, (plans[1].path, *(p.path for p in within))
