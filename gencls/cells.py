@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls import data, sanity
-from gencls.batch_loop import Arrays, Batch, Turn, Work, batches, over_batches
-from gencls.clean import clean_batch, summarise
+from gencls.batch_loop import Arrays, Batch, Protocol, Turn, Work, batches, over_batches
+from gencls.clean import Subject, clean_batch, summarise
 from gencls.grading import Graded, draw_keys, grade, grey, perturbation_norm
 
 # The labels of what is no attack.
@@ -97,13 +97,15 @@ def clean_cell(work: Work) -> tuple[Arrays, dict[str, Any]]:
   }
 
 
-def _randomness(work: Work) -> sanity.Randomness:
+def randomness(subject: Subject, dataset: data.Dataset, protocol: Protocol) -> sanity.Randomness:
   """What the keys do to the logits of the first batch."""
-  first = next(batches(work.dataset, work.protocol.batch_size))
-  one, two = (
-    draw_keys("fresh_seed", work.protocol.seed, first.indices, "grade", i) for i in (0, 1)
-  )
-  return sanity.detect_randomness(work.subject.logits_fn, one, two, jnp.asarray(first.x))
+  first = next(batches(dataset, protocol.batch_size))
+  one, two = (draw_keys("fresh_seed", protocol.seed, first.indices, "grade", i) for i in (0, 1))
+  return sanity.detect_randomness(subject.logits_fn, one, two, jnp.asarray(first.x))
+
+
+def _randomness(work: Work) -> sanity.Randomness:
+  return randomness(work.subject, work.dataset, work.protocol)
 
 
 def untouched_cell(work: Work) -> tuple[Arrays, dict[str, Any]]:

@@ -22,6 +22,7 @@ from gencls.cells import (
   clean_cell,
   first_images,
   grey_cell,
+  randomness,
   untouched_cell,
 )
 from gencls.clean import Subject, check_metrics
@@ -30,7 +31,7 @@ from gencls.gradient_cell import gradient_cell
 from gencls.grading import check_draws
 from gencls.plans import DETECTOR, TAKEN, Plan, make_plans
 from gencls.probes import GRADIENT, NO_PROBES, SURFACE, Probes, check_probes
-from gencls.regrade_cell import regraded_cell
+from gencls.regrade_cell import Estimate, regraded_cell
 from gencls.results import Cell, canonical_json, read_result, write_cell
 from gencls.settings import check_finite, check_kinds, check_seed
 from gencls.surface_cell import surface_cell
@@ -142,6 +143,9 @@ def evaluate(
     for eps in spec.eps if takes_eps(spec) else (None,):
       # A misspelt hyperparameter, or a target that cannot be, fails before any work.
       check_target(dataset, protocol, spec, build_attack(subject, protocol, spec, eps))
+  if probes.unseen and protocol.threat == "known_seed":
+    first = make_plans(folder, protocol, specs, identity, dataset, detection)
+    probes = probes._replace(unseen=_randomised(subject, dataset, protocol, first[1].path))
   plans = make_plans(folder, protocol, specs, identity, dataset, detection, probes)
   if announce is not None:
     announce(plans)
@@ -183,6 +187,17 @@ def evaluate(
     in_order = sorted(plans, key=lambda plan: plan is not fitted)
     sharing.share(in_order, make, lock_path=_lock, done=done, ready=ready, waiting=waiting)
   return [_on_grid(plan, cells[plan.path]) for plan in plans]
+
+
+def _randomised(
+  subject: Subject, dataset: data.Dataset, protocol: Protocol, untouched: Path
+) -> bool:
+  """Whether other draws may give other logits; by the untouched images' cell if it is there."""
+  if subject.redraw is not None:
+    return True
+  if untouched.exists():
+    return read_result(untouched).header["randomness"]["randomised"]
+  return randomness(subject, dataset, protocol).randomised
 
 
 def _lock(plan: Plan) -> Path:
@@ -262,9 +277,13 @@ def _compute(
   if plan.label == SURFACE:
     assert probes.surface is not None
     return surface_cell(work, probes.surface)
-  assert probes.regrade is not None
-  again, (untouched, *others) = plan.settings["regraded"], made_from
-  estimate = probes.regrade.estimate(again["num_samples"])
+  untouched, *others = made_from
+  if "unseen" in plan.settings:
+    again, estimate = plan.settings["unseen"], Estimate(work.subject.logits_fn, work.subject.redraw)
+  else:
+    assert probes.regrade is not None
+    again = plan.settings["regraded"]
+    estimate = probes.regrade.estimate(again["num_samples"])
   where = again["norm"], again["eps"]
   return regraded_cell(work, plan.label, estimate, where, untouched, others)
 

@@ -15,7 +15,7 @@ from gencls.cells import CLEAN, GREY, UNTOUCHED
 from gencls.detector_cell import Detection, settings_of
 from gencls.probes import GRADIENT, NO_PROBES, SURFACE, Probes, gradient_settings, surface_settings
 from gencls.regrade_cell import label as regraded_label
-from gencls.regrade_cell import unseen_draws
+from gencls.regrade_cell import unseen_draws, unseen_label
 from gencls.results import cell_path
 from gencls.results import identity as digest
 from gencls.transfer_cell import at as transferred_at
@@ -65,7 +65,7 @@ def make_plans(
     The clean cell, the untouched images under the draws of grading, then for each norm and eps
     the grey image, the attacks of that budget and what is transferred from other models, then the
     minimum-norm attacks, the gradient, the loss surface, the worst cases under other numbers of
-    samples, and last the detector (which is made first).
+    samples or on unseen draws, and last the detector (which is made first).
   """
   names = ("threat", "seed", "select_draws", "grade_draws")
   grading: dict[str, Any] = {name: getattr(protocol, name) for name in names}
@@ -105,20 +105,37 @@ def make_plans(
   if probes.surface is not None:
     found = plan(SURFACE, **surface_settings(probes.surface, protocol))
     plans.append(found._replace(num_images=min(probes.surface.num_images, n)))
-  if probes.regrade is not None:
-    for count, (norm, eps) in itertools.product(probes.regrade.num_samples, grid):
-      again, after = _regraded(plans, count, norm, eps)
-      again["unseen_draws"] = unseen_draws(protocol.grade_draws)
-      found = plan(regraded_label(count, norm, eps), regraded=again, **grading)
-      plans.append(found._replace(after=after, num_images=min(protocol.keep_images, n)))
+  for count, (norm, eps) in itertools.product(_regraded(probes, protocol), grid):
+    label, again, after = _again(plans, protocol, count, norm, eps)
+    found = plan(label, **again, **grading)
+    plans.append(found._replace(after=after, num_images=min(protocol.keep_images, n)))
   return [*plans, *fits]
 
 
-def _regraded(
-  plans: Sequence[Plan], count: int, norm: str, eps: float
-) -> tuple[dict[str, Any], tuple[Path, ...]]:
-  """What is graded again, JSON-able, and the cells of the worst case that it is made from."""
+def _regraded(probes: Probes, protocol: Protocol) -> tuple[int | None, ...]:
+  """The numbers of samples that worst cases are graded again under; None: as they were graded."""
+  if probes.regrade is not None:
+    return probes.regrade.num_samples
+  known = protocol.threat == "known_seed" and protocol.keep_images > 0
+  return (None,) * (probes.unseen and known)
+
+
+def _again(
+  plans: Sequence[Plan], protocol: Protocol, count: int | None, norm: str, eps: float
+) -> tuple[str, dict[str, Any], tuple[Path, ...]]:
+  """A worst case that is graded again: its label, what it is, and the cells that it is made from.
+
+  Args:
+    plans: the cells before it.
+    protocol: how numbers are made.
+    count: number of samples, None: as it was graded.
+    norm: of the ball.
+    eps: radius.
+  """
   within = [p for p in plans if p.norm == norm and (p.eps is None or p.eps <= eps)]
-  cells = [p.path.name for p in within]
-  again = {"num_samples": count, "norm": norm, "eps": eps, "cells": cells}
-  return again, (plans[1].path, *(p.path for p in within))
+  after = (plans[1].path, *(p.path for p in within))
+  again: dict[str, Any] = {"norm": norm, "eps": eps, "cells": [p.path.name for p in within]}
+  again["unseen_draws"] = unseen_draws(protocol.grade_draws)
+  if count is None:
+    return unseen_label(norm, eps), {"unseen": again}, after
+  return regraded_label(count, norm, eps), {"regraded": {**again, "num_samples": count}}, after

@@ -9,6 +9,8 @@ follow the rule of the threat model. Where the attack has known the draws (a kno
 that `prepare` makes once) every K is graded on draws that it has not known, "unseen": only these
 compare. What the evaluation's own K loses from its own draws to unseen ones rests on knowing them.
 One unseen draw of an image would tell little: there are at least as many as under a fresh seed.
+Every randomised model is graded so under a known seed, whether or not it has a K, in cells called
+"unseen draws …" where no other K is asked.
 
 References:
   Li et al. 2019, arXiv:1802.06552 (K = 10 in attack and grading alike).
@@ -30,7 +32,7 @@ from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.results import Cell
 from gencls.types import LogitsFn
 
-LABEL = "regraded K="  # how the labels of such cells begin
+LABEL, UNSEEN = "regraded K=", "unseen draws"  # how the labels of such cells begin
 
 
 class Estimate(NamedTuple):
@@ -52,6 +54,11 @@ class Regrade(NamedTuple):
 def label(num_samples: int, norm: str, eps: float) -> str:
   """What a cell is called."""
   return f"{LABEL}{num_samples} {norm} {eps:g}"
+
+
+def unseen_label(norm: str, eps: float) -> str:
+  """What a cell is called that only has the evaluation's own number of samples, if any."""
+  return f"{UNSEEN} {norm} {eps:g}"
 
 
 def unseen_draws(grade_draws: int) -> int:

@@ -134,6 +134,7 @@ def probes(config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.
       for text in config["transfer_from"]
     ),
     regrade=Regrade(tuple(sorted({own, *counts})), estimate) if again else None,
+    unseen=True,
   )
 
 

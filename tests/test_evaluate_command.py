@@ -48,6 +48,13 @@ def sanity_config(**changes):
   return config.to_dict()
 
 
+def test_what_every_evaluation_asks_for():
+  config = importlib.import_module("configs.attacks.fgsm_pgd").get_config("smoke").to_dict()
+  dataset = toy_evaluation.toy_images(4)
+  found = importlib.import_module("launch.evaluate").probes(config, "", toy_run(), dataset)
+  assert found.unseen and found.regrade is None
+
+
 @pytest.mark.slow
 def test_every_probe_is_asked_for_by_the_config(tmp_path, monkeypatch):
   """Another number of samples is loaded anew; another run's images are read by its folder."""

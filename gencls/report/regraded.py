@@ -17,7 +17,7 @@ from gencls.results import Cell
 from gencls.sanity import UNFINISHED, Check
 
 NAME = "more importance samples change nothing"
-_POINT = 0.01  # a difference that counts, and that an interval has to tell apart
+POINT = 0.01  # a difference that counts, and that an interval has to tell apart
 
 
 class Line(NamedTuple):
@@ -84,18 +84,17 @@ def check(
     few, *more = sorted(own)
     for many in more:
       change = paired_interval(_unseen(own[many]), _unseen(own[few]))
-      text = f"{norm} {eps:g}: K = {many} against K = {few}: {_points(change)}"
-      if abs(change.mean) > _POINT and not change.low <= 0 <= change.high:
+      text = f"{norm} {eps:g}: K = {many} against K = {few}: {points(change)}"
+      if abs(change.mean) > POINT and not change.low <= 0 <= change.high:
         wrong.append(f"{text}, {_why(change, few, many, model)}")
       else:
-        (open_ if _half(change) > _POINT else fine).append(text)
+        (open_ if half(change) > POINT else fine).append(text)
   if not (wrong or open_ or fine):
     return Check(NAME, "not run", f"one number of samples: {fix}")
-  known = _known(cells, model)
-  detail = "; ".join([*(wrong or open_ or fine), *([known] if known else [])])
+  detail = "; ".join(wrong or open_ or fine)
   if open_ and not wrong:
     detail = (
-      f"undecided, the interval is wider than ±{100 * _POINT:g} point, keep more images "
+      f"undecided, the interval is wider than ±{100 * POINT:g} point, keep more images "
       f"(config.keep_images): {detail}"
     )
   status = "fail" if wrong else "not run" if open_ else "pass"
@@ -115,12 +114,14 @@ def _unseen(cell: Cell) -> np.ndarray:
   return cell.arrays.get("unseen", cell.arrays["correct"])
 
 
-def _points(change: Difference) -> str:
+def points(change: Difference) -> str:
+  """A difference with its interval, in points."""
   mean, low, high = (100 * value for value in (change.mean, change.low, change.high))
   return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] points"
 
 
-def _half(change: Difference) -> float:
+def half(change: Difference) -> float:
+  """Half of the interval."""
   return (change.high - change.low) / 2
 
 
@@ -135,17 +136,6 @@ def _why(change: Difference, few: int, many: int, model: Mapping[str, Any]) -> s
     f"the images, optimised against {against}, do not carry over to K = {better}: attack at that K "
     "before concluding"
   )
-
-
-def _known(cells: Sequence[Cell], model: Mapping[str, Any]) -> str:
-  """What rests on the attack knowing the draws, at the evaluation's own K, where most does."""
-  found = []
-  for (norm, eps), own in _by_radius(cells).items():
-    cell = own.get(model.get("num_samples", -1))
-    if cell is not None and "unseen" in cell.arrays:
-      change = paired_interval(cell.arrays["unseen"], cell.arrays["correct"])
-      found.append((change.mean, f"{norm} {eps:g}: {_points(change)}"))
-  return f"unseen draws against the attack's own at {max(found)[1]}" if found else ""
 
 
 def table(summary: Mapping[str, Any]) -> str:

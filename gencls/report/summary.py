@@ -9,7 +9,7 @@ from gencls import minimum_norm, sanity
 from gencls.evaluate import CLEAN, DETECTOR, GREY, UNTOUCHED
 from gencls.intervals import Interval, share_interval
 from gencls.model_options import WALKS
-from gencls.report import checks, detection, regraded, targeted
+from gencls.report import checks, detection, regraded, targeted, unseen
 from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.report.checks import WORST
 from gencls.results import Cell
@@ -187,6 +187,7 @@ def summarise(cells: Sequence[Cell], unfinished: Collection[str] = ()) -> dict[s
     clean, untouched, rest, grouped, [*run, *minimum], rows, made_by, probed, unfinished
   )
   found.append(regraded.check(again, model, unfinished))
+  found.append(unseen.check(cells, untouched, clean, model, unfinished))
   return {
     "num_images": untouched.header["num_images"],
     "largest_class_share": float(np.max(np.bincount(labels)) / len(labels)),

@@ -1,0 +1,77 @@
+"""Known seed against unseen draws: does what breaks the images rest on knowing the draws?
+
+Under a known seed attack and grading share each image's draw. The worst case, as it was chosen, is
+graded on draws that no attack has known too; see `gencls.regrade_cell`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from gencls.paired import Difference, paired_interval
+from gencls.regrade_cell import LABEL, UNSEEN
+from gencls.report.regraded import POINT, half, points
+from gencls.results import Cell
+from gencls.sanity import UNFINISHED, Check
+
+NAME = "unseen draws leave as much right as the known ones"
+
+
+def check(
+  cells: Sequence[Cell],
+  untouched: Cell,
+  clean: Cell,
+  model: Mapping[str, Any],
+  unfinished: Collection[str] = (),
+) -> Check:
+  """Accuracy in the worst case does not rest on the known seed.
+
+  Fails where at any eps the two differ by more than a point and the 95% interval of the paired
+  difference does not have 0 in it; passes only where every interval is a point to either side or
+  less, or nothing is drawn or known. Else it is undecided, "not run".
+
+  Args:
+    cells: of the evaluation.
+    untouched: the cell of the clean images.
+    clean: the cell of clean numbers.
+    model: hyperparameters of the graded model.
+    unfinished: labels of the planned cells that are not there yet.
+  """
+  if untouched.header["settings"]["threat"] != "known_seed":
+    return Check(NAME, "pass", "fresh seed: no attack knows the draws")
+  if not (untouched.header["randomness"]["randomised"] or clean.header["prepared_anew"]):
+    return Check(NAME, "pass", "deterministic: nothing is drawn")
+  found = _changes(cells, model)
+  if not found:
+    planned = any(label.startswith((LABEL, UNSEEN)) for label in unfinished)
+    fix = "run launch/evaluate.py (again) with config.keep_images >= 1"
+    return Check(NAME, "not run", UNFINISHED if planned else fix)
+  wrong, open_, fine = [], [], []
+  for (norm, eps), change in sorted(found.items()):
+    told = f"{norm} {eps:g}: {points(change)}"
+    if abs(change.mean) > POINT and not change.low <= 0 <= change.high:
+      wrong.append(told)
+    else:
+      (open_ if half(change) > POINT else fine).append(told)
+  detail = f"{'; '.join(wrong or open_ or fine)}; n = {next(iter(found.values())).n}"
+  if wrong:
+    return Check(NAME, "fail", f"the numbers are those of a known seed: {detail}")
+  if open_:
+    keep = f"undecided, the interval is wider than ±{100 * POINT:g} point, keep more images"
+    return Check(NAME, "not run", f"{keep} (config.keep_images): {detail}")
+  return Check(NAME, "pass", detail)
+
+
+def _changes(
+  cells: Sequence[Cell], model: Mapping[str, Any]
+) -> dict[tuple[str, float], Difference]:
+  """(norm, eps) -> unseen less known, of the cells at the evaluation's own number of samples."""
+  found = {}
+  for cell in cells:
+    settings = cell.header["settings"]
+    at = settings.get("unseen") or settings.get("regraded")
+    if at is None or "unseen" not in cell.arrays:
+      continue
+    if at.get("num_samples") in (None, model.get("num_samples")):
+      change = paired_interval(cell.arrays["unseen"], cell.arrays["correct"])
+      found[at["norm"], at["eps"]] = change
+  return found
