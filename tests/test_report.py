@@ -86,6 +86,21 @@ def test_a_failed_check_stands_first_and_is_announced(evaluated):
   ]
 
 
+def test_checks_that_were_not_run_are_counted_in_words(evaluated):
+  def one(*statuses):
+    checks = [{"name": str(i), "status": s, "detail": "y"} for i, s in enumerate(statuses)]
+    return {**evaluated[1], "checks": checks}
+
+  bad, open_, good = one("fail", "not run", "not run"), one("pass", "not run"), one("pass")
+  assert "**1 sanity check(s) failed, 2 not run: see below.**" in table.markdown(bad)
+  assert "\n\n1 sanity check(s) not run: see below." in table.markdown(open_)
+  assert "see below" not in table.markdown(good)
+  found = compare.not_run({"A": bad, "B": open_, "C": good, "D": open_})
+  assert found == "Sanity checks: 1 not run (B, D); 2 not run (A).\n\n"
+  assert "A (1 check(s) failed) |" in compare.headline({"A": bad})
+  assert compare.not_run({"C": good}) == ""
+
+
 def test_success_rate_is_of_the_images_classified_right():
   untouched = np.repeat([1.0, 0.0], [80, 20])
   attacked = np.repeat([1.0, 0.0], [60, 40])
@@ -304,7 +319,7 @@ def test_from_training_to_the_table(tmp_path):
   assert first.returncode == 0, first.stderr
   assert "**worst case**" in first.stdout
   cells = {p: p.stat().st_mtime_ns for p in run.glob("results/fgsm_pgd/cells/*.npz")}
-  assert len(cells) == 10  # with the worst case on unseen draws at both eps
+  assert len(cells) == 11  # with the gradient, and unseen draws at both eps
   again = _launch(*arguments)
   assert again.stdout == first.stdout
   assert cells == {p: p.stat().st_mtime_ns for p in run.glob("results/fgsm_pgd/cells/*.npz")}

@@ -95,6 +95,19 @@ def test_a_failed_check_is_announced(page):
   assert views.checks(entries)[-1]["at"][0]["status"] == "not run"
 
 
+def test_only_where_every_check_was_run_the_badge_is_green(page):
+  def badges(*statuses):
+    checks = [{"name": str(i), "status": s, "detail": "y"} for i, s in enumerate(statuses)]
+    entry = page[0][0]._replace(summary={**page[0][0].summary, "checks": checks})
+    text = html.render([html.group(0, "toy", [entry])], {}, views.record(record()))
+    return re.search(r'class="marks">(.*?)</td>', text)[1]
+
+  assert badges("pass", "pass") == '<span class="badge pass">2 passed</span>'
+  assert badges("pass", "not run") == '<span class="badge">1 passed, 1 not run</span>'
+  assert badges("pass", "fail", "not run").startswith('<span class="badge fail">1 failed')
+  assert badges("not run") == '<span class="badge">not run</span>'
+
+
 def test_nothing_graded_yet(tmp_path):
   """Only a plan: a page all the same."""
   everything = ("clean", "untouched", "grey", "pgd")

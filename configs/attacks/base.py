@@ -70,7 +70,7 @@ def attack(
 
 
 def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool = False,
-               arg: str = "", detector: str | None = None, probe_gradient: bool = False,
+               arg: str = "", detector: str | None = None, probe_gradient: bool = True,
                surface_images: int = 0,
                regrade_samples: Sequence[int] = ()) -> ConfigDict:  # fmt: skip
   """All keys of an evaluation config, locked.

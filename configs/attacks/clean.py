@@ -10,4 +10,4 @@ from configs.attacks import base
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "" or "full", "cpu" (the first 200 images), "smoke"."""
-  return base.get_config("clean", {}, arg=arg)
+  return base.get_config("clean", {}, arg=arg, probe_gradient=False)  # no attack follows it

@@ -50,7 +50,6 @@ def get_config(arg: str = "") -> ConfigDict:
     "sanity",
     attacks,
     arg=arg,
-    probe_gradient=True,
     surface_images=4,
     regrade_samples=() if arg == "cpu" else (10, 100, 1000),
   )

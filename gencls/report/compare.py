@@ -93,7 +93,7 @@ def headline(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     worst = {(r["norm"], r["eps"]): _worst_share(r) for r in summary["worst"]}
     clean = summary["clean"] or {"accuracy": None, "metrics": {}}
     numbers = [_number(clean["metrics"], name) for name in ("log_marginal_nats", "bpd")]
-    failed = sum(check["status"] == "fail" for check in summary["checks"])
+    failed = table.count(summary, "fail")
     mark = f" ({failed} check(s) failed)" if failed else ""
     cells = [worst.get(column, "") for column in columns]
     rows.append([title + mark, _share(clean["accuracy"]), *numbers, *cells])
@@ -111,7 +111,7 @@ def _worst_share(row: Mapping[str, Any]) -> str:
 
 
 def not_run(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-  """What the star means, and which cells are missing; empty where none is."""
+  """What the star means, which cells are missing, and how many checks; empty where none is."""
   lines = []
   for title, summary in summaries.items():
     missing = summary.get("missing", ())
@@ -119,7 +119,17 @@ def not_run(summaries: Mapping[str, Mapping[str, Any]]) -> str:
       cells = [f"{m['label']} {_where(m['norm'], m['eps'])}".strip() for m in missing]
       lines.append(f"- {title}: {', '.join(cells)}")
   text = "Not run yet (a worst case with * is over the other attacks, and can only fall):"
-  return "\n".join([text, "", *lines]) + "\n\n" if lines else ""
+  cells = "\n".join([text, "", *lines]) + "\n\n" if lines else ""
+  return cells + _checks_not_run(summaries)
+
+
+def _checks_not_run(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """How many checks of which models were not run, in words."""
+  found: dict[int, list[str]] = {}
+  for title, summary in summaries.items():
+    found.setdefault(table.count(summary, "not run"), []).append(title)
+  told = [f"{count} not run ({', '.join(found[count])})" for count in sorted(found) if count]
+  return f"Sanity checks: {'; '.join(told)}.\n\n" if told else ""
 
 
 def _where(norm: str, eps: float | None) -> str:

@@ -176,6 +176,19 @@ def _no_start(summary: Mapping[str, Any]) -> str:
   return f"**{text}: {'; '.join(found)}.**\n\n" if found else ""
 
 
+def count(summary: Mapping[str, Any], status: str) -> int:
+  """How many sanity checks ended so: "pass", "fail" or "not run"."""
+  return sum(check["status"] == status for check in summary["checks"])
+
+
+def _warning(failed: int, not_run: int) -> str:
+  """That checks failed or were not run, in words; empty where all passed."""
+  if failed:
+    rest = f", {not_run} not run" if not_run else ""
+    return f"\n\n**{failed} sanity check(s) failed{rest}: see below.**"
+  return f"\n\n{not_run} sanity check(s) not run: see below." if not_run else ""
+
+
 def checks_table(summary: Mapping[str, Any]) -> str:
   """The sanity checks, failures first."""
   order = {"fail": 0, "pass": 1, "not run": 2}
@@ -272,8 +285,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
   Args:
     summary: from `summary.summarise`, with the fields that `launch/evaluate.py` adds.
   """
-  failed = sum(check["status"] == "fail" for check in summary["checks"])
-  warning = f"\n\n**{failed} sanity check(s) failed: see below.**" if failed else ""
+  warning = _warning(count(summary, "fail"), count(summary, "not run"))
   settings, made_by = summary["protocol"], summary["made_by"]
   return f"""# {summary["title"]}: {summary["name"]}
 
