@@ -19,6 +19,6 @@ def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "" or "full" (the first 1000 images), "cpu", "smoke"."""
   config = nus_honest.get_config(arg)
   fresh = {"threat": "fresh_seed", "select_draws": 5, "grade_draws": 20}
-  averaged = {label: {"eot_samples": EOT_SAMPLES} for label in config.attacks}
+  averaged = {label: {"eot_samples": EOT_SAMPLES} for label in config.to_dict()["attacks"]}
   config.update({"name": "nus_honest_fresh", "attacks": averaged, **fresh})
   return config

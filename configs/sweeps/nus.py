@@ -31,7 +31,7 @@ CNN_VAES = ("gfz", "gfz_binary", "gfz_crf", "gfz_crf_published")
 ONE_SHOT = ("model.method=one_shot", "model.beta=3.0", "model.centre=0.1307", "model.detached=True")
 # Run -> config, variant and changed fields: what the paper has, where it is another model, and
 # right ones beside those.
-VERSIONS: dict[str, tuple[str | None, ...]] = {
+VERSIONS = {
   "gaussian_naive_bayes_published": ("gaussian_naive_bayes", "published"),
   "gaussian_naive_bayes_binarized": ("gaussian_naive_bayes", "binarized"),
   "ising_published": ("ising", "published"),
