@@ -9,13 +9,13 @@ import numpy as np
 
 from gencls import attacks, data, interop, masking, targets
 from gencls.attack_grades import grade_results
-from gencls.attack_specs import AttackSpec, evades
+from gencls.attack_specs import AttackSpec, evades, starting_options
 from gencls.attacks import checks
 from gencls.attacks.losses import LOSSES
 from gencls.batch_loop import Arrays, Batch, Protocol, Turn, Work, over_batches
 from gencls.clean import Subject
 from gencls.grading import attack_keys, forward, predict
-from gencls.model_options import Pool, attack_inputs, pool, start_images, walking_options
+from gencls.model_options import Pool, attack_inputs, pool, start_images
 from gencls.types import Accept, Attack
 
 LEAST_SECONDS = 1e-9  # what a batch gets when the time is up: `attacks.run` takes no 0
@@ -98,9 +98,7 @@ def attack_cell(
   attack = build_attack(work.subject, work.protocol, spec, eps, work.accept)
   clean_logits = untouched["logits"]
   right = predict(clean_logits) == work.dataset.labels
-  options = spec.hyperparameters
-  if spec.target is not None or evades(spec):
-    options = walking_options(spec.name, options)
+  options = starting_options(spec)
   if evades(spec):
     right &= untouched["accepted"][:, 0]
   starts = pool(options, work.dataset, right)

@@ -1,12 +1,14 @@
 """What an evaluation asks of one attack, what does not fit, and what makes it another one."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from gencls import attacks, interop, minimum_norm, targets
 from gencls.attacks.losses import LOSSES
 from gencls.attacks.norms import order
 from gencls.batch_loop import Protocol, size_of_batches
+from gencls.model_options import START_TRIES, walking_options
 from gencls.names import unknown_name
 
 DEFAULT_LOSS = "margin"  # of `attacks.build`
@@ -129,6 +131,13 @@ def _check_against(spec: AttackSpec) -> None:
     )
 
 
+def starting_options(spec: AttackSpec) -> Mapping[str, Any]:
+  """The attack's hyperparameters, and where it starts if it has to be told."""
+  if spec.target is None and not evades(spec):
+    return spec.hyperparameters
+  return walking_options(spec.name, spec.hyperparameters)
+
+
 def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, Any]:
   """Everything about an attack but its eps that decides a cell's numbers, JSON-able."""
   # Left out where they are not set.
@@ -143,6 +152,8 @@ def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, An
     if k not in ("eps", "models") and (k not in later or v is not None)
   }
   found["keep_images"] = protocol.keep_images
+  if starting_options(spec).get("start") == "nearest_wrong":
+    found["start_tries"] = START_TRIES
   if not takes_eps(spec):
     found["grade_as"] = spec.grade_as or "distance"
     if found["grade_as"] == "clip":

@@ -31,7 +31,7 @@ OPTIONS = ("per_sample", "start")
 STARTS = ("wrong_reconstruction", "nearest_wrong")
 # Attacks that walk from a success: noise gives none where they have a target or a detector.
 WALKS = ("boundary", "hop_skip_jump", "pointwise")
-TRIES = 5  # of start="nearest_wrong"
+START_TRIES = 5  # of start="nearest_wrong"
 
 
 class Pool(NamedTuple):
@@ -146,7 +146,7 @@ def start_images(
   """Where the attack shall start, [B, H, W, D], or None: its own start.
 
   The pool's images succeed under their own keys. Under x's key one may not: then the next nearest
-  is tried, as far as `TRIES`.
+  is tried, as far as `START_TRIES`.
 
   Args:
     subject: the model.
@@ -171,8 +171,8 @@ def start_images(
 def _nearest(
   right: Pool, x: Array, y: Array, target: Array | None, succeeds: Callable[[Array], np.ndarray]
 ) -> Array:
-  """Of the nearest `TRIES` the first that succeeds, or the very nearest; x where there is none."""
-  places = nearest_places(right.images, right.labels, x, y, target, TRIES)
+  """Of the nearest few the first that succeeds, or the very nearest; x where there is none."""
+  places = nearest_places(right.images, right.labels, x, y, target, START_TRIES)
   there = places[:, 0] != NO_PLACE
   starts, open_ = np.array(x), there.copy()
   starts[there] = np.asarray(right.images)[places[there, 0]]

@@ -305,6 +305,7 @@ def test_attacks_without_a_norm_may_be_measured_in_any():
   [
     ("fgsm", {"check_result": False}, {}),
     ("carlini_wagner", {"num_steps": 6, "step_size": 0.1, "confidence": 9.0}, {"norm": "l2"}),
+    ("carlini_wagner", {"num_steps": 1, "failed": "black"}, {"norm": "l2"}),
   ],
 )
 def test_what_an_attack_does_not_claim_is_no_disagreement(name, hyperparameters, change, tmp_path):

@@ -206,7 +206,8 @@ def _claims_its_result(attack: Mapping[str, Any]) -> bool:
   """Whether an attack says success exactly where the result that it returns succeeds.
 
   Not so: a result that was not evaluated (the last iterate, one unchecked step, an attack cut
-  short after it moved), and successes that were seen but fell short of the confidence asked for.
+  short after it moved), successes that were seen but fell short of the confidence asked for, and
+  failures that give another image than the untouched one.
   """
   if interop.is_foolbox(attack["name"]):
     return True  # it looks at the result itself
@@ -215,6 +216,7 @@ def _claims_its_result(attack: Mapping[str, Any]) -> bool:
     settings.get("keep_best", True)
     and settings.get("check_result", True)
     and settings.get("confidence", 0.0) == 0.0
+    and settings.get("failed", "clean") == "clean"
     and "max_seconds" not in attack  # there only where they are set
     and "max_queries" not in attack
   )
