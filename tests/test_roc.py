@@ -54,5 +54,17 @@ def test_the_interval_of_an_area_is_delongs_where_images_have_one_draw():
   for name in ("mean", "low", "high", "n"):
     assert getattr(found, name) == pytest.approx(expected[name])
   assert roc.interval(clean, attacked, np.zeros((50, 1), bool)) is None
-  one = np.arange(50)[:, None] == 0
-  assert roc.interval(clean + 99, attacked, one)[2] == 1.0  # one image, nothing varies
+  few = np.arange(50)[:, None] < roc.FEWEST
+  assert roc.interval(clean + 99, attacked, few)[2] == 1.0  # nothing varies
+  assert roc.interval(clean, attacked, few[::-1]) is not None
+  few[0] = False
+  assert roc.interval(clean, attacked, few) is None
+
+
+def test_the_interval_covers_the_truth_with_the_fewest_images():
+  rng, inside = np.random.default_rng(5), []
+  taken = np.arange(200)[:, None] < roc.FEWEST
+  for _ in range(400):
+    found = roc.interval(rng.normal(1, 1, (200, 1)), rng.normal(size=(200, 1)), taken)
+    inside.append(found.low <= norm.cdf(1 / np.sqrt(2)) <= found.high)
+  assert np.mean(inside) > 0.85, np.mean(inside)

@@ -110,7 +110,8 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
   label, norm, eps = (cell.header[name] for name in ("label", "norm", "eps"))
   wrong = cell.arrays["prediction"] != untouched.arrays["label"][:, None]
   rejected = wrong & ~cell.arrays["accepted"]
-  area = roc.interval(untouched.arrays["score"], cell.arrays["score"], wrong)
+  clean, attacked = untouched.arrays["score"], cell.arrays["score"]
+  area = roc.interval(clean, attacked, wrong)
   return {
     "label": label,
     "norm": norm,
@@ -118,7 +119,7 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
     "against": "detector" if evading(cell) else "classifier",
     "evading": _share(_evading([as_held(cell), as_held(untouched)]), draws),
     "detected": _ratio(rejected, wrong),
-    "auc": None if area is None else area.mean,
+    "auc": roc.auc(np.ravel(clean), attacked[wrong]) if area is None else area.mean,
     "auc_interval": None if area is None else area._asdict(),
   }
 

@@ -134,7 +134,10 @@ def _columns(rows: Sequence[Mapping[str, Any]], strong: str = "") -> list[str]:
 
 
 def area(row: Mapping[str, Any]) -> str:
-  """The AUC of an attack, as "0.912 [0.880, 0.936]"; older files have no interval. "": none."""
+  """The AUC of an attack, as "0.912 [0.880, 0.936]", "" where there is none.
+
+  Where the successes are few, and in older files, it has no interval.
+  """
   if row.get("auc") is None:
     return ""
   found = row.get("auc_interval")

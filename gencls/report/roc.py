@@ -4,6 +4,8 @@ import numpy as np
 
 from gencls.intervals import Interval, wilson
 
+FEWEST = 10  # images on either side of an area that has an interval
+
 
 def auc(clean: np.ndarray, attacked: np.ndarray) -> float | None:
   """The area under the ROC curve: P(clean > attacked) + ½ P(equal), by ranks, so exact.
@@ -42,22 +44,23 @@ def interval(clean: np.ndarray, attacked: np.ndarray, taken: np.ndarray) -> Inte
     taken: [N, H] bool, the attacked scores that count: the successes.
 
   Returns:
-    An `Interval`, `n` the number of images with a score that counts; None where none has.
+    An `Interval`, `n` the number of images with a score that counts; None where fewer than
+    `FEWEST` have: a few cannot tell how others vary.
 
   References:
     Obuchowski 1997, Biometrics 53(2): DeLong's variance (1988) with several scores of one image.
   """
   scores, ordinary = np.asarray(attacked)[taken], np.ravel(clean)
-  mean = auc(ordinary, scores)
-  if mean is None:
+  mean, some = auc(ordinary, scores), int(np.sum(np.any(taken, axis=1)))
+  if mean is None or some < FEWEST:
     return None
   u = np.sum(placements(ordinary, scores).reshape(np.shape(clean)) - mean, axis=1) / len(ordinary)
   below = np.zeros(np.shape(attacked))
   below[taken] = 1 - placements(scores, ordinary) - mean
   w = np.sum(below, axis=1) / len(scores)
-  every, some = len(u), int(np.sum(np.any(taken, axis=1)))
+  every = len(u)
   scale = every / max(every - 1, 1)
-  more = some / (some - 1) - scale if some > 1 else 0.0
+  more = some / (some - 1) - scale
   variance = float(scale * np.sum((u + w) ** 2) + more * np.sum(w**2))
   low, high = wilson(mean, mean * (1 - mean) / variance if variance > 0 else some)
   return Interval(mean, low, high, some, "Wilson, trials from Obuchowski's variance")
