@@ -131,6 +131,14 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
   return [] if old == new else [f"{prefix.rstrip('.')}: {old!r} -> {new!r}"]
 
 
+def with_new_fields(old: Any, new: Any) -> Any:
+  """The older config with the fields that there were not yet, where the newer one has them off."""
+  if not (isinstance(old, dict) and isinstance(new, dict)):
+    return old
+  added = {name: value for name, value in new.items() if name not in old and not value}
+  return {name: with_new_fields(value, new.get(name)) for name, value in old.items()} | added
+
+
 @contextlib.contextmanager
 def one_job(workdir: str | os.PathLike[str]) -> Iterator[None]:
   """Waits until no other job trains in a folder, and keeps others waiting while the block runs.
@@ -178,7 +186,7 @@ def claim(
   Args:
     workdir: the folder; made if missing.
     record: what config.json shall hold; `record["config"]` is compared with what is there, field
-      by field, except `NOT_COMPARED`.
+      by field, except `NOT_COMPARED` and fields that the older one lacks and the newer has off.
     override: take the folder over although its config differs.
 
   Returns:
@@ -191,7 +199,7 @@ def claim(
   record = json.loads(json.dumps(record, allow_nan=False))
   if (Path(workdir) / "config.json").is_file():
     old = read_config(workdir)
-    found = differences(old["config"], record["config"])
+    found = differences(with_new_fields(old["config"], record["config"]), record["config"])
     # The same config on other data is another run; where the data came from may differ.
     found += differences(_data(old), _data(record))
     if not found:
