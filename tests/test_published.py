@@ -152,6 +152,8 @@ def test_what_is_not_as_published_is_said(paper):
   text = published.section(found, {"GFZ": ours, "GFZ (2)": other})  # what is of one model alone
   said = "protocol.threat: known_seed (fresh_seed) (GFZ); attacks.pgd.loss: margin (cross_entropy)"
   assert f"**Not as published: {said}.**" in text
+  older = {**ours, "attacks": {"pgd": {"loss": None}}}  # of before there was the setting
+  assert "attacks.pgd.loss: not set (cross_entropy)" in published.section(found, {"GFZ": older})
   ours["protocol"]["threat"], ours["attacks"]["pgd"]["loss"] = "fresh_seed", "cross_entropy"
   assert "Not as published" not in published.section(found, {"GFZ": ours})
 

@@ -200,12 +200,14 @@ def _detected(
 def _differences(published: Mapping[str, Any], summaries: Summaries) -> list[str]:
   """The settings that are not the paper's, with the models that have them so, unless all do.
 
-  What an evaluation has not is passed over.
+  What an evaluation has not is passed over, but for a setting of an attack that it has.
   """
   found: dict[str, list[str]] = {}
   for path, wanted in published.get("settings", {}).items():
     for title, summary in summaries.items():
-      value = _setting(summary, path)
+      value, attack = _setting(summary, path), path.rpartition(".")[0]
+      if value is None and attack.startswith("attacks.") and _setting(summary, attack):
+        value = "not set"
       if value is not None and value != wanted:
         found.setdefault(f"{path}: {value} ({wanted})", []).append(title)
   return [
