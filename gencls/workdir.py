@@ -29,6 +29,8 @@ _LOG = logging.getLogger(__name__)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gencls")
 # Where the data lies is a matter of the machine, not of the run.
 NOT_COMPARED = ("data.dir",)
+# Fields that configs were given later, and the value by which all is as it was before.
+NEW_FIELDS = {"adversarial.warmup_steps": 0, "model.init_scale": 0.0}
 
 
 def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
@@ -131,12 +133,14 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
   return [] if old == new else [f"{prefix.rstrip('.')}: {old!r} -> {new!r}"]
 
 
-def with_new_fields(old: Any, new: Any) -> Any:
-  """The older config with the fields that there were not yet, where the newer one has them off."""
-  if not (isinstance(old, dict) and isinstance(new, dict)):
-    return old
-  added = {name: value for name, value in new.items() if name not in old and not value}
-  return {name: with_new_fields(value, new.get(name)) for name, value in old.items()} | added
+def with_new_fields(old: dict[str, Any]) -> dict[str, Any]:
+  """An older config with the `NEW_FIELDS` that it does not have, where it has their group."""
+  found = dict(old)
+  for field, value in NEW_FIELDS.items():
+    group, _, name = field.partition(".")
+    if isinstance(found.get(group), dict):
+      found[group] = {name: value, **found[group]}
+  return found
 
 
 @contextlib.contextmanager
@@ -186,7 +190,7 @@ def claim(
   Args:
     workdir: the folder; made if missing.
     record: what config.json shall hold; `record["config"]` is compared with what is there, field
-      by field, except `NOT_COMPARED` and fields that the older one lacks and the newer has off.
+      by field, except `NOT_COMPARED`; what an older config lacks of `NEW_FIELDS` has their value.
     override: take the folder over although its config differs.
 
   Returns:
@@ -199,7 +203,7 @@ def claim(
   record = json.loads(json.dumps(record, allow_nan=False))
   if (Path(workdir) / "config.json").is_file():
     old = read_config(workdir)
-    found = differences(with_new_fields(old["config"], record["config"]), record["config"])
+    found = differences(with_new_fields(old["config"]), with_new_fields(record["config"]))
     # The same config on other data is another run; where the data came from may differ.
     found += differences(_data(old), _data(record))
     if not found:

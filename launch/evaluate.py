@@ -51,12 +51,10 @@ from gencls.results import (
 from gencls.statements import given, title, training
 from gencls.surface_cell import Surface
 from gencls.thresholds import Rule
-from gencls.types import Classifier, Gradient
+from gencls.types import Classifier
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/attacks/<name>.py[:variant]")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
-# Gradients that by their own word are not the loss's: there is nothing to hold against it.
-OF_ANOTHER_FUNCTION = ("straight_through", "flip")
 PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
 
 
@@ -111,10 +109,8 @@ def detection(settings: dict[str, Any], graded: runs.Run) -> Detection | None:
   )
 
 
-def probes(
-  config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.Dataset, gradient: Gradient
-) -> Probes:
-  """What a plain config asks for beside the attacks; `gradient` is what the attacked model's is."""
+def probes(config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.Dataset) -> Probes:
+  """What a plain config asks for beside the attacks."""
   surface = Surface(**config["surface"])
   own = graded.config["model"].get("num_samples")
 
@@ -131,7 +127,7 @@ def probes(
   check_regrade(counts, config["keep_images"])
   again = own is not None and counts
   return Probes(
-    gradient=config["probe_gradient"] and gradient not in OF_ANOTHER_FUNCTION,
+    gradient=config["probe_gradient"],
     surface=surface if surface.num_images else None,
     sources=tuple(
       transfer_source.read(*merging.folder(text, config["name"]), dataset)
@@ -187,7 +183,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "step": graded.step,
   }
   attacks = made_for(config["attacks"], attacked.classifier.pixel_threshold)
-  looked_at = probes(config, folder, graded, dataset, attacked.classifier.gradient)
+  looked_at = probes(config, folder, graded, dataset)
   config = config | {"transfer_from": [portable_command(each) for each in config["transfer_from"]]}
   record = workdir.provenance()
   record = {**record, "command": portable_command(record["command"])}

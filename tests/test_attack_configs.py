@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import types
 from pathlib import Path
 
 import pytest
@@ -122,18 +121,6 @@ def test_only_densities_give_probabilities_for_logits():
   assert one == two and "loss_of_posteriors" not in one
 
 
-@pytest.mark.parametrize(
-  ("gradient", "probed"),
-  [("exact", True), ("detached_target", True), ("straight_through", False), ("flip", False)],
-)
-def test_no_gradient_is_probed_that_is_another_functions(gradient, probed):
-  probes = importlib.import_module("launch.evaluate").probes
-  graded = types.SimpleNamespace(config={"model": {}})
-  config = config_of("nus_honest", "cpu").to_dict()
-  assert probes(config, "", graded, None, gradient).gradient == probed
-  assert not probes({**config, "probe_gradient": False}, "", graded, None, gradient).gradient
-
-
 def test_flips_are_for_models_that_threshold_and_no_other():
   made_for = importlib.import_module("launch.evaluate").made_for
   every = config_of("nus_honest", "cpu").to_dict()["attacks"]
@@ -150,16 +137,3 @@ def test_flips_are_for_models_that_threshold_and_no_other():
     identity(each, protocol("known_seed"), None) for each in (spec, spec._replace(models=None))
   )
   assert one == two and one["name"] == "pixel_flips"
-
-
-def test_a_walk_that_tries_several_starts_is_another_than_one_that_tried_one():
-  base = importlib.import_module("configs.attacks.base")
-  attacks = {
-    "own": base.attack("boundary", (1.0,), norm="l2"),
-    "told": base.attack("boundary", (1.0,), norm="l2", start="nearest_wrong"),
-    "detector": base.attack("boundary", (1.0,), norm="l2", against="detector"),
-    "pgd": base.attack("pgd", (0.1,), against="detector"),
-  }
-  specs = specs_of(base.get_config("walks", attacks))
-  found = {s.label: identity(s, protocol("known_seed"), None).get("start_tries") for s in specs}
-  assert found == {"own": None, "told": 5, "detector": 5, "pgd": None}

@@ -21,7 +21,7 @@ def test_a_gradient_that_does_not_predict_the_loss_is_found():
   assert check(few).status == "pass" and check(many).status == "fail"
   assert check(good, np.nan).status == "fail"
   assert check(good, np.nan).detail.endswith("20 images: zero for 0, not finite for 20")
-  assert masking.gradient_fits(None).detail.startswith("set config.probe_gradient=True")
+  assert masking.gradient_fits(None).detail == "set config.probe_gradient=True"
   assert masking.gradient_fits(None, planned=True).detail == "not finished yet"
 
 
@@ -111,8 +111,7 @@ def test_a_loss_surface_that_does_not_rise_is_found():
     assert masking.surface_rises(np.repeat(bad, 3, axis=0)).status == "fail"
     few = np.concatenate([np.repeat(good, 9, axis=0), bad])
     assert masking.surface_rises(few).status == "pass"
-    assert masking.surface_rises(few[-4:]).status == "pass"  # one of four is not a tenth of many
-    assert masking.surface_rises(np.concatenate([few, bad])).status == "fail"
+    assert masking.surface_rises(few[1:]).status == "fail"
   detail = masking.surface_rises(np.concatenate([stuck, lower, good])).detail
   assert detail == (
     "1 of 3 images no higher after the first step along it, 1 of 3 higher along a random direction"

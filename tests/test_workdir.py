@@ -25,14 +25,19 @@ def test_the_same_config_continues_and_keeps_the_first_record(tmp_path):
   assert workdir.read_config(tmp_path) == RECORD
 
 
-def test_a_field_that_is_new_and_off_is_no_other_config(tmp_path):
-  workdir.claim(tmp_path, RECORD)
-  for off in (0, 0.0, None, False):
-    assert workdir.claim(tmp_path, changed(new=off)) == RECORD
-  with pytest.raises(ValueError, match=r"train.lr: 0.1 -> '\(absent\)'"):
-    workdir.claim(tmp_path, RECORD | {"config": RECORD["config"] | {"train": {"epochs": 2}}})
-  with pytest.raises(ValueError, match=r"train.lr: 0.1 -> 0"):
-    workdir.claim(tmp_path, changed(lr=0))
+def test_a_field_that_came_later_and_changes_nothing_is_no_other_config(tmp_path):
+  older = {"config": {"adversarial": {"attack": "pgd"}, "model": {"name": "cnn"}}}
+  workdir.claim(tmp_path, older)
+
+  def later(**adversarial):
+    return {"config": {**older["config"], "adversarial": {"attack": "pgd", **adversarial}}}
+
+  assert workdir.claim(tmp_path, later(warmup_steps=0)) == older
+  with pytest.raises(ValueError, match=r"adversarial\.warmup_steps: 0 -> 5"):
+    workdir.claim(tmp_path, later(warmup_steps=5))
+  for other in (0, None, False):  # off is not what it was before
+    with pytest.raises(ValueError, match=r"adversarial.new: '\(absent\)' -> "):
+      workdir.claim(tmp_path, later(new=other))
 
 
 def test_another_config_is_refused_unless_told(tmp_path):
