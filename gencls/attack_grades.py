@@ -8,7 +8,7 @@ from gencls import minimum_norm
 from gencls.attack_specs import AttackSpec, evades
 from gencls.batch_loop import Arrays, Batch, Work
 from gencls.cells import grade_batch, graded_arrays
-from gencls.grading import perturbation_norm, reached_share, reclip, select_share
+from gencls.grading import perturbation_norm, reclip, select_share
 from gencls.targets import LEFT_OUT, share_in_target
 from gencls.types import Accept
 
@@ -116,7 +116,7 @@ def _standing(work: Work, spec: AttackSpec, batch: Batch, target: np.ndarray | N
 
 def _select_in_target(work: Work, spec: AttackSpec, batch: Batch, target: np.ndarray) -> Share:
   accept = work.accept if evades(spec) else None
-  share = _select_share(work, batch, padded(target, batch), accept, reached_share)
+  share = _select_share(work, batch, padded(target, batch), accept, reached=True)
   # Non-finite logits have no prediction: that is no hit where there is no target.
   return lambda x_adv: np.where(target == LEFT_OUT, np.float32(0), share(x_adv))
 
@@ -126,16 +126,16 @@ def _select_share(
   batch: Batch,
   classes: np.ndarray,
   accept: Accept | None = None,
-  share_of: Callable[..., np.ndarray] = select_share,
+  reached: bool = False,
 ) -> Share:
   """The share of the select draws that predict `classes` [B], or are rejected by `accept`.
 
-  With `reached_share` that of those which predict them *and* are accepted.
+  With `reached` that of those which predict them *and* are accepted.
   """
   protocol = work.protocol
 
   def share(x_adv: np.ndarray) -> np.ndarray:
-    found = share_of(
+    found = select_share(
       work.subject.logits_fn,
       padded(x_adv, batch),
       classes,
@@ -144,6 +144,7 @@ def _select_share(
       seed=protocol.seed,
       select_draws=protocol.select_draws,
       accept=accept,
+      reached=reached,
     )
     return found[: batch.valid]
 

@@ -145,39 +145,22 @@ def select_share(
   seed: int,
   select_draws: int,
   accept: Accept | None = None,
+  reached: bool = False,
 ) -> np.ndarray:
   """[B] float32, the share of the select draws that are right; the arguments are `grade`'s.
 
-  With a detector the share that are right or rejected.
+  With a detector the share that are right or rejected, or with `reached`, where the labels are
+  targets, of those that are right and accepted.
   """
   if accept is None:
     common = {"threat": threat, "seed": seed, "purpose": "select", "draws": select_draws}
     return share_right(logits_fn, x, labels, indices, **common)
   keys, logits = _draws(logits_fn, x, indices, threat, seed, "select", select_draws)
   right = np.stack([predict(z) == labels for z in logits], axis=1)
-  return acceptance.held(right, acceptance.scores(accept, keys, x, logits))
-
-
-def reached_share(
-  logits_fn: LogitsFn,
-  x: np.ndarray,
-  target: np.ndarray,
-  indices: np.ndarray,
-  *,
-  threat: str,
-  seed: int,
-  select_draws: int,
-  accept: Accept | None = None,
-) -> np.ndarray:
-  """[B] float32, the share of the select draws that predict the target [B], and are accepted.
-
-  The other arguments are `grade`'s.
-  """
-  keys, logits = _draws(logits_fn, x, indices, threat, seed, "select", select_draws)
-  hit = np.stack([predict(z) == target for z in logits], axis=1)
-  if accept is not None:
-    hit &= acceptance.accepts(acceptance.scores(accept, keys, x, logits))
-  return _share(hit, axis=1)
+  scores = acceptance.scores(accept, keys, x, logits)
+  if reached:
+    return _share(right & acceptance.accepts(scores), axis=1)
+  return acceptance.held(right, scores)
 
 
 def grade(
