@@ -137,3 +137,16 @@ def test_flips_are_for_models_that_threshold_and_no_other():
     identity(each, protocol("known_seed"), None) for each in (spec, spec._replace(models=None))
   )
   assert one == two and one["name"] == "pixel_flips"
+
+
+def test_a_walk_that_tries_several_starts_is_another_than_one_that_tried_one():
+  base = importlib.import_module("configs.attacks.base")
+  attacks = {
+    "own": base.attack("boundary", (1.0,), norm="l2"),
+    "told": base.attack("boundary", (1.0,), norm="l2", start="nearest_wrong"),
+    "detector": base.attack("boundary", (1.0,), norm="l2", against="detector"),
+    "pgd": base.attack("pgd", (0.1,), against="detector"),
+  }
+  specs = specs_of(base.get_config("walks", attacks))
+  found = {s.label: identity(s, protocol("known_seed"), None).get("start_tries") for s in specs}
+  assert found == {"own": None, "told": 5, "detector": 5, "pgd": None}

@@ -51,7 +51,7 @@ def sanity_config(**changes):
 def test_what_every_evaluation_asks_for():
   config = importlib.import_module("configs.attacks.fgsm_pgd").get_config("smoke").to_dict()
   dataset = toy_evaluation.toy_images(4)
-  found = importlib.import_module("launch.evaluate").probes(config, "", toy_run(), dataset, "exact")
+  found = importlib.import_module("launch.evaluate").probes(config, "", toy_run(), dataset)
   assert found.gradient and found.unseen and found.regrade is None
 
 
