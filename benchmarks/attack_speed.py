@@ -34,7 +34,7 @@ from attack_rows import ROWS, Row
 from plain_cnn import Victim
 
 from gencls import attacks, runtime
-from gencls.results import portable_command
+from gencls.evaluation.results import portable_command
 from gencls.workdir import atomic_write, provenance, to_json
 
 ROOT = Path(__file__).resolve().parent.parent

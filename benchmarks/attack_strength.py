@@ -5,9 +5,9 @@
 
 On the CNN the peers (Foolbox; torchattacks for what is AutoAttack's) run on its PyTorch twin, on
 the GFZ Foolbox runs on our function under fixed keys. What either returns is graded by one piece
-of code (`gencls.grading`). A fixed budget compares success rates, a minimum norm median distances
-(a failure is infinitely far). `--passes` scores every minimum-norm attack as AttackBench does, at
-an equal number of forward and backward passes.
+of code (`gencls.evaluation.grading`). A fixed budget compares success rates, a minimum norm median
+distances (a failure is infinitely far). `--passes` scores every minimum-norm attack as AttackBench
+does, at an equal number of forward and backward passes.
 
 Each comparison is written to <run>/results/attack_strength/ when it is done and not done again;
 docs/results/attack_strength.json and .md are made from all that are there.
@@ -32,10 +32,11 @@ from strength_report import Outcome, compared, markdown, verdicts
 from strength_rows import ROWS, Row
 
 import gencls
-from gencls import attacks, data, grading, runtime
-from gencls.cells import first_images
-from gencls.minimum_norm import nearest_failure
-from gencls.results import identity, params_digest, portable_command
+from gencls import attacks, data, runtime
+from gencls.evaluation import grading
+from gencls.evaluation.cells import first_images
+from gencls.evaluation.minimum_norm import nearest_failure
+from gencls.evaluation.results import identity, params_digest, portable_command
 from gencls.types import Keys, LogitsFn
 from gencls.workdir import atomic_write, provenance, to_json
 

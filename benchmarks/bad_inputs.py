@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gencls.evaluation.results import portable_command
 from gencls.report.table import grid
-from gencls.results import portable_command
 from gencls.workdir import atomic_write, provenance, to_json
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from gencls import optimizers
 from gencls.attacks import objective
 from gencls.data import to_float
 from gencls.keys import example_keys, fold
-from gencls.train_step import DeviceData, Sums, initial_state, make_step, metric_names
+from gencls.training import optimizers
+from gencls.training.step import DeviceData, Sums, initial_state, make_step, metric_names
 from gencls.types import Classifier, Goal, Params
 
 LEARNING_RATE = 1e-4

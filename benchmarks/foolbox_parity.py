@@ -4,9 +4,9 @@
 
 Both attack the first test images in the linf ball and never learn how they are graded: what they
 return is brought back into box and ball and predicted again under the same keys by one piece of
-code (`gencls.grading`). Ours runs with its default loss, the margin, and with foolbox's, the
-cross-entropy. Writes docs/results/foolbox_parity_<run>.json and .md; exits 1 where ours breaks
-fewer images than foolbox by more than one.
+code (`gencls.evaluation.grading`). Ours runs with its default loss, the margin, and with
+foolbox's, the cross-entropy. Writes docs/results/foolbox_parity_<run>.json and .md; exits 1 where
+ours breaks fewer images than foolbox by more than one.
 
 Seconds are of one run each without compilation, foolbox on all images at once as its users run it.
 """
@@ -30,11 +30,12 @@ import numpy as np
 from arguments import positive
 
 import gencls
-from gencls import attacks, data, grading, runtime
+from gencls import attacks, data, runtime
 from gencls.attacks import geometry
-from gencls.cells import first_images
+from gencls.evaluation import grading
+from gencls.evaluation.cells import first_images
+from gencls.evaluation.results import portable_command
 from gencls.keys import fold
-from gencls.results import portable_command
 from gencls.types import Keys, LogitsFn
 from gencls.workdir import atomic_write, provenance, to_json
 

@@ -33,9 +33,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from gencls import data, runtime
+from gencls.evaluation.results import portable_command
 from gencls.keys import purpose_key
 from gencls.models import covariance_names, fitting, mixture_em
-from gencls.results import portable_command
 from gencls.workdir import atomic_write, provenance, to_json
 
 ROOT = Path(__file__).resolve().parent.parent

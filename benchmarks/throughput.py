@@ -31,8 +31,8 @@ from arguments import positive
 from contenders import TASKS, Contender, Problem
 
 from gencls import models, runtime
+from gencls.evaluation.results import portable_command
 from gencls.keys import purpose_key
-from gencls.results import portable_command
 from gencls.workdir import atomic_write, provenance, to_json
 
 ROOT = Path(__file__).resolve().parent.parent

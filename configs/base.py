@@ -45,7 +45,7 @@ def get_config(data: str, model: dict[str, Any]) -> ConfigDict:
       "validate_every": placeholder(int),  # steps; None: an epoch
       "stuck_after": 5000,  # steps after which a decoder must beat the mean image; None: off
     },
-    "adversarial": {  # of train.loss="adversarial"; see gencls/adversarial.py
+    "adversarial": {  # of train.loss="adversarial"; see gencls/training/adversarial.py
       "attack": "pgd",
       "loss": "cross_entropy",
       "clean_weight": 0.0,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from gencls import attacks, data, detect, interop, models, straight_through
-  from gencls.columns import load_results
+  from gencls.evaluation.columns import load_results
   from gencls.keys import example_keys
   from gencls.runs import Run, load
 
@@ -36,7 +36,7 @@ _MODULES = ("attacks", "data", "detect", "interop", "models", "straight_through"
 _NAMES = {
   "Run": "gencls.runs",
   "load": "gencls.runs",
-  "load_results": "gencls.columns",
+  "load_results": "gencls.evaluation.columns",
   "example_keys": "gencls.keys",
 }
 

@@ -12,10 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from gencls import data, locks, owners, sharing
-from gencls.attack_cells import attack_cell, build_attack, check_target
-from gencls.attack_specs import AttackSpec, check_spec, evades, takes_eps
-from gencls.batch_loop import Arrays, Protocol, Work, seconds_before
-from gencls.cells import (
+from gencls.evaluation.attack_cells import attack_cell, build_attack, check_target
+from gencls.evaluation.attack_specs import AttackSpec, check_spec, evades, takes_eps
+from gencls.evaluation.batch_loop import Arrays, Protocol, Work, seconds_before
+from gencls.evaluation.cells import (
   CLEAN,
   GREY,
   UNTOUCHED,
@@ -25,17 +25,17 @@ from gencls.cells import (
   randomness,
   untouched_cell,
 )
-from gencls.clean import Subject, check_metrics
-from gencls.detector_cell import Detection, accept_from, check_detection, detector_cell
-from gencls.gradient_cell import gradient_cell
-from gencls.grading import check_draws
-from gencls.plans import DETECTOR, TAKEN, Plan, make_plans
-from gencls.probes import GRADIENT, NO_PROBES, SURFACE, Probes, check_probes
-from gencls.regrade_cell import Estimate, regraded_cell
-from gencls.results import Cell, canonical_json, read_result, write_cell
+from gencls.evaluation.clean import Subject, check_metrics
+from gencls.evaluation.detector_cell import Detection, accept_from, check_detection, detector_cell
+from gencls.evaluation.gradient_cell import gradient_cell
+from gencls.evaluation.grading import check_draws
+from gencls.evaluation.plans import DETECTOR, TAKEN, Plan, make_plans
+from gencls.evaluation.probes import GRADIENT, NO_PROBES, SURFACE, Probes, check_probes
+from gencls.evaluation.regrade_cell import Estimate, regraded_cell
+from gencls.evaluation.results import Cell, canonical_json, read_result, write_cell
+from gencls.evaluation.surface_cell import surface_cell
+from gencls.evaluation.transfer_cell import transfer_cell
 from gencls.settings import check_finite, check_kinds, check_seed
-from gencls.surface_cell import surface_cell
-from gencls.transfer_cell import transfer_cell
 from gencls.types import GRADIENT_ONLY
 from gencls.workdir import differences, source_digest
 

@@ -14,14 +14,15 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from gencls import checkpoint, sharding, train_settings
+from gencls import checkpoint, sharding
 from gencls.data import Dataset, to_float
 from gencls.logs import Writer, check_finite_row
-from gencls.loop import FINISHED, Outcome, Progress
 from gencls.train import abstract_state, device_data
-from gencls.train_step import TrainState, init_key, metric_names
+from gencls.training import settings as train_settings
+from gencls.training.loop import FINISHED, Outcome, Progress
+from gencls.training.step import TrainState, init_key, metric_names
+from gencls.training.validation import make_validator
 from gencls.types import Classifier, FitData, Params
-from gencls.validation import make_validator
 
 _LOG = logging.getLogger(__name__)
 

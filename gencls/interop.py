@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gencls.grading import forward
+from gencls.evaluation.grading import forward
 from gencls.names import unknown_name
 from gencls.types import Array, Keys, LogitsFn
 

@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gencls import checkpoint, data, models, optimizers, sharding
+from gencls import checkpoint, data, models, sharding
 from gencls.fit import fitted_state
 from gencls.keys import purpose_key
 from gencls.train import abstract_state
-from gencls.train_step import TrainState
+from gencls.training import optimizers
+from gencls.training.step import TrainState
 from gencls.types import Classifier, LogitsFn, Params
 from gencls.workdir import read_config
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gencls.grading import forward
+from gencls.evaluation.grading import forward
 from gencls.types import Array, Keys, LogitsFn
 
 Status = Literal["pass", "fail", "not run"]

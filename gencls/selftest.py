@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls import attacks, checkpoint, data, models, optimizers, sharding, train
+from gencls import attacks, checkpoint, data, models, sharding, train
 from gencls.keys import example_keys
+from gencls.training import optimizers
 from gencls.types import Classifier
 
 STEPS, IMAGES, EPS = 120, 64, 0.2

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gencls.results import portable_command
+from gencls.evaluation.results import portable_command
 from gencls.runs import Run
 
 

@@ -197,7 +197,8 @@ def workdirs(given: str, name: str | None) -> list[str]:
     FileNotFoundError: if no run of the sweep has it yet.
     ValueError: if the sweep's list is damaged.
   """
-  from gencls import stored  # noqa: PLC0415  # a report needs it, a sweep has no use for JAX
+  # Only a report needs it: a sweep has no use for JAX.
+  from gencls.evaluation import stored  # noqa: PLC0415
 
   folder = Path(given)
   record = read_json(folder / LIST, ("cells",)) if folder.is_dir() else None

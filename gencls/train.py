@@ -12,11 +12,13 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from gencls import checkpoint, optimizers, rungs, sharding, train_settings
+from gencls import checkpoint, sharding
 from gencls.data import Dataset, batches
 from gencls.logs import Meter, Writer
-from gencls.loop import FINISHED, INTERRUPTED, STOPPED_EARLY, Loop, Outcome, Progress, run
-from gencls.train_step import (
+from gencls.training import optimizers, rungs
+from gencls.training import settings as train_settings
+from gencls.training.loop import FINISHED, INTERRUPTED, STOPPED_EARLY, Loop, Outcome, Progress, run
+from gencls.training.step import (
   DeviceData,
   Sums,
   TrainState,
@@ -27,8 +29,8 @@ from gencls.train_step import (
   make_step,
   metric_names,
 )
+from gencls.training.validation import make_validator
 from gencls.types import Array, Classifier
-from gencls.validation import make_validator
 from gencls.workdir import differences
 
 _LOG = logging.getLogger(__name__)

@@ -20,36 +20,29 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gencls import (
-  data,
-  evaluation_settings,
-  runs,
-  runtime,
-  stored,
-  targets,
-  transfer_source,
-  workdir,
-)
-from gencls.attack_specs import AttackSpec, applies, check_spec, for_score
-from gencls.batch_loop import Protocol
-from gencls.cells import first_images
-from gencls.clean import Subject
-from gencls.detector_cell import Detection, DetectorSpec
+from gencls import data, runs, runtime, workdir
 from gencls.evaluate import evaluate
-from gencls.evaluation_settings import NAMED
-from gencls.probes import Probes
-from gencls.regrade_cell import Estimate, Regrade, check_regrade
-from gencls.report import merging, pages
-from gencls.report.summary import summarise
-from gencls.report.table import markdown
-from gencls.results import (
+from gencls.evaluation import settings as evaluation_settings
+from gencls.evaluation import stored, targets, transfer_source
+from gencls.evaluation.attack_specs import AttackSpec, applies, check_spec, for_score
+from gencls.evaluation.batch_loop import Protocol
+from gencls.evaluation.cells import first_images
+from gencls.evaluation.clean import Subject
+from gencls.evaluation.detector_cell import Detection, DetectorSpec
+from gencls.evaluation.probes import Probes
+from gencls.evaluation.regrade_cell import Estimate, Regrade, check_regrade
+from gencls.evaluation.results import (
   check_same_evaluation,
   data_digest,
   params_digest,
   portable_command,
 )
+from gencls.evaluation.settings import NAMED
+from gencls.evaluation.surface_cell import Surface
+from gencls.report import merging, pages
+from gencls.report.summary import summarise
+from gencls.report.table import markdown
 from gencls.statements import given, title, training
-from gencls.surface_cell import Surface
 from gencls.thresholds import Rule
 from gencls.types import Classifier
 

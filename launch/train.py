@@ -16,18 +16,10 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from gencls import (
-  adversarial,
-  data,
-  fit,
-  interrupts,
-  models,
-  runtime,
-  train,
-  train_settings,
-  workdir,
-)
+from gencls import data, fit, interrupts, models, runtime, train, workdir
 from gencls.logs import show_log
+from gencls.training import adversarial
+from gencls.training import settings as train_settings
 
 _LOG = logging.getLogger("gencls.launch")
 

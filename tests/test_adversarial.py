@@ -6,8 +6,8 @@ import pytest
 from jax.tree_util import Partial
 
 from gencls import attacks, example_keys
-from gencls.adversarial import adversarial, perturb, with_loss
 from gencls.keys import fold
+from gencls.training.adversarial import adversarial, perturb, with_loss
 from gencls.types import Classifier, Loss
 
 SIZE = (4, 4, 1)

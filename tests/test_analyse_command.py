@@ -17,9 +17,10 @@ from test_report_html import Tags
 from toy_evaluation import record, toy_images, toy_subject
 from toy_report import write_run
 
-from gencls import data, runs, stored
+from gencls import data, runs
 from gencls.analyses import REGISTRY, inputs
 from gencls.analyses import run as running
+from gencls.evaluation import stored
 from gencls.report import analysed, compare, html, views
 from gencls.workdir import atomic_write
 

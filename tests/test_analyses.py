@@ -12,13 +12,13 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from toy_analyses import PRIOR
 from toy_evaluation import CLASSES, SCALE, SHAPE, toy_subject
 
-from gencls import minimum_norm
 from gencls.analyses import REGISTRY, ambiguous, class_gap, interpolation, paths, robustness
 from gencls.analyses import out_of_distribution as ood
 from gencls.analyses.auroc import accepted_at, auroc
 from gencls.analyses.inputs import Caption, floats, judged, log_lik
+from gencls.evaluation import minimum_norm
+from gencls.evaluation.results import Cell
 from gencls.likelihood import bits_per_dimension
-from gencls.results import Cell
 
 CAPTION = Caption("TOY", "made")
 DEFAULTS = {

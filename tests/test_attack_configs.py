@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from toy_evaluation import offering_subject, protocol
 
-from gencls.attack_cells import build_attack
-from gencls.attack_specs import check_spec, for_score, identity, takes_eps
 from gencls.evaluate import check_protocol, check_specs
+from gencls.evaluation.attack_cells import build_attack
+from gencls.evaluation.attack_specs import check_spec, for_score, identity, takes_eps
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(p.stem for p in (ROOT / "configs" / "attacks").glob("*.py") if p.stem != "base")

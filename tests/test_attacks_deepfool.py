@@ -10,9 +10,9 @@ from threadpoolctl import threadpool_limits
 from toy_evaluation import CLASSES, LEVELS, SCALE, protocol, run, toy_images, toy_subject
 
 from gencls import attacks
-from gencls.attack_cells import AttackSpec
 from gencls.attacks import geometry
-from gencls.grading import perturbation_norm
+from gencls.evaluation.attack_cells import AttackSpec
+from gencls.evaluation.grading import perturbation_norm
 from gencls.report.summary import summarise
 
 SHAPE = (4, 6, 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gencls import attacks, example_keys
-from gencls.minimum_norm import FRESH_STRETCHES, nearest_failure, stretches
+from gencls.evaluation.minimum_norm import FRESH_STRETCHES, nearest_failure, stretches
 
 NUM, PIXELS, CLASSES = 100, 16, 3
 WEIGHTS = jnp.asarray(np.random.default_rng(0).normal(size=(PIXELS, CLASSES)) * 2, jnp.float32)

@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 
 from gencls import attacks
 from gencls.attacks.norms import DUAL_NORMS
-from gencls.grading import perturbation_norm
+from gencls.evaluation.grading import perturbation_norm
 from gencls.types import Goal
 
 SHAPE = (4, 6, 1)

@@ -18,13 +18,13 @@ from toy_evaluation import (
   toy_subject,
 )
 
-from gencls.attack_specs import AttackSpec
 from gencls.evaluate import evaluate
-from gencls.gradient_cell import probe
-from gencls.probes import Probes
+from gencls.evaluation.attack_specs import AttackSpec
+from gencls.evaluation.gradient_cell import probe
+from gencls.evaluation.probes import Probes
+from gencls.evaluation.surface_cell import Surface
 from gencls.report.regraded import NAME as MORE_SAMPLES
 from gencls.report.summary import summarise
-from gencls.surface_cell import Surface
 
 EPS = (0.1, 0.2, 0.5)
 FITS = "the gradient is that of the loss"

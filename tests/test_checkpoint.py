@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gencls import checkpoint
-from gencls.train_step import TrainState
+from gencls.training.step import TrainState
 
 
 def state(value):

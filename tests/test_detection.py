@@ -22,10 +22,11 @@ from toy_evaluation import (
 )
 
 import gencls.attacks
-from gencls import detect, evaluate, grading, minimum_norm, results
-from gencls.acceptance import as_held
-from gencls.attack_specs import AttackSpec
-from gencls.detector_cell import Detection, DetectorSpec
+from gencls import detect, evaluate
+from gencls.evaluation import grading, minimum_norm, results
+from gencls.evaluation.acceptance import as_held
+from gencls.evaluation.attack_specs import AttackSpec
+from gencls.evaluation.detector_cell import Detection, DetectorSpec
 from gencls.report import compare, detection_table, pages, roc, table, targeted
 from gencls.report.summary import summarise
 from gencls.thresholds import Rule

@@ -9,7 +9,7 @@ from toy_evaluation import record
 from toy_report import write_run
 
 import gencls
-from gencls import columns
+from gencls.evaluation import columns
 from gencls.report import compare, difference, views
 from gencls.report.checks import HELD
 from gencls.report.reading import read

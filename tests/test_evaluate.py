@@ -22,7 +22,7 @@ from toy_evaluation import (
 
 import gencls.attacks
 from gencls import evaluate as evaluation
-from gencls.attack_specs import AttackSpec
+from gencls.evaluation.attack_specs import AttackSpec
 from gencls.report.summary import summarise
 from gencls.types import Loss
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from toy_evaluation import toy_images
 
-from gencls import checkpoint, fit, sharding, train_settings
+from gencls import checkpoint, fit, sharding
 from gencls.logs import read_metrics
+from gencls.training import settings as train_settings
 from gencls.types import Classifier, Fitted, Loss
 
 

@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 from toy_evaluation import LEVELS, SHAPE, toy_images, toy_subject
 
-from gencls import grading
-from gencls.grading import attack_keys, check_draws, draw_keys, grade, grey, reclip, worst_case
+from gencls.evaluation import grading
+from gencls.evaluation.grading import (
+  attack_keys,
+  check_draws,
+  draw_keys,
+  grade,
+  grey,
+  reclip,
+  worst_case,
+)
 
 NORMS = ("linf", "l2", "l1", "l0", "l1.5", "l3")
 GRADE = {"threat": "known_seed", "seed": 0, "select_draws": 1, "grade_draws": 1}

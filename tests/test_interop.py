@@ -11,8 +11,8 @@ from jax.tree_util import Partial
 from toy_evaluation import LEVELS, log_joint, protocol, run, toy_images, toy_subject
 
 from gencls import interop
-from gencls.attack_specs import AttackSpec, check_spec
-from gencls.grading import perturbation_norm
+from gencls.evaluation.attack_specs import AttackSpec, check_spec
+from gencls.evaluation.grading import perturbation_norm
 from gencls.report.summary import summarise
 
 pytest.importorskip("foolbox")

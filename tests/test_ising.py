@@ -11,9 +11,9 @@ from lattice_enumeration import boltzmann, conditionals, energies, states
 from gencls import models
 from gencls.data import load, to_float
 from gencls.keys import example_keys
-from gencls.lbfgs import minimise
 from gencls.models import ising_fit, lattice, linear_mrf
 from gencls.models.ising import BACKWARDS, ising
+from gencls.models.lbfgs import minimise
 from gencls.types import FitData
 
 CLASSES, SHAPE = 2, (3, 3, 1)

@@ -10,8 +10,8 @@ from fit_problems import images, same_structure
 
 from gencls import models
 from gencls.keys import example_keys
-from gencls.lbfgs import minimise
 from gencls.models import linear_mrf
+from gencls.models.lbfgs import minimise
 
 SHAPE, CLASSES = (4, 4, 1), 3
 

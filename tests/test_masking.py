@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gencls import masking
 from gencls.attacks.losses import LOSSES
+from gencls.evaluation import masking
 
 
 def test_a_gradient_that_does_not_predict_the_loss_is_found():

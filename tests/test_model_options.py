@@ -16,11 +16,11 @@ from toy_evaluation import (
 
 from gencls import data, models
 from gencls import evaluate as evaluation
-from gencls.adversarial import adversarial
-from gencls.attack_specs import AttackSpec
+from gencls.evaluation.attack_specs import AttackSpec
+from gencls.evaluation.model_options import Pool, attack_inputs, pool, start_images
 from gencls.keys import example_keys
-from gencls.model_options import Pool, attack_inputs, pool, start_images
 from gencls.models.binarized import binarize
+from gencls.training.adversarial import adversarial
 
 KEYS = example_keys(0, np.arange(6))
 X = jnp.asarray(data.to_float(toy_images(6).images, 17))

@@ -19,14 +19,14 @@ from toy_evaluation import (
 )
 
 from gencls import data
-from gencls.attack_specs import AttackSpec
 from gencls.evaluate import evaluate, make_plans
+from gencls.evaluation.attack_specs import AttackSpec
+from gencls.evaluation.probes import Probes
+from gencls.evaluation.regrade_cell import Estimate, Regrade, label
+from gencls.evaluation.results import Cell
 from gencls.intervals import share_interval
-from gencls.probes import Probes
-from gencls.regrade_cell import Estimate, Regrade, label
 from gencls.report import regraded, table
 from gencls.report.summary import summarise
-from gencls.results import Cell
 
 N, MANY = 60, 10**8
 SAMPLES = {"model": {"num_samples": 1}, "attack_model": {"num_samples": 1}}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toy_evaluation import toy_images
 
-from gencls.results import (
+from gencls.evaluation.results import (
   Cell,
   check_same_evaluation,
   data_digest,

@@ -10,12 +10,12 @@ from toy_evaluation import full_summary, protocol, record, run, specs, toy_image
 from tqdm import tqdm
 
 import gencls.attacks
-from gencls import batch_loop
 from gencls import evaluate as evaluation
-from gencls.batch_loop import Work, over_batches
+from gencls.evaluation import batch_loop
+from gencls.evaluation.batch_loop import Work, over_batches
+from gencls.evaluation.results import read_cell, write_cell
 from gencls.report import table
 from gencls.report.summary import summarise
-from gencls.results import read_cell, write_cell
 
 PROTOCOL = protocol(clean=())  # batches of 8: 4 of them for 30 images
 PGD = specs((0.1,))[1]

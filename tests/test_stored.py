@@ -20,9 +20,9 @@ from toy_evaluation import (
 from toy_report import ATTACKS, EPS, write_run
 
 import gencls
-from gencls import columns, stored
-from gencls.attack_specs import AttackSpec
 from gencls.evaluate import evaluate
+from gencls.evaluation import columns, stored
+from gencls.evaluation.attack_specs import AttackSpec
 from gencls.report import reading
 from gencls.report.summary import summarise
 from gencls.workdir import to_json

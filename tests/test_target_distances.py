@@ -8,17 +8,17 @@ from toy_evaluation import LEVELS, full_summary, log_joint, protocol, run, toy_i
 from toy_minimum import by_hand, line
 
 import gencls.attacks
-from gencls import minimum_norm
-from gencls.attack_grades import grade_results
-from gencls.attack_specs import AttackSpec
-from gencls.batch_loop import Work, batches
-from gencls.clean import Subject
-from gencls.grading import perturbation_norm
+from gencls.evaluation import minimum_norm
+from gencls.evaluation.attack_grades import grade_results
+from gencls.evaluation.attack_specs import AttackSpec
+from gencls.evaluation.batch_loop import Work, batches
+from gencls.evaluation.clean import Subject
+from gencls.evaluation.grading import perturbation_norm
+from gencls.evaluation.model_options import Pool, start_images, walking_options
+from gencls.evaluation.results import Cell
 from gencls.keys import example_keys
-from gencls.model_options import Pool, start_images, walking_options
 from gencls.report import table
 from gencls.report.summary import summarise
-from gencls.results import Cell
 
 PROTOCOL = protocol(clean=())
 LINE = AttackSpec("line", "line", "linf", (0.1, 0.3, 0.5), "margin", 1, {"num_steps": 10})

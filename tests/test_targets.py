@@ -21,10 +21,10 @@ from toy_evaluation import (
 from toy_minimum import line
 
 import gencls.attacks
-from gencls import masking, targets
-from gencls.attack_specs import AttackSpec
 from gencls.attacks.losses import LOSSES
 from gencls.evaluate import check_specs, make_plans
+from gencls.evaluation import masking, targets
+from gencls.evaluation.attack_specs import AttackSpec
 from gencls.keys import example_keys
 from gencls.report import compare, table
 from gencls.report.summary import summarise

@@ -12,11 +12,12 @@ import pytest
 import toy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gencls import checkpoint, loop, optimizers, sharding, train
+from gencls import checkpoint, sharding, train
 from gencls.keys import example_keys, fold
 from gencls.logs import read_metrics
-from gencls.rungs import StuckError
-from gencls.train_step import TrainState, initial_state, merge_updates, train_step
+from gencls.training import loop, optimizers
+from gencls.training.rungs import StuckError
+from gencls.training.step import TrainState, initial_state, merge_updates, train_step
 
 
 def run(workdir, classifier=None, **settings):
@@ -199,7 +200,7 @@ def test_micro_batches_stay_on_their_devices():
 import jax, jax.numpy as jnp, numpy as np
 from gencls import sharding
 from gencls.keys import example_keys
-from gencls.train_step import mean_over_parts
+from gencls.training.step import mean_over_parts
 x, w = np.random.default_rng(0).random((16, 6), np.float32), np.ones((6, 3), np.float32)
 @jax.jit
 def step(w, x, indices):

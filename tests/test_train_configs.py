@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from gencls import models, optimizers
+from gencls import models
+from gencls.training import optimizers
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = sorted(CONFIGS.glob("*_*.py"))

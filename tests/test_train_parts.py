@@ -3,9 +3,11 @@ import signal
 import numpy as np
 import pytest
 
-from gencls import interrupts, optimizers, rungs, sharding, train_settings
+from gencls import interrupts, sharding
 from gencls.logs import metric_name, read_metrics
-from gencls.loop import Progress
+from gencls.training import optimizers, rungs
+from gencls.training import settings as train_settings
+from gencls.training.loop import Progress
 
 
 def test_ladder_equals_brute_force():

@@ -16,10 +16,11 @@ from toy_evaluation import (
 )
 
 from configs.attacks import sanity
-from gencls import data, stored, transfer_source
-from gencls.attack_specs import AttackSpec
+from gencls import data
 from gencls.evaluate import evaluate
-from gencls.probes import NO_PROBES, Probes
+from gencls.evaluation import stored, transfer_source
+from gencls.evaluation.attack_specs import AttackSpec
+from gencls.evaluation.probes import NO_PROBES, Probes
 from gencls.report.summary import summarise
 
 N = 30
@@ -142,7 +143,7 @@ def test_images_that_only_transfer_breaks_are_named(made, source, tmp_path):
 
 
 def test_what_is_transferred_decides_the_cell(source):
-  from gencls.transfer_cell import identity
+  from gencls.evaluation.transfer_cell import identity
 
   one = identity(source, "linf", 0.1, protocol())
   fewer = source._replace(cells=source.cells[1:], files=source.files[1:])

@@ -18,11 +18,11 @@ from toy_evaluation import (
 )
 
 from gencls.evaluate import evaluate, make_plans
+from gencls.evaluation.probes import Probes
+from gencls.evaluation.results import Cell
 from gencls.paired import paired_interval
-from gencls.probes import Probes
 from gencls.report import unseen
 from gencls.report.summary import summarise
-from gencls.results import Cell
 
 
 def steered(params, keys, x):

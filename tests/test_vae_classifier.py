@@ -7,9 +7,10 @@ import optax
 import pytest
 from scipy import stats
 
-from gencls import densities, models, train_settings
+from gencls import densities, models
 from gencls.keys import example_keys
-from gencls.train_step import initial_state, train_step
+from gencls.training import settings as train_settings
+from gencls.training.step import initial_state, train_step
 
 SHAPE, CLASSES, BATCH = (8, 8, 1), 3, 12
 

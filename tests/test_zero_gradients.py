@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gencls.attacks import auto_attack
+from gencls.evaluation.results import Cell
 from gencls.report.zero_gradients import check
-from gencls.results import Cell
 
 LABELS = np.zeros(4, np.int32)
 LOGITS = np.array([[0, -300, -400], [0, -1, -2], [-300, 0, -1], [np.nan, 0, 0]], np.float32)

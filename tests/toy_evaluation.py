@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls import data
-from gencls.attack_specs import AttackSpec
-from gencls.batch_loop import Protocol
-from gencls.clean import METRICS, Subject
 from gencls.evaluate import evaluate
+from gencls.evaluation.attack_specs import AttackSpec
+from gencls.evaluation.batch_loop import Protocol
+from gencls.evaluation.clean import METRICS, Subject
 from gencls.types import Classifier, Decoder, Loss
 
 SHAPE, CLASSES, LEVELS, SCALE = (4, 4, 1), 3, 17, 0.25

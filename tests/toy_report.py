@@ -6,8 +6,8 @@ import numpy as np
 from toy_evaluation import record
 
 from gencls.evaluate import Plan
-from gencls.results import Cell, cell_path, data_digest, write_cell
-from gencls.stored import write_plan
+from gencls.evaluation.results import Cell, cell_path, data_digest, write_cell
+from gencls.evaluation.stored import write_plan
 
 EPS = (0.05, 0.1, 0.2, 0.3, 0.5)
 ATTACKS = ("fgsm", "pgd", "mim", "apgd", "square", "carlini_wagner")

@@ -41,8 +41,9 @@ def attack(
     eot_samples: draws per query under a fresh seed.
     grade_as: of minimum-norm attacks: "distance" (the default; broken at eps where the graded image
       is wrong and no further away) or "clip" (clipped to each eps and predicted again).
-    target: None (untargeted), a rule of `gencls.targets` ("next", "random", "least_likely",
-      "most_likely") or a class; --config.attacks.<label>.target=3 on the command line.
+    target: None (untargeted), a rule of `gencls.evaluation.targets` ("next", "random",
+      "least_likely", "most_likely") or a class; on the command line
+      --config.attacks.<label>.target=3.
     against: None ("classifier") or "detector": the image has to be accepted by config.detector
       too, and the loss pursues both.
     models: "thresholded": only models that threshold their input are attacked so; None: all are.
@@ -81,10 +82,12 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
     fresh: whether the threat model is a fresh seed, the mean over draws; else a known seed.
     arg: "" or "full": every image; "cpu": the first 200; "smoke": the first 16, few steps.
     detector: a name in `gencls.detect.STATISTICS`; None: no detector.
-    probe_gradient: whether the gradient is held against the loss, see `gencls/gradient_cell.py`.
-    surface_images: of how many images the loss surface is drawn, see `gencls/surface_cell.py`.
+    probe_gradient: whether the gradient is held against the loss, see
+      `gencls/evaluation/gradient_cell.py`.
+    surface_images: of how many images the loss surface is drawn, see
+      `gencls/evaluation/surface_cell.py`.
     regrade_samples: numbers of importance samples under which the worst case is graded again, for
-      models that have such a number, see `gencls/regrade_cell.py`.
+      models that have such a number, see `gencls/evaluation/regrade_cell.py`.
 
   Raises:
     ValueError: if the variant is unknown.

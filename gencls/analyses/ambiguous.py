@@ -33,11 +33,11 @@ from gencls.analyses.inputs import (
 )
 from gencls.analyses.paths import between, draw_pairs
 from gencls.calibration import log_softmax
-from gencls.grading import keys_for
+from gencls.evaluation.grading import keys_for
+from gencls.evaluation.results import Cell
 from gencls.intervals import share_interval
 from gencls.report import analysis_figures
 from gencls.report.grid import grid, percent
-from gencls.results import Cell
 
 _STREAM, _HALVES = 12, 13  # of the random wrong labels, and of which images are mixed
 _SHOWN = 8

@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from gencls import data, detect
-from gencls.acceptance import accepts
-from gencls.batch_loop import auto_batch_size
-from gencls.grading import forward, keys_for, predict
-from gencls.results import Cell
+from gencls.evaluation.acceptance import accepts
+from gencls.evaluation.batch_loop import auto_batch_size
+from gencls.evaluation.grading import forward, keys_for, predict
+from gencls.evaluation.results import Cell
 from gencls.thresholds import Rule
 from gencls.types import Keys, LogitsFn
 

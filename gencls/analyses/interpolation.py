@@ -30,11 +30,11 @@ from gencls.analyses.inputs import (
   unit,
 )
 from gencls.analyses.paths import along, between, draw_pairs, profile
-from gencls.grading import predict
+from gencls.evaluation.grading import predict
+from gencls.evaluation.results import Cell
 from gencls.intervals import share_interval
 from gencls.report import analysis_figures
 from gencls.report.grid import grid, percent
-from gencls.results import Cell
 
 SHOWN_PATHS, SHOWN_STEPS = 6, 9  # of the figure of images
 

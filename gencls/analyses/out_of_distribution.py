@@ -27,10 +27,10 @@ from gencls.analyses.inputs import (
   statistic,
   unit,
 )
+from gencls.evaluation.results import Cell
 from gencls.names import unknown_name
 from gencls.report import analysis_figures
 from gencls.report.grid import grid, percent
-from gencls.results import Cell
 
 _STREAM = 13  # of the noise
 _SHOWN = 8

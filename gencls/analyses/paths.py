@@ -6,7 +6,7 @@ import numpy as np
 
 from gencls.analyses.inputs import PURPOSE, Arrays, Examined, floats, log_lik, logits_of
 from gencls.calibration import log_softmax
-from gencls.grading import keys_for
+from gencls.evaluation.grading import keys_for
 
 _STREAM = 11  # of the random numbers that choose pairs
 

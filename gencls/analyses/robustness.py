@@ -23,16 +23,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencls import minimum_norm, stored
 from gencls.analyses.inputs import Arrays, Caption, Examined, Inputs, Numbers, floats
 from gencls.evaluate import GREY, UNTOUCHED
+from gencls.evaluation import minimum_norm, stored
+from gencls.evaluation.results import Cell, data_digest
 from gencls.intervals import share_interval
 from gencls.report import analysis_figures
 from gencls.report.checks import WORST
 from gencls.report.detection import own_view
 from gencls.report.grid import grid, percent
 from gencls.report.targeted import aim
-from gencls.results import Cell, data_digest
 
 
 class Nearest(NamedTuple):

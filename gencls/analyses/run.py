@@ -30,9 +30,9 @@ from gencls.analyses.inputs import (
   logits_of_set,
   make_inputs,
 )
+from gencls.evaluation.results import Cell, cell_path, data_digest, read_cell, write_cell
 from gencls.names import unknown_name
 from gencls.report import figures
-from gencls.results import Cell, cell_path, data_digest, read_cell, write_cell
 from gencls.workdir import atomic_write, to_json
 
 # Raised by hand whenever the same settings give other numbers or other arrays than before.

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls import densities
-from gencls.lbfgs import minimise
 from gencls.models import fitting
 from gencls.models.ising_scores import discriminative_logits
 from gencls.models.lattice import Couplings
+from gencls.models.lbfgs import minimise
 from gencls.types import Array, FitData, Fitted, Key, Params
 
 PIECE = 2000  # images at once

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from gencls import densities
-from gencls.lbfgs import minimise
 from gencls.models import checks, fitting
 from gencls.models.discriminative import discriminative
+from gencls.models.lbfgs import minimise
 from gencls.settings import at_least
 from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Params
 

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gencls import minimum_norm
-from gencls.cells import GREY
-from gencls.grading import worst_case
-from gencls.results import Cell
+from gencls.evaluation import minimum_norm
+from gencls.evaluation.cells import GREY
+from gencls.evaluation.grading import worst_case
+from gencls.evaluation.results import Cell
 
 
 class Group(NamedTuple):

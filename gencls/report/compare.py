@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gencls.attack_specs import applies
+from gencls.evaluation.attack_specs import applies
 from gencls.names import unknown_name
 from gencls.report import (
   attack_curves,

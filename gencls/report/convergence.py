@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from gencls import sanity
-from gencls.acceptance import as_held
+from gencls.evaluation.acceptance import as_held
+from gencls.evaluation.results import Cell
 from gencls.report.candidates import Group, attacks_first, candidate
 from gencls.report.detection import evading
-from gencls.results import Cell
 
 DEFAULTS = {"num_restarts": 1}  # where an attack's settings do not say
 STEP_SIZES = ("step_size", "rel_step_size")

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gencls import columns, paired, stored
+from gencls import paired
+from gencls.evaluation import columns, stored
 from gencls.report import compare, difference
 from gencls.report import published as papers
 from gencls.report.grid import grid

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gencls import columns, stored
+from gencls.evaluation import columns, stored
 from gencls.paired import Difference, paired_interval, unpaired_interval
 from gencls.report import compare, detection_table, html, table, views
 from gencls.report.checks import HELD, WORST

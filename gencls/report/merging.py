@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gencls import stored
+from gencls.evaluation import stored
 from gencls.names import unknown_name
 from gencls.report import reading, results_file
 from gencls.report.reading import Entry

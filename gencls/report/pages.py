@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gencls import minimum_norm
 from gencls.evaluate import GREY, SURFACE
+from gencls.evaluation import minimum_norm
+from gencls.evaluation.results import Cell
 from gencls.report import detection, figures, table
-from gencls.results import Cell
 from gencls.workdir import atomic_write, to_json
 
 MAX_COLUMNS = 8

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gencls import stored
 from gencls.evaluate import CLEAN, GREY, UNTOUCHED
+from gencls.evaluation import stored
+from gencls.evaluation.results import Cell
 from gencls.report.checks import WORST
 from gencls.report.summary import summarise
-from gencls.results import Cell
 
 _NEEDS = ("title", "data", "model", "attack_model", "protocol", "attacks", "config", "record")
 _EMPTY: dict[str, Any] = {"rows": [], "minimum": [], "worst": [], "checks": [], "made_by": {}}

@@ -1,7 +1,7 @@
 """The worst case under other numbers of importance samples: do its images carry over to them?
 
-See `gencls.regrade_cell`. Every number of samples is compared with the smallest on the same images,
-by draws that no attack has known.
+See `gencls.evaluation.regrade_cell`. Every number of samples is compared with the
+smallest on the same images, by draws that no attack has known.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gencls.evaluation.regrade_cell import LABEL
+from gencls.evaluation.results import Cell
 from gencls.intervals import share_interval
 from gencls.paired import Difference, paired_interval
-from gencls.regrade_cell import LABEL
 from gencls.report.grid import grid, percent
-from gencls.results import Cell
 from gencls.sanity import UNFINISHED, Check
 
 NAME = "more importance samples change nothing"

@@ -6,8 +6,8 @@ ordinary, on the grade draws; a detector rejects what lies below its threshold.
 
 from collections.abc import Sequence
 
-from gencls import minimum_norm
 from gencls.evaluate import UNTOUCHED
+from gencls.evaluation import minimum_norm
 from gencls.report import detection
 from gencls.report.plots import Roc
 from gencls.report.reading import Entry

@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from gencls import minimum_norm, sanity
+from gencls import sanity
 from gencls.evaluate import CLEAN, DETECTOR, GREY, UNTOUCHED
+from gencls.evaluation import minimum_norm
+from gencls.evaluation.model_options import WALKS
+from gencls.evaluation.results import Cell
 from gencls.intervals import Interval, share_interval
-from gencls.model_options import WALKS
 from gencls.report import checks, detection, regraded, targeted, unseen
 from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.report.checks import WORST
-from gencls.results import Cell
 
 _CLEAN = ("draws", "deterministic", "prepared_anew", "score", "metrics")
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gencls import interop, minimum_norm
+from gencls import interop
+from gencls.evaluation import minimum_norm
 from gencls.report import detection_table, regraded
 from gencls.report.grid import grid, percent
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from gencls.evaluation.minimum_norm import asked
+from gencls.evaluation.results import Cell
+from gencls.evaluation.targets import share_in_target
 from gencls.intervals import share_interval
-from gencls.minimum_norm import asked
-from gencls.results import Cell
 from gencls.sanity import Curve
-from gencls.targets import share_in_target
 
 
 def aim(cell: Cell) -> str | int | None:

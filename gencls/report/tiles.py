@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencls import data, stored
-from gencls.cells import first_images
+from gencls import data
 from gencls.evaluate import GREY, UNTOUCHED
+from gencls.evaluation import stored
+from gencls.evaluation.cells import first_images
+from gencls.evaluation.results import Cell, data_digest
 from gencls.report.pages import strongest_shown
 from gencls.report.reading import Entry
-from gencls.results import Cell, data_digest
 from gencls.workdir import read_config
 
 MAX_COLUMNS = 8

@@ -1,16 +1,16 @@
 """Known seed against unseen draws: does what breaks the images rest on knowing the draws?
 
 Under a known seed attack and grading share each image's draw. The worst case, as it was chosen, is
-graded on draws that no attack has known too; see `gencls.regrade_cell`.
+graded on draws that no attack has known too; see `gencls.evaluation.regrade_cell`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from gencls.evaluation.regrade_cell import LABEL, UNSEEN
+from gencls.evaluation.results import Cell
 from gencls.paired import Difference, paired_interval
-from gencls.regrade_cell import LABEL, UNSEEN
 from gencls.report.regraded import POINT, half, points
-from gencls.results import Cell
 from gencls.sanity import UNFINISHED, Check
 
 NAME = "unseen draws leave as much right as the known ones"

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from gencls.evaluate import CLEAN, GREY, UNTOUCHED
-from gencls.minimum_norm import AS_DISTANCE
-from gencls.regrade_cell import label as regraded_label
+from gencls.evaluation.minimum_norm import AS_DISTANCE
+from gencls.evaluation.regrade_cell import label as regraded_label
+from gencls.evaluation.results import Cell, portable_command
 from gencls.report import detection_table, results_file
 from gencls.report import regraded as regrading
 from gencls.report.checks import WORST
 from gencls.report.reading import Entry
-from gencls.results import Cell, portable_command
 
 STATUSES = ("fail", "pass", "not run")
 

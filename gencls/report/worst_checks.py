@@ -8,12 +8,12 @@ import itertools
 from collections.abc import Sequence
 
 from gencls import sanity
-from gencls.acceptance import as_held
-from gencls.cells import GREY
+from gencls.evaluation.acceptance import as_held
+from gencls.evaluation.cells import GREY
+from gencls.evaluation.results import Cell
 from gencls.report.candidates import Group, candidate
 from gencls.report.detection import evading
 from gencls.report.targeted import aim
-from gencls.results import Cell
 
 _ALONE = "by the attacks of each eps alone"
 

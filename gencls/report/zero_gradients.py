@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from gencls import masking, sanity
+from gencls import sanity
 from gencls.attacks import auto_attack
 from gencls.attacks.losses import LOSSES
-from gencls.grading import predict
+from gencls.evaluation import masking
+from gencls.evaluation.grading import predict
+from gencls.evaluation.results import Cell
 from gencls.report.detection import evading
 from gencls.report.targeted import aim
-from gencls.results import Cell
 
 _LOSSES_OF = {"auto_attack": auto_attack.losses}
 

@@ -5,7 +5,8 @@ from bad_input import Case
 from bad_training import INF, NAN
 from finished import NAME, Scene, evaluate, evaluation_config, module
 
-from gencls import stored, sweep, sweep_cells
+from gencls import sweep, sweep_cells
+from gencls.evaluation import stored
 from gencls.report import compare, difference
 
 _OTHER = {"name": "other"}  # the finished one is refused for being another evaluation

@@ -18,9 +18,9 @@ from bad_input import Case, flip, write
 from finished import NAME, Scene, evaluate
 
 import gencls
-from gencls import stored
+from gencls.evaluation import stored
+from gencls.evaluation.results import Cell, cell_path, read_cell, write_cell
 from gencls.report import reading
-from gencls.results import Cell, cell_path, read_cell, write_cell
 
 
 def results(at: Scene) -> Path:

@@ -16,9 +16,10 @@ from finished import NAME
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gencls import locks, owners, runs, stored
+from gencls import locks, owners, runs
+from gencls.evaluation import stored
+from gencls.evaluation.results import read_result
 from gencls.logs import read_metrics
-from gencls.results import read_result
 from gencls.workdir import read_config
 
 # The same damage at every run; every example puts back what it has damaged.

@@ -10,9 +10,11 @@ from finished import changed, evaluation_config, module, train_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gencls import attacks, evaluation_settings, models, train_settings
-from gencls.attack_specs import AttackSpec
+from gencls import attacks, models
 from gencls.evaluate import check_protocol, check_specs
+from gencls.evaluation import settings as evaluation_settings
+from gencls.evaluation.attack_specs import AttackSpec
+from gencls.training import settings as train_settings
 
 NUMBERS = st.one_of(
   st.integers(-3, 3),

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gencls import acceptance, data, detect
-from gencls.batch_loop import Arrays, Turn, Work, over_batches
-from gencls.grading import forward, keys_for, predict
+from gencls import data, detect
+from gencls.evaluation import acceptance
+from gencls.evaluation.batch_loop import Arrays, Turn, Work, over_batches
+from gencls.evaluation.grading import forward, keys_for, predict
+from gencls.evaluation.results import Cell, data_digest
 from gencls.likelihood import density_levels
 from gencls.names import unknown_name
-from gencls.results import Cell, data_digest
 from gencls.thresholds import Rule
 from gencls.types import Accept
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls.attacks.losses import LogitLoss
-from gencls.grading import predict
+from gencls.evaluation.grading import predict
+from gencls.evaluation.targets import LEFT_OUT
 from gencls.sanity import UNFINISHED, Check
-from gencls.targets import LEFT_OUT
 from gencls.types import Array, Goal
 
 _FITS = 2.0  # factor between a predicted and a measured change

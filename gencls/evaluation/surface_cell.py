@@ -24,8 +24,8 @@ import numpy as np
 from gencls.attacks import objective as objectives
 from gencls.attacks.broadcast import expand, pixels
 from gencls.attacks.norms import linf
-from gencls.batch_loop import Arrays, Turn, Work, over_batches, size_of_batches
-from gencls.grading import attack_keys
+from gencls.evaluation.batch_loop import Arrays, Turn, Work, over_batches, size_of_batches
+from gencls.evaluation.grading import attack_keys
 from gencls.keys import fold
 from gencls.types import Array, Goal, Keys, LogitsFn
 

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gencls import rungs, sharding
+from gencls import sharding
 from gencls.interrupts import stop_requests
 from gencls.logs import ROBUST_ACCURACY, Meter, Writer, check_finite_row, metric_name
-from gencls.train_step import DeviceData, StepFn, Sums, TrainState
+from gencls.training import rungs
+from gencls.training.step import DeviceData, StepFn, Sums, TrainState
 
 _LOG = logging.getLogger(__name__)
 

@@ -18,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from gencls import acceptance, attacks, data
+from gencls import attacks, data
 from gencls.attacks.reconstruction_starts import wrong_reconstructions
 from gencls.attacks.starts import NO_PLACE, nearest_places
-from gencls.clean import Subject
-from gencls.grading import NO_PREDICTION, forward, predict
+from gencls.evaluation import acceptance
+from gencls.evaluation.clean import Subject
+from gencls.evaluation.grading import NO_PREDICTION, forward, predict
+from gencls.evaluation.targets import LEFT_OUT
 from gencls.names import unknown_name
-from gencls.targets import LEFT_OUT
 from gencls.types import Accept, Array, Classifier, Keys, LogitsFn
 
 OPTIONS = ("per_sample", "start")

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls import acceptance
-from gencls.acceptance import Verdict
 from gencls.attacks.norms import TOLERANCE, order, tolerance
+from gencls.evaluation import acceptance
+from gencls.evaluation.acceptance import Verdict
 from gencls.keys import example_keys, fold
 from gencls.names import unknown_name
 from gencls.types import Accept, Array, Keys, LogitsFn

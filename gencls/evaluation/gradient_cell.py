@@ -20,8 +20,8 @@ import numpy as np
 from gencls.attacks import norms
 from gencls.attacks import objective as objectives
 from gencls.attacks.broadcast import expand, pixels
-from gencls.batch_loop import Arrays, Turn, Work, over_batches
-from gencls.grading import attack_keys
+from gencls.evaluation.batch_loop import Arrays, Turn, Work, over_batches
+from gencls.evaluation.grading import attack_keys
 from gencls.types import Array, Goal, Keys, LogitsFn
 
 STEP = 0.02  # h in ℓ2: far above the rounding of the loss, and short against any budget

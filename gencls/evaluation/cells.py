@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls import data, sanity
-from gencls.batch_loop import Arrays, Batch, Protocol, Turn, Work, batches, over_batches
-from gencls.clean import Subject, clean_batch, summarise
-from gencls.grading import Graded, draw_keys, grade, grey, perturbation_norm
+from gencls.evaluation.batch_loop import Arrays, Batch, Protocol, Turn, Work, batches, over_batches
+from gencls.evaluation.clean import Subject, clean_batch, summarise
+from gencls.evaluation.grading import Graded, draw_keys, grade, grey, perturbation_norm
 
 # The labels of what is no attack.
 CLEAN, UNTOUCHED, GREY = "clean", "untouched", "grey"

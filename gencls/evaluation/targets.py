@@ -14,7 +14,7 @@ import functools
 import jax
 import numpy as np
 
-from gencls.grading import keys_for
+from gencls.evaluation.grading import keys_for
 from gencls.names import unknown_name
 from gencls.types import Array, Keys
 

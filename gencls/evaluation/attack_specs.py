@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from gencls import attacks, interop, minimum_norm, targets
+from gencls import attacks, interop
 from gencls.attacks.losses import LOSSES
 from gencls.attacks.norms import order
-from gencls.batch_loop import Protocol, size_of_batches
-from gencls.model_options import START_TRIES, walking_options
+from gencls.evaluation import minimum_norm, targets
+from gencls.evaluation.batch_loop import Protocol, size_of_batches
+from gencls.evaluation.model_options import START_TRIES, walking_options
 from gencls.names import unknown_name
 
 DEFAULT_LOSS = "margin"  # of `attacks.build`

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gencls import data, stored
-from gencls.cells import GREY
-from gencls.results import Cell
+from gencls import data
+from gencls.evaluation import stored
+from gencls.evaluation.cells import GREY
+from gencls.evaluation.results import Cell
+from gencls.evaluation.transfer_cell import Source
 from gencls.sanity import TRANSFER, transferred
-from gencls.transfer_cell import Source
 
 
 def read(workdir: str | Path, name: str, dataset: data.Dataset) -> Source:

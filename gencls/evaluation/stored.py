@@ -17,9 +17,9 @@ import numpy as np
 
 from gencls import json_files
 from gencls.evaluate import CLEAN, UNTOUCHED, Plan
-from gencls.minimum_norm import AS_DISTANCE
+from gencls.evaluation.minimum_norm import AS_DISTANCE
+from gencls.evaluation.results import Cell, canonical_json, need, read_cell, read_result, write_cell
 from gencls.names import unknown_name
-from gencls.results import Cell, canonical_json, need, read_cell, read_result, write_cell
 from gencls.settings import check_kinds
 from gencls.workdir import atomic_write, to_json
 

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencls import minimum_norm, stored
-from gencls.acceptance import as_held
 from gencls.evaluate import CLEAN, UNTOUCHED
+from gencls.evaluation import minimum_norm, stored
+from gencls.evaluation.acceptance import as_held
+from gencls.evaluation.results import Cell
 from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.report.checks import HELD, WORST
 from gencls.report.detection import EITHER, held_groups
-from gencls.results import Cell
 
 
 class Results(NamedTuple):

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencls import optimizers, sharding
+from gencls import sharding
 from gencls.names import unknown_name
 from gencls.settings import at_least, check_finite, check_kinds, check_seed
+from gencls.training import optimizers
 from gencls.types import Classifier
 
 

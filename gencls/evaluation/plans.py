@@ -8,18 +8,25 @@ from typing import Any, NamedTuple
 import jax
 
 from gencls import data
-from gencls.attack_specs import AttackSpec, takes_eps
-from gencls.attack_specs import identity as attack_identity
-from gencls.batch_loop import Protocol
-from gencls.cells import CLEAN, GREY, UNTOUCHED
-from gencls.detector_cell import Detection, settings_of
-from gencls.probes import GRADIENT, NO_PROBES, SURFACE, Probes, gradient_settings, surface_settings
-from gencls.regrade_cell import label as regraded_label
-from gencls.regrade_cell import unseen_draws, unseen_label
-from gencls.results import cell_path
-from gencls.results import identity as digest
-from gencls.transfer_cell import at as transferred_at
-from gencls.transfer_cell import identity as transfer_identity
+from gencls.evaluation.attack_specs import AttackSpec, takes_eps
+from gencls.evaluation.attack_specs import identity as attack_identity
+from gencls.evaluation.batch_loop import Protocol
+from gencls.evaluation.cells import CLEAN, GREY, UNTOUCHED
+from gencls.evaluation.detector_cell import Detection, settings_of
+from gencls.evaluation.probes import (
+  GRADIENT,
+  NO_PROBES,
+  SURFACE,
+  Probes,
+  gradient_settings,
+  surface_settings,
+)
+from gencls.evaluation.regrade_cell import label as regraded_label
+from gencls.evaluation.regrade_cell import unseen_draws, unseen_label
+from gencls.evaluation.results import cell_path
+from gencls.evaluation.results import identity as digest
+from gencls.evaluation.transfer_cell import at as transferred_at
+from gencls.evaluation.transfer_cell import identity as transfer_identity
 
 # Raised by hand whenever the same settings give other numbers or other arrays than before.
 EVALUATION_VERSION = 2

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from gencls import classify, sharding
 from gencls.keys import example_keys, fold, purpose_key
-from gencls.train_step import DeviceData, TrainState, gather, log_names
+from gencls.training.step import DeviceData, TrainState, gather, log_names
 from gencls.types import Array, Classifier, Params
 
 

@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls import attacks, data, interop, masking, targets
-from gencls.attack_grades import grade_results
-from gencls.attack_specs import AttackSpec, evades, starting_options
+from gencls import attacks, data, interop
 from gencls.attacks import checks
 from gencls.attacks.losses import LOSSES
-from gencls.batch_loop import Arrays, Batch, Protocol, Turn, Work, over_batches
-from gencls.clean import Subject
-from gencls.grading import attack_keys, forward, predict
-from gencls.model_options import Pool, attack_inputs, pool, start_images
+from gencls.evaluation import masking, targets
+from gencls.evaluation.attack_grades import grade_results
+from gencls.evaluation.attack_specs import AttackSpec, evades, starting_options
+from gencls.evaluation.batch_loop import Arrays, Batch, Protocol, Turn, Work, over_batches
+from gencls.evaluation.clean import Subject
+from gencls.evaluation.grading import attack_keys, forward, predict
+from gencls.evaluation.model_options import Pool, attack_inputs, pool, start_images
 from gencls.types import Accept, Attack
 
 LEAST_SECONDS = 1e-9  # what a batch gets when the time is up: `attacks.run` takes no 0

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencls import minimum_norm
-from gencls.attack_grades import grade_results
-from gencls.attack_specs import DEFAULT_LOSS, AttackSpec
-from gencls.batch_loop import Arrays, Protocol, Turn, Work, over_batches
-from gencls.grading import tolerance, worst_case
-from gencls.results import Cell
+from gencls.evaluation import minimum_norm
+from gencls.evaluation.attack_grades import grade_results
+from gencls.evaluation.attack_specs import DEFAULT_LOSS, AttackSpec
+from gencls.evaluation.batch_loop import Arrays, Protocol, Turn, Work, over_batches
+from gencls.evaluation.grading import tolerance, worst_case
+from gencls.evaluation.results import Cell
 from gencls.sanity import TRANSFER
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gencls.batch_loop import Protocol
-from gencls.gradient_cell import STEP
-from gencls.regrade_cell import Regrade, check_regrade
-from gencls.surface_cell import Surface, check_surface
-from gencls.transfer_cell import Source
+from gencls.evaluation.batch_loop import Protocol
+from gencls.evaluation.gradient_cell import STEP
+from gencls.evaluation.regrade_cell import Regrade, check_regrade
+from gencls.evaluation.surface_cell import Surface, check_surface
+from gencls.evaluation.transfer_cell import Source
 
 GRADIENT, SURFACE = "gradient", "surface"
 

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls import attacks, classify
+from gencls.evaluation.model_options import with_threshold
 from gencls.keys import fold
 from gencls.logs import ROBUST_ACCURACY
-from gencls.model_options import with_threshold
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Classifier, Goal, Keys, LogitsFn, Loss, Params
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gencls import minimum_norm
-from gencls.attack_specs import AttackSpec, evades
-from gencls.batch_loop import Arrays, Batch, Work
-from gencls.cells import grade_batch, graded_arrays
-from gencls.grading import perturbation_norm, reclip, select_share
-from gencls.targets import LEFT_OUT, share_in_target
+from gencls.evaluation import minimum_norm
+from gencls.evaluation.attack_specs import AttackSpec, evades
+from gencls.evaluation.batch_loop import Arrays, Batch, Work
+from gencls.evaluation.cells import grade_batch, graded_arrays
+from gencls.evaluation.grading import perturbation_norm, reclip, select_share
+from gencls.evaluation.targets import LEFT_OUT, share_in_target
 from gencls.types import Accept
 
 Share = Callable[[np.ndarray], np.ndarray]  # x_adv [B, H, W, D] -> [B]

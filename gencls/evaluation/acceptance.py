@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencls.results import CLIPPED, Cell
+from gencls.evaluation.results import CLIPPED, Cell
 from gencls.types import Accept, Array, Keys
 
 

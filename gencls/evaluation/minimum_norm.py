@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from gencls import acceptance
-from gencls.grading import perturbation_norm, tolerance
-from gencls.results import CLIPPED, Cell
-from gencls.targets import LEFT_OUT, share_in_target
+from gencls.evaluation import acceptance
+from gencls.evaluation.grading import perturbation_norm, tolerance
+from gencls.evaluation.results import CLIPPED, Cell
+from gencls.evaluation.targets import LEFT_OUT, share_in_target
 
 GRADE_AS = ("distance", "clip")
 # The nearest success lies on the boundary: in a batch of another size one rounding error decides,

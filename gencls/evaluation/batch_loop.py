@@ -15,8 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from gencls import data
-from gencls.clean import Subject
-from gencls.results import Cell, need, read_cell, write_cell
+from gencls.evaluation.clean import Subject
+from gencls.evaluation.results import Cell, need, read_cell, write_cell
 from gencls.types import Accept
 
 Arrays = dict[str, np.ndarray]

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gencls.attack_specs import AttackSpec
-from gencls.batch_loop import Protocol
-from gencls.detector_cell import DetectorSpec
+from gencls.evaluation.attack_specs import AttackSpec
+from gencls.evaluation.batch_loop import Protocol
+from gencls.evaluation.detector_cell import DetectorSpec
+from gencls.evaluation.surface_cell import Surface
 from gencls.names import unknown_name
 from gencls.settings import at_least, check_finite, check_kinds, check_seed
-from gencls.surface_cell import Surface
 from gencls.thresholds import Rule
 
 _FIELDS = {

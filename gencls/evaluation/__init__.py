@@ -1,0 +1,1 @@
+"""Attack and grade: cells, grades, and what lies on disk. `gencls.evaluate` runs them."""
