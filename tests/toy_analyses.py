@@ -4,12 +4,20 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from toy_evaluation import CLASSES, record, toy_images, toy_subject
+from scipy import stats
+from toy_evaluation import CLASSES, SCALE, record, toy_images, toy_subject
 
 from gencls import runs
-from gencls.analyses.inputs import Examined, logits_of_set, make_inputs
+from gencls.analyses.inputs import Caption, Examined, logits_of_set, make_inputs
 
 PRIOR = np.full(CLASSES, 1 / CLASSES)
+CAPTION = Caption("TOY", "made")
+DEFAULTS = {
+  "interpolation": {"num_pairs": 12, "num_steps": 5},
+  "class_gap": {},
+  "ambiguous": {"num_pairs": 20},
+  "out_of_distribution": {"sets": ("mnist", "constant", "uniform_noise")},
+}
 
 
 def examined(workdir=Path("nowhere"), n=30, subject=None, **changes):
@@ -57,3 +65,10 @@ def toy_run(subject=None):
   return runs.Run(
     subject.classifier, subject.params, config, {**record(), **made}, 5, logits_fn, subject.params
   )
+
+
+def gaussian(x):
+  """[N, C] log p(x | y) of the toy, by SciPy."""
+  means = np.asarray(toy_subject().params["mean"], np.float64).reshape(CLASSES, -1)
+  flat = np.asarray(x, np.float64).reshape(len(x), 1, -1)
+  return np.sum(stats.norm.logpdf(flat, means[None], SCALE), axis=2)

@@ -24,7 +24,7 @@ from gencls.settings import at_least
 from gencls.types import Classifier, Decoder
 
 # Peak bytes of one decoder row, its input gradient and work space included, per byte of its
-# activations. Checked with XLA's memory analysis (tests/test_latent.py).
+# activations. Checked with XLA's memory analysis (tests/models/test_latent.py).
 PEAK_FACTOR = 12.0
 # Bytes that a gradient keeps of a row between its two passes, copies included, per byte of them.
 # Comes on top of the rows in work; both factors are generous.

@@ -7,7 +7,7 @@ from attack_models import linear
 
 from gencls import attacks
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from kept_seeds import forget, records_of
 from strength_report import Outcome, compared, local_optimality, markdown, scores, verdicts
 from strength_rows import ROWS

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from attack_models import images, keys, predictions
 from jax.tree_util import Partial
-from test_latent_closed_form import CLASSES, LATENTS, PIXELS, exact_params, exact_problem
-from test_latent_closed_form import linear_model as latent_model
+from linear_latent import CLASSES, LATENTS, PIXELS, exact_params, exact_problem
+from linear_latent import linear_model as latent_model
 
 from gencls import attacks, models
 from gencls.attacks import objective as objectives

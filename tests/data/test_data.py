@@ -16,7 +16,7 @@ from gencls import data
 from gencls.data.dataset import checked
 from gencls.data.splits import stratified, training_positions
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_digits_are_the_embedded_images_split_three_ways():

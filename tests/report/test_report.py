@@ -23,7 +23,7 @@ from gencls.evaluate import evaluate
 from gencls.report import attack_curves, compare, figures, pages, reading, table
 from gencls.report.summary import success_rate, summarise
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,7 @@ def test_attacks_that_do_not_see_the_detector_say_nothing_of_its_worst_case(tmp_
 
 
 def test_the_schema_names_what_a_detector_adds(runs):
-  text = (Path(__file__).parent.parent / "docs" / "results_schema.md").read_text()
+  text = (Path(__file__).resolve().parents[2] / "docs" / "results_schema.md").read_text()
   named = set(re.findall(r"`(\w+)`", text))
   cells = read(runs[0], "toy").cells
   assert {name for cell in cells for name in cell.arrays} <= named

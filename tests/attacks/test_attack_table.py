@@ -41,7 +41,7 @@ def predicted(x_adv):
 
 def row(name):
   if name not in TABLE:
-    pytest.fail(f"the attack {name!r} has no row in tests/attack_table.py; add one")
+    pytest.fail(f"the attack {name!r} has no row in tests/attacks/attack_table.py; add one")
   return TABLE[name]
 
 
@@ -77,8 +77,8 @@ def norms(name, x_adv):
 
 def test_the_table_has_every_attack_and_no_other():
   missing, unknown = set(NAMES) - set(TABLE), set(TABLE) - set(NAMES)
-  assert not missing, f"add a row to tests/attack_table.py for {sorted(missing)}"
-  assert not unknown, f"tests/attack_table.py has rows of no attack: {sorted(unknown)}"
+  assert not missing, f"add a row to tests/attacks/attack_table.py for {sorted(missing)}"
+  assert not unknown, f"tests/attacks/attack_table.py has rows of no attack: {sorted(unknown)}"
 
 
 @pytest.mark.parametrize("name", NAMES)

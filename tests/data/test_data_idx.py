@@ -9,7 +9,7 @@ import pytest
 from gencls import data
 from gencls.data import idx
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 real_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data: no folder {SHARED}")
 

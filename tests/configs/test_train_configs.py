@@ -6,7 +6,7 @@ import pytest
 from gencls import models
 from gencls.training import optimizers
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(CONFIGS.glob("*_*.py"))
 DATA = ("fashion_mnist", "mnist", "digits")  # the longer name first
 

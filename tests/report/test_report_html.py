@@ -3,10 +3,10 @@
 import base64
 import io
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from html_tags import Tags
 from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 from toy_evaluation import record
@@ -16,33 +16,7 @@ from gencls.report import compare, difference, html, plots, rocs, tiles, views
 from gencls.report.reading import read
 from gencls.report.roc import curve
 
-VOID = {"meta", "link", "img", "input", "br"}
 EVIL = "<script>alert(1)</script>"
-
-
-class Tags(HTMLParser):
-  """Checks that tags are closed in order, and keeps ids and links."""
-
-  def __init__(self):
-    super().__init__()
-    self.open, self.ids, self.links, self.outside = [], [], set(), []
-
-  def handle_starttag(self, tag, attrs):
-    named = dict(attrs)
-    if tag not in VOID:
-      self.open.append(tag)
-    if "id" in named:
-      self.ids.append(named["id"])
-    if named.get("href", "").startswith("#"):
-      self.links.add(named["href"][1:])
-    urls = [named.get("src"), named.get("href")]
-    self.outside += [u for u in urls if u and not u.startswith(("#", "data:"))]
-
-  def handle_startendtag(self, tag, attrs):
-    pass
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
 
 
 def page_of(folder, runs):

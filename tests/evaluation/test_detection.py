@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 from sklearn import metrics
+from toy_detection import DETECTION, SEEING, detected
 from toy_evaluation import (
   IDENTITY,
   LEVELS,
@@ -15,7 +16,6 @@ from toy_evaluation import (
   full_summary,
   log_joint,
   protocol,
-  record,
   specs,
   toy_images,
   toy_subject,
@@ -23,46 +23,17 @@ from toy_evaluation import (
 
 import gencls.attacks
 from gencls import detect, evaluate
-from gencls.evaluation import grading, minimum_norm, results
+from gencls.evaluation import grading, results
 from gencls.evaluation.acceptance import as_held
-from gencls.evaluation.attack_specs import AttackSpec
-from gencls.evaluation.detector_cell import Detection, DetectorSpec
-from gencls.report import compare, detection_table, pages, roc, table, targeted
+from gencls.report import compare, detection_table, pages, roc, table
 from gencls.report.summary import summarise
 from gencls.thresholds import Rule
-
-DETECTION = Detection(
-  DetectorSpec("marginal", False, Rule("quantile", 0.05)),
-  toy_images(80, seed=3)._replace(split="validation"),
-)
-SEEING = [specs()[1]._replace(label="pgd_detector", against="detector")]
-NEAREST = [
-  AttackSpec("carlini_wagner_detector", "carlini_wagner", "l2", (1.0,), "margin", 1,
-             {"binary_search_steps": 4, "num_steps": 40, "step_size": 0.05, "initial_const": 1.0},
-             against="detector"),
-  AttackSpec("boundary_detector", "boundary", "l2", (1.0,), "margin", 1, {"num_steps": 150},
-             against="detector"),
-]  # fmt: skip
-
-
-def _run(folder, subject=None, the_protocol=None, the_specs=None, detection=DETECTION):
-  return evaluate.evaluate(
-    subject or toy_subject(),
-    toy_images(),
-    the_protocol or protocol(clean=()),
-    [*specs(), *SEEING] if the_specs is None else the_specs,
-    folder=folder,
-    identity=IDENTITY,
-    record=record(),
-    progress=False,
-    detection=detection,
-  )
 
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory):
   folder = tmp_path_factory.mktemp("known")
-  return folder, _run(folder)
+  return folder, detected(folder)
 
 
 # The predicate.
@@ -139,11 +110,11 @@ def test_a_detector_is_fitted_once_and_nothing_is_redone(known, monkeypatch):
   assert sum(name.startswith("detector") for name in before) == 1
   monkeypatch.setattr(gencls.attacks, "run", None)
   monkeypatch.setattr(detect, "fit", None)
-  again = _run(folder)
+  again = detected(folder)
   assert cell_files(folder) == before
   for one, two in zip(cells, again, strict=True):
     assert one.header == two.header
-  plain = _run(folder, the_specs=[], detection=None)
+  plain = detected(folder, the_specs=[], detection=None)
   assert [cell.header["label"] for cell in plain] == ["clean", "untouched"]
   assert "accepted" not in plain[1].arrays and summarise(plain)["detection"] is None
 
@@ -265,100 +236,9 @@ def test_all_checks_pass_and_one_is_about_the_detector(known):
   assert {check["name"]: check["status"] for check in broken}[name] == "fail"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("spec", [NEAREST[0], pytest.param(NEAREST[1], marks=pytest.mark.slow)])
-def test_minimum_norms_end_misclassified_and_accepted(spec, tmp_path):
-  cells = _run(tmp_path, the_specs=[spec])
-  by_label = {cell.header["label"]: cell for cell in cells}
-  arrays = by_label[spec.label].arrays
-  wrong = arrays["prediction"][:, 0] != arrays["label"]
-  assert np.mean(wrong & arrays["accepted"][:, 0]) > 0.9
-  np.testing.assert_array_equal(arrays["attack_success"], arrays["held"] == 0)
-  summary = summarise(cells)
-  for row in summary["minimum"]:
-    held = by_label[row["label"]].arrays["held"]
-    assert row["found"]["mean"] == pytest.approx(np.mean(held == 0))
-  row = summary["detection"]["rows"][0]
-  within = by_label[row["label"]].arrays["norm"] <= 1.0 + 1e-6
-  held = np.where(
-    within, by_label[row["label"]].arrays["held"], by_label["untouched"].arrays["held"]
-  )
-  held = np.minimum(held, by_label["untouched"].arrays["held"])
-  assert row["evading"]["mean"] == pytest.approx(1 - np.mean(held))
-
-
-def test_an_attack_on_the_detector_may_have_a_target(tmp_path):
-  """In the target class *and* accepted, for both kinds of attack and their starts."""
-  walk = NEAREST[1]._replace(label="walk", hyperparameters={"num_steps": 5, "directions": 1,
-                                                            "blend_steps": 5})  # fmt: skip
-  aimed = [SEEING[0]._replace(eps=(0.1, 0.5)), walk]
-  strict = DETECTION._replace(spec=DetectorSpec("marginal", False, Rule("quantile", 0.6)))
-  every = [*specs(), *(s._replace(target="next") for s in aimed)]
-  cells = _run(tmp_path, the_specs=every, detection=strict)
-  found = [cell for cell in cells if cell.header["label"] in ("pgd_detector", "walk")]
-  target = (cells[1].arrays["label"] + 1) % 3
-  for cell in found:
-    arrays = cell.arrays
-    reached = (arrays["prediction"][:, 0] == target) & arrays["accepted"][:, 0]
-    np.testing.assert_array_equal(arrays["target"], target)
-    np.testing.assert_array_equal(arrays["in_target"], reached)
-    np.testing.assert_array_equal(arrays["attack_success"], reached)
-  small, large, walked = (cell.arrays for cell in found)
-  assert np.mean(large["in_target"]) > 0.9
-  np.testing.assert_array_equal(walked["select_in_target"], walked["in_target"])
-  assert np.all(walked["in_target"] == 1)  # from an accepted image of the target class
-  summary = full_summary(summarise(cells), protocol(clean=()))
-  checks = {check["name"]: check for check in summary["checks"]}
-  assert [check for check in checks.values() if check["status"] == "fail"] == []
-  assert checks["pgd_detector (linf): the share outside the target class falls with eps"]
-  # No class but one: it need not find what those without a target find.
-  assert checks["attacks on the detector beat those that do not see it"]["status"] == "not run"
-  (row,) = summary["minimum"]
-  assert row["found"]["mean"] == 1 and row["disagree"] == row["no_start"] == 0
-  assert "end in has to be accepted, too" in table.markdown(summary)
-
-  # Clean images in the target class count where they are accepted.
-  astray = cells[1].arrays | {"prediction": target[:, None]}
-  clean, accepted = cells[1]._replace(arrays=astray), astray["accepted"][:, 0]
-  assert 0 < accepted.sum() < 30
-  np.testing.assert_array_equal(targeted.curve(found[:2], clean).correct[0], ~accepted)
-  near = minimum_norm.derive(found[2], clean, 0.01, "distance")
-  assert not np.any(near.arrays["norm"])
-  np.testing.assert_array_equal(near.arrays["in_target"], accepted)
-
-
-def test_a_detector_that_accepts_nothing_leaves_a_walk_without_a_start(tmp_path):
-  strict = DETECTION._replace(
-    spec=DetectorSpec("marginal", False, Rule("fixed", bits_per_dim=-100.0))
-  )
-  few = {"num_steps": 2, "directions": 1, "blend_steps": 2}
-  cells = _run(tmp_path, the_specs=[NEAREST[1]._replace(hyperparameters=few)], detection=strict)
-  assert not cells[1].arrays["accepted"].any()
-  summary = full_summary(summarise(cells), protocol(clean=()))
-  (row,) = summary["minimum"]
-  assert row["no_start"] == 30
-  said = "**No start found, which counts as unbroken: boundary_detector (l2): 30 images.**"
-  assert said in table.markdown(summary)
-
-
-def test_what_is_clipped_to_each_eps_has_a_verdict_at_each(tmp_path):
-  contrast = AttackSpec("contrast", "linear_search_contrast", "linf", (0.2, 0.5), "margin", 1,
-                        {"num_steps": 5}, grade_as="clip")  # fmt: skip
-  cells = _run(tmp_path, the_specs=[contrast])
-  cell = next(cell for cell in cells if cell.header["label"] == "contrast")
-  held, wrong = cell.arrays["clipped_held"], cell.arrays["clipped_correct"] == 0
-  np.testing.assert_array_equal(held == 0, wrong & cell.arrays["clipped_accepted"][..., 0])
-  np.testing.assert_array_equal(as_held(cell).arrays["clipped_correct"], held)
-  rows = [r for r in summarise(cells)["detection"]["rows"] if r["label"] == "contrast"]
-  clean = cells[1].arrays["held"]
-  for column, row in enumerate(rows):
-    expected = 1 - np.mean(np.minimum(held[:, column], clean))
-    assert row["evading"]["mean"] == pytest.approx(expected)
-
-
 def test_a_fresh_seed_gives_shares_of_draws(tmp_path):
   the_protocol = protocol("fresh_seed", clean=())
-  cells = _run(tmp_path, toy_subject(noise=3.0), the_protocol, [specs((0.3,))[1], *[
+  cells = detected(tmp_path, toy_subject(noise=3.0), the_protocol, [specs((0.3,))[1], *[
     spec._replace(eps=(0.3,), eot_samples=3) for spec in SEEING]])  # fmt: skip
   pgd = next(cell for cell in cells if cell.header["label"] == "pgd_detector")
   assert pgd.arrays["accepted"].shape == (30, 20)
@@ -417,7 +297,7 @@ def test_tables_and_figures(known, tmp_path):
 )  # fmt: skip
 def test_what_does_not_fit_fails_before_any_work(change, match, tmp_path):
   with pytest.raises(ValueError, match=match):
-    _run(tmp_path, **change)
+    detected(tmp_path, **change)
   assert cell_files(tmp_path) == {}
 
 

@@ -11,7 +11,7 @@ from gencls.evaluate import check_protocol, check_specs
 from gencls.evaluation.attack_cells import build_attack
 from gencls.evaluation.attack_specs import check_spec, for_score, identity, takes_eps
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(p.stem for p in (ROOT / "configs" / "attacks").glob("*.py") if p.stem != "base")
 VARIANTS = ("", "full", "cpu", "smoke")
 

@@ -22,7 +22,7 @@ NAMES = {"name": toy_analyses.examined().detectors, "score": ("log_posterior", "
 
 def patterns(name):
   """The arrays of an analysis in the schema, as regular expressions."""
-  text = (Path(__file__).parent.parent / "docs" / "results_schema.md").read_text()
+  text = (Path(__file__).resolve().parents[2] / "docs" / "results_schema.md").read_text()
   rows, own = re.findall(r"^\| (\S*) ?\| (.*?) \|", text.split("## Analyses")[1], re.M), ""
   found = []
   for first, arrays in rows:

@@ -12,7 +12,7 @@ from gencls import models
 from gencls.report import attack_curves, compare, published
 from gencls.report.grid import percent
 
-FILES = Path(__file__).parent.parent / "docs" / "published"
+FILES = Path(__file__).resolve().parents[2] / "docs" / "published"
 
 
 def get_config(name, arg):

@@ -170,7 +170,7 @@ def test_names_that_are_not_there(tmp_path):
 
 
 def test_the_schema_names_every_array_and_column(evaluated):
-  text = (Path(__file__).parent.parent / "docs" / "results_schema.md").read_text()
+  text = (Path(__file__).resolve().parents[2] / "docs" / "results_schema.md").read_text()
   named = set(re.findall(r"`(\w+)`", text))
   arrays = {name for cell in evaluated[1] for name in cell.arrays}
   assert arrays - named <= {"importance_weighted_bound_nats", "loss_nats"}

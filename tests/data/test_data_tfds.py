@@ -12,7 +12,7 @@ from gencls import data
 from gencls.data import tfds_source
 from gencls.data.tfrecord import read_tfrecord
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 real_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data: no folder {SHARED}")
 
