@@ -1,15 +1,16 @@
-"""Copies the tables that the commands wrote into README.md, so that none of them is typed.
+"""Copies the tables that the commands wrote into the pages, so that none of them is typed.
 
   python docs/fill_readme.py
 
-Each block of README.md between `<!-- from docs/results/X.md -->` and `<!-- end -->` becomes the
-tables of that file, without those of the sanity checks.
+Each block of README.md and docs/results/README.md between `<!-- from docs/results/X.md -->` and
+`<!-- end -->` becomes the tables of that file, without those of the sanity checks.
 """
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results" / "README.md")
 BLOCK = re.compile(r"(<!-- from (docs/results/\S+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -21,10 +22,10 @@ def tables(path: Path) -> str:
 
 
 def filled(text: str) -> str:
-  """The README's text with every block as its file has it."""
+  """A page's text with every block as its file has it."""
   return BLOCK.sub(lambda m: f"{m[1]}\n{tables(ROOT / m[2])}\n\n{m[3]}", text)
 
 
 if __name__ == "__main__":
-  readme = ROOT / "README.md"
-  readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")
+  for page in PAGES:
+    page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -20,8 +20,9 @@ docs/results/nus.json:MLP is one model of it.
 
 --published=docs/published/deep_bayes_mnist.json puts the paper's table beside ours, and
 --honest=<evaluation> a third row below: the same runs under that evaluation, with its worst case,
-whose own report is written too. Where the paper holds models against each other, <name>_answer.md
-does so by that worst case. --file=nus calls the files nus instead of <name>.
+whose own report is written too. <name>_claims.md puts what the paper claims beside what holds;
+where it holds models against each other, <name>_answer.md does so by that worst case. --file=nus
+calls the files nus instead of <name>.
 
 --compare prints the differences of two runs with paired intervals (unpaired ones where one is a
 model of a results file), and with --out leaves <name>_difference.md, .json and .html.
@@ -36,7 +37,7 @@ from absl import app, flags
 
 from gencls import sweep
 from gencls.logs import show_log
-from gencls.report import compare, counterparts, difference, html, merging, published, views
+from gencls.report import claims, compare, counterparts, difference, html, merging, published, views
 from gencls.report.reading import Entry
 from gencls.workdir import atomic_write, provenance
 
@@ -101,6 +102,8 @@ def write(
       compare.write(hard, honest, out)
       written[honest] = hard
       counterparts.write(numbers, hard, out / f"{stem}_answer", made_by)
+      held = {entry.title: entry.summary for entry in hard}
+      claims.write(numbers, summaries, held, out / f"{stem}_claims.md")
     print(f"{each}\n\n{compare.headline(summaries)}\n\n{compare.not_run(summaries)}", end="")
   page = html.page(written, made_by)
   atomic_write(out / "report.html", page)

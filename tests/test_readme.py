@@ -1,4 +1,4 @@
-"""The README says what the result files say, and names only what exists."""
+"""The pages say what the result files say, and name only what exists."""
 
 import importlib.util
 import re
@@ -13,6 +13,12 @@ import gencls
 from gencls.attacks.reconstruction_starts import wrong_reconstructions
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+  path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+  for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")),
+               ROOT / "docs" / "results" / "README.md"]
+}  # fmt: skip
+NAMED = r"(?:configs|launch|docs|benchmarks)/[\w/.]*\w\.\w+"
 
 
 def fill_readme():
@@ -22,8 +28,14 @@ def fill_readme():
   return module
 
 
-def test_tables_are_those_of_the_result_files():
-  assert fill_readme().filled(README) == README, "run: python docs/fill_readme.py"
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_those_of_the_result_files(page):
+  assert fill_readme().filled(PAGES[page]) == PAGES[page], "run: python docs/fill_readme.py"
+
+
+def test_every_page_with_tables_is_filled():
+  filled = {path.relative_to(ROOT).as_posix() for path in fill_readme().PAGES}
+  assert {page for page, text in PAGES.items() if "<!-- from" in text} == filled
 
 
 def test_a_typed_number_would_be_noticed():
@@ -35,16 +47,26 @@ def test_a_typed_number_would_be_noticed():
 
 
 @pytest.mark.parametrize(
-  "path", sorted(set(re.findall(r"(?:configs|launch|docs|benchmarks)/[\w/.]*\w\.\w+", README)))
+  "path", sorted({name for text in PAGES.values() for name in re.findall(NAMED, text)})
 )
 def test_named_files_exist(path):
   assert (ROOT / path).is_file()
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page):
+  links = re.findall(r"\]\(([^)#]+)\)", PAGES[page])
+  broken = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+  assert not [link for link in broken if not link.startswith("http")]
+
+
 def test_the_lines_that_attack_a_model_of_ones_own_run():
   section = README[README.index("## Attack your own JAX model") :].split("\n## ")[0]
-  blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-  assert len(blocks) == 3
+  short, blocks = (
+    re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    for text in (section, PAGES["docs/attacks.md"])
+  )
+  assert len(short) == 2 and short == blocks[:2] and len(blocks) == 3
   rng = np.random.default_rng(0)
   params = jnp.asarray(rng.normal(size=(16, 10)), jnp.float32)
   x = jnp.asarray(rng.uniform(0.35, 0.65, size=(4, 4, 4, 1)), jnp.float32)

@@ -9,7 +9,8 @@ starts with its name. `settings` says how the numbers were made, as dotted names
 table.json: what differs is said above the tables. `notes` are sentences about what no setting can
 make equal. `seconds` says what attacks cost (`runtimes.py`), `counterparts` which model of the
 paper is held against which (`counterparts.py`), and `flaws` by which settings one knows a model
-with the paper's mistakes, as dotted names again.
+with the paper's mistakes, as dotted names again. `headline` is a list of norm and eps: the budgets
+of `claims.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,0 +1,127 @@
+"""What a paper claims, what its protocol finds on our model, and what holds: one row for a model.
+
+The budgets are those that the file of published numbers names, `headline`: a list of norm and eps.
+A claim is the least that the paper reports there, over its attacks; the same attacks on our model
+stand beside it, and the worst case of the honest evaluation, whatever its attacks are.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gencls.report import published
+from gencls.report.grid import grid, percent
+from gencls.workdir import atomic_write
+
+NOT_RUN = "not run"
+Summaries = Mapping[str, Mapping[str, Any]]  # title -> summary
+
+
+class Claim(NamedTuple):
+  """What there is of one model at one budget; None where there is no number."""
+
+  paper: float | None  # percent
+  ours: Mapping[str, Any] | None  # an interval
+  holds: Mapping[str, Any] | None  # an interval
+  partial: bool  # whether attacks of what holds are missing: it may be lower
+
+
+def rows(
+  numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
+) -> dict[str, list[Claim]]:
+  """Title -> at each budget the paper's number in percent, ours as published, and what holds.
+
+  Args:
+    numbers: from `published.read`, with `headline`.
+    summaries: title -> summary, evaluated as published.
+    honest: the same models, evaluated as hard as we can.
+
+  Returns:
+    Of the models that the paper has at one of the budgets. `ours` is None as long as an attack of
+    the paper's is missing: the least over some of them would be no reproduction.
+  """
+  found = {}
+  for title, name in published.models(numbers, summaries).items():
+    own = [
+      _claim(_reported(numbers, name, norm, eps), summaries[title], honest.get(title), norm, eps)
+      for norm, eps in numbers["headline"]
+    ]
+    if any(claim.paper is not None for claim in own):
+      found[title] = own
+  return found
+
+
+def _reported(numbers: Mapping[str, Any], name: str, norm: str, eps: float) -> dict[str, float]:
+  """Attack -> the paper's accuracy of a model, of the attacks that have one at this budget."""
+  return {
+    label: row[table["eps"].index(eps)]
+    for table in published.tables(numbers)
+    if table["norm"] == norm and eps in table["eps"]
+    for label, row in table["accuracy"].get(name, {}).items()
+    if row[table["eps"].index(eps)] is not None
+  }
+
+
+def _claim(
+  reported: Mapping[str, float],
+  summary: Mapping[str, Any],
+  honest: Mapping[str, Any] | None,
+  norm: str,
+  eps: float,
+) -> Claim:
+  ours = {
+    row["label"]: row["as_returned"]
+    for row in summary["rows"]
+    if row["norm"] == norm and row["eps"] == eps and row.get("as_returned") is not None
+  }
+  again = [ours[label] for label in reported if label in ours]
+  worst = [
+    row for row in (honest or {}).get("worst", ()) if row["norm"] == norm and row["eps"] == eps
+  ]
+  return Claim(
+    min(reported.values(), default=None),
+    min(again, key=lambda interval: interval["mean"])
+    if reported and len(again) == len(reported)
+    else None,
+    worst[0]["accuracy"] if worst else None,
+    bool(worst and worst[0].get("missing")),
+  )
+
+
+def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries) -> str:
+  """The page: a sentence, and the table."""
+  one, hard = next(iter(summaries.values())), next(iter(honest.values()))
+  header = ["model"]
+  for norm, eps in numbers["headline"]:
+    header += [f"{norm} {eps:g}: the paper", "its attacks on ours", "**what holds**"]
+  lines = []
+  for title, own in rows(numbers, summaries, honest).items():
+    cells = [title]
+    for claim in own:
+      cells.append("-" if claim.paper is None else f"{claim.paper:.1f}")
+      cells.append("-" if claim.ours is None else percent(claim.ours))
+      held = NOT_RUN if claim.holds is None else f"**{percent(claim.holds)}**"
+      cells.append(held + " \\*" * claim.partial)
+    lines.append(cells)
+  star = "\n\\* Some attacks have not been run yet.\n" if "\\*" in str(lines) else ""
+  return (
+    f"# What was claimed, and what holds, on {one['data']['name']}\n\n"
+    f"Accuracy in percent. The paper: {numbers['source']}, the least over its attacks "
+    f"({numbers['images']}). Its attacks on ours: the least over the same ones (`{one['name']}`). "
+    f"What holds: the per-example worst case of `{hard['name']}`. Ours on the first "
+    f"{one['num_images']:,} {one['data']['split']} images, with 95% intervals.\n\n"
+    f"{grid(header, lines)}\n{star}"
+  )
+
+
+def write(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries, path: Path) -> bool:
+  """Writes the page where the published numbers name budgets for it.
+
+  Returns:
+    Whether they do, and the paper has one of the models there; if not, no page is left.
+  """
+  if not numbers.get("headline") or not rows(numbers, summaries, honest):
+    path.unlink(missing_ok=True)
+    return False
+  atomic_write(path, markdown(numbers, summaries, honest))
+  return True

@@ -1,0 +1,96 @@
+"""What was claimed, what its protocol finds on ours, and what holds."""
+
+import pytest
+
+from gencls.report import claims
+from gencls.report.grid import percent
+
+PAPER = {
+  "source": "A 2020",
+  "data": "toy",
+  "images": "10 test images",
+  "headline": [["linf", 0.3], ["l2", 2]],
+  "tables": [
+    {
+      "norm": "linf",
+      "eps": [0.1, 0.3],
+      "accuracy": {
+        "GFZ": {"fgsm": [90.0, 60.0], "pgd": [80.0, 50.0], "blur": [1.0, None]},
+        "CNN": {"pgd": [30.0, None]},
+      },
+    },
+    {"norm": "l2", "eps": [2], "accuracy": {"GFZ": {"fgm": [70.0]}}},
+    {"norm": "l2", "eps": [2, 3], "accuracy": {"GFZ": {"carlini_wagner": [65.0, 4.0]}}},
+  ],
+}
+
+
+def interval(mean):
+  return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
+
+
+def summary(name, rows=(), worst=()):
+  return {
+    "name": name,
+    "data": {"name": "toy", "split": "test"},
+    "num_images": 1000,
+    "rows": [
+      {"label": label, "norm": norm, "eps": eps, "as_returned": interval(mean)}
+      for label, norm, eps, mean in rows
+    ],
+    "worst": [
+      {"norm": norm, "eps": eps, "accuracy": interval(mean), "missing": missing}
+      for norm, eps, mean, missing in worst
+    ],
+  }
+
+
+LINF = [("fgsm", "linf", 0.3, 0.55), ("pgd", "linf", 0.3, 0.45), ("square", "linf", 0.3, 0.2),
+        ("pgd", "linf", 0.1, 0.1), ("blur", "linf", 0.3, 0.3)]  # fmt: skip
+
+
+def test_the_least_of_the_papers_attacks_stands_beside_the_least_of_the_same_ones():
+  held = summary("hard", worst=[("linf", 0.3, 0.02, []), ("linf", 0.1, 0.9, [])])
+  found = claims.rows(PAPER, {"GFZ": summary("soft", LINF)}, {"GFZ": held})["GFZ"]
+  # blur has no number in the paper at 0.3, square none at all: neither counts.
+  assert found[0] == (50.0, interval(0.45), interval(0.02), False)
+  # Of the two attacks in l2 we have none; the paper's least is over both of its tables.
+  assert found[1] == (65.0, None, None, False)
+
+
+def test_some_of_the_papers_attacks_are_no_reproduction():
+  rows = [*LINF, ("fgm", "l2", 2, 0.6)]
+  found = claims.rows(PAPER, {"GFZ": summary("soft", rows)}, {})["GFZ"]
+  assert found[1].ours is None
+  whole = [*rows, ("carlini_wagner", "l2", 2, 0.7)]
+  assert claims.rows(PAPER, {"GFZ": summary("soft", whole)}, {})["GFZ"][1].ours == interval(0.6)
+
+
+def test_models_without_a_claim_there_are_left_out_and_variants_are_not():
+  two = {title: summary("soft", LINF) for title in ("GFZ (one)", "GFZ (two)", "CNN", "DFX")}
+  assert list(claims.rows(PAPER, two, {})) == ["GFZ (one)", "GFZ (two)"]
+
+
+def test_the_page_says_what_has_not_been_run(tmp_path):
+  path = tmp_path / "toy_claims.md"
+  soft = {"GFZ": summary("soft", LINF)}
+  hard = {"GFZ": summary("hard", worst=[("linf", 0.3, 0.02, ["square"])])}
+  assert claims.write(PAPER, soft, hard, path)
+  text = path.read_text()
+  (line,) = (line for line in text.splitlines() if line.startswith("| GFZ"))
+  cells = [cell.strip() for cell in line.strip("|").split("|")]
+  held = f"**{percent(interval(0.02))}** \\*"
+  assert cells == ["GFZ", "50.0", percent(interval(0.45)), held, "65.0", "-", claims.NOT_RUN]
+  assert "A 2020" in text and "10 test images" in text and "first 1,000 test images" in text
+  assert "\\* Some attacks have not been run yet." in text and "`soft`" in text and "`hard`" in text
+  hard["GFZ"]["worst"][0]["missing"] = []
+  assert claims.write(PAPER, soft, hard, path) and "\\*" not in path.read_text()
+
+
+@pytest.mark.parametrize("changed", [{"headline": None}, {"headline": [["l1", 1]]}])
+def test_without_budgets_or_numbers_no_page_is_left(tmp_path, changed):
+  path = tmp_path / "toy_claims.md"
+  path.write_text("old")
+  soft = {"GFZ": summary("soft", LINF)}
+  assert not claims.write({**PAPER, **changed}, soft, {"GFZ": summary("hard")}, path)
+  assert not path.exists()
