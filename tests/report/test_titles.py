@@ -19,9 +19,14 @@ def entry(folder, title="Bayes", model="naive_bayes", data="mnist"):
     (["naive_bayes_mnist-seed0"], ["Bayes"]),
     (
       ["naive_bayes_mnist-seed0", "naive_bayes_published_mnist-seed0"],
-      ["Bayes (seed0)", "Bayes (published-seed0)"],
+      ["Bayes", "Bayes (published)"],
     ),
-    (["naive_bayes", "naive_bayes_wide"], ["Bayes (naive_bayes)", "Bayes (wide)"]),
+    (["naive_bayes_mnist-seed0", "naive_bayes_mnist-seed1"], ["Bayes (seed0)", "Bayes (seed1)"]),
+    (
+      ["naive_bayes_mnist-seed0", "naive_bayes_wide_mnist-seed0", "naive_bayes_wide_mnist-seed1"],
+      ["Bayes (seed0)", "Bayes (wide-seed0)", "Bayes (wide-seed1)"],
+    ),
+    (["naive_bayes", "naive_bayes_wide"], ["Bayes", "Bayes (wide)"]),
     (["mine", "naive_bayes2"], ["Bayes (mine)", "Bayes (naive_bayes2)"]),
     (  # what is left of two is the same: their whole names
       ["naive_bayes_mnist_a", "naive_bayes_a"],
@@ -45,3 +50,11 @@ def test_a_model_of_a_results_file_keeps_the_title_that_it_has_there(tmp_path):
   file.write_text("{}")
   entries = [entry("naive_bayes_a"), entry("naive_bayes_b")._replace(workdir=file)]
   assert titles.of(entries) == ["Bayes (a)", "kept naive_bayes_b"]
+
+
+def test_a_title_that_a_results_file_has_taken_is_not_given_again(tmp_path):
+  file = tmp_path / "pgd.json"
+  file.write_text("{}")
+  kept = entry("gone")._replace(workdir=file, title="Bayes")
+  found = titles.of([entry("naive_bayes_mnist-seed0"), kept])
+  assert found == ["Bayes (seed0)", "Bayes"]
