@@ -2,13 +2,13 @@
 
 On CPUs the loop is Python (a convolution inside an XLA loop is 3-10 times slower there), on
 accelerators one program makes many steps between two looks of the host. Finished examples are
-dropped by gathering the others into one of a few smaller batches.
+dropped by gathering the others into smaller batches, of one of a few sizes.
 """
 
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ STATE_BUDGET = {"cpu": 2**20}
 ACCELERATOR_STATE_BUDGET = 2**25
 HALVINGS = 3  # smaller batches that finished examples may shrink a batch to
 NO_LIMIT = 2**31 - 1  # of an example's queries
-MIN_SAVED_STEPS = 4.0  # full-size steps that a smaller batch must save to be worth its program
+MIN_SAVED_STEPS = 4.0  # full-size steps that each smaller size must save to be worth its program
 
 
 class AttackResult(NamedTuple):
@@ -221,6 +221,16 @@ def _stops_the_others(job: _Job) -> Iterator[None]:
     raise
 
 
+class _Part(NamedTuple):
+  """Examples of a batch that go on together."""
+
+  keys: Keys
+  state: Any
+  tally: Tally
+  rows: np.ndarray  # beyond the last example: padding
+  step: int
+
+
 def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) -> None:
   """Attacks the examples `rows`; rows beyond the last example are padding."""
   if job.stop.is_set():
@@ -233,28 +243,64 @@ def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) ->
   spent = tally.forward + tally.backward >= job.max_queries
   tally = tally._replace(done=spent | (rows >= len(job.x)))
   state, tally = programs.start(attack.init, keys, x, goal, tally)
+  waiting = [_Part(keys, state, tally, rows, 0)]
   sizes = [math.ceil(len(rows) / 2**halving) for halving in range(HALVINGS + 1)]
-  step = 0
+  while waiting:
+    _run_part(job, waiting.pop(), waiting, sizes, mine)
+
+
+def _run_part(
+  job: _Job, part: _Part, waiting: list[_Part], sizes: list[int], mine: np.ndarray
+) -> None:
+  """Runs a part to its end, or until its examples go on in smaller ones, which then wait."""
+  attack, (keys, state, tally, rows, step) = job.attack, part
   finished = np.asarray(tally.done)
   while step < attack.num_steps and not finished.all() and not _late(job):
+    smaller = [size for size in sizes if size <= len(rows)]
+    left = attack.num_steps - step
+    pieces = _pieces(np.sum(~finished), smaller, left, job) if job.compact else []
+    if pieces:
+      _write(job, rows, tally, programs.result(attack.result, state))
+      order = np.argsort(finished, kind="stable")  # the last piece is filled up by finished ones
+      for chosen in np.split(order[: sum(pieces)], np.cumsum(pieces)[:-1]):
+        taken = programs.take((keys, state, tally), chosen)
+        waiting.append(_Part(*taken, rows=rows[chosen], step=step))
+      return
     state, tally, made = _advance(job, keys, state, tally, step)
     step += made
     finished = np.asarray(tally.done)
     if job.record_every and step % job.record_every == 0:
       _write(job, rows, tally, None)
       _record(job, mine, step // job.record_every - 1)
-    size = min(s for s in sizes if s >= max(1, np.sum(~finished)))
-    saved = (attack.num_steps - step) * (1 - size / len(rows))
-    if job.compact and not finished.all() and saved >= MIN_SAVED_STEPS:
-      _write(job, rows, tally, programs.result(attack.result, state))
-      keep = np.argsort(finished, kind="stable")[:size]
-      keys, state, tally = programs.take((keys, state, tally), jnp.asarray(keep))
-      rows, finished = rows[keep], finished[keep]
-    live = np.sum(~finished)
-    job.report(mine, int((len(mine) - live) * attack.num_steps + live * step))
+    behind = [(np.sum(~finished), step), *((np.sum(~p.tally.done), p.step) for p in waiting)]
+    missing = sum(live * (attack.num_steps - done) for live, done in behind)
+    job.report(mine, int(len(mine) * attack.num_steps - missing))
   _write(job, rows, tally, programs.result(attack.result, state))
   if job.record_every:
     _record(job, mine, slice(step // job.record_every, None))
+
+
+def _pieces(live: int, sizes: Sequence[int], steps: int, job: _Job) -> list[int]:
+  """The sizes of the batches in which `live` examples best go on; none: as they are.
+
+  Args:
+    live: examples that are not finished.
+    sizes: that a batch may have, falling; the first one is that of the batch.
+    steps: that are left.
+    job: on accelerators, where a small batch is no quicker, and where a history is kept, one batch.
+  """
+  best, saved = [], 0.0
+  large: list[int] = []
+  while True:
+    rest = live - sum(large)
+    pieces = [*large, min(size for size in sizes if size >= rest)] if rest else large
+    each = steps * (1 - sum(pieces) / sizes[0]) - MIN_SAVED_STEPS * len(set(pieces))
+    if each >= 0 and (not best or each > saved):
+      best, saved = pieces, each
+    fitting = [size for size in sizes if size <= rest]
+    if not fitting or job.on_device or job.record_every:
+      return best
+    large = [*large, fitting[0]]
 
 
 def _late(job: _Job) -> bool:

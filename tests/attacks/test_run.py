@@ -1,3 +1,6 @@
+import sys
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +76,57 @@ def test_dropping_finished_examples_changes_nothing():
   assert {1, SIZE} < set(counted.traces) <= {1, SIZE, SIZE // 2, SIZE // 4, SIZE // 8}
   # Some examples finish at once and some never: the test is about something.
   assert 1 in whole.info.num_steps and 22 in whole.info.num_steps
+
+
+def _countdown(seen, num_steps):
+  """An attack whose example x is finished after x steps; `seen` gets the size of each step."""
+
+  def step(keys, state):
+    jax.debug.callback(lambda size: seen.append(int(size)), jnp.int32(len(state)))
+    new = state - 1.0
+    num = jnp.zeros(len(state))
+    no, count = num > 0, jnp.ones(len(state), jnp.int32)
+    return new, Info(num, no, new[:, 0, 0, 0] <= 0, no, no, count, count)
+
+  return Attack(Partial(lambda keys, x, goal: x), Partial(step), Partial(lambda s: s), num_steps)
+
+
+@pytest.mark.parametrize(
+  ("lives", "expected"),
+  [
+    # 66 of 100 go on: 50 of them, and 16 with nine that are finished, for the steps that are left.
+    (np.repeat([1, 50], [34, 66]), {100: 1, 50: 49, 25: 49}),
+    (np.repeat([1, 50], [75, 25]), {100: 1, 25: 49}),
+    (np.repeat([1, 50], [10, 90]), {100: 50}),  # 50 and 50 would save nothing
+    (np.repeat([1, 4], [90, 10]), {100: 4}),  # of 4 steps: less than a program is worth
+    # Those of a part that finish make it smaller again: 16 of 25 are left, then 13 of them.
+    (np.repeat([1, 20, 50], [34, 53, 13]), {100: 1, 50: 19, 25: 19, 13: 30}),
+  ],
+)
+def test_examples_that_go_on_are_spread_over_smaller_batches(lives, expected):
+  seen, num = [], len(lives)
+  x = np.asarray(lives, np.float32).reshape(num, 1, 1, 1) / 64
+  attack = _countdown(seen, max(lives))
+  scaled = attack._replace(init=Partial(lambda keys, x, goal: 64 * x))
+  adv = attacks.run(scaled, keys(num), x, np.zeros(num, int), loop="python", batch_size=num)
+  jax.effects_barrier()
+  np.testing.assert_array_equal(adv.info.num_steps, lives)
+  np.testing.assert_array_equal(adv.x.ravel(), 0)
+  assert adv.info.done.all() and dict(Counter(seen)) == expected
+
+
+def test_parts_that_wait_when_time_is_up_keep_what_they_have(monkeypatch):
+  """Time is up after three steps, the last two of them in the first of two parts."""
+  looks = iter([False] * 4)  # before each step, and before the parts are made
+  monkeypatch.setattr(sys.modules["gencls.attacks.run"], "_late", lambda job: next(looks, True))
+  attack = _countdown([], 50)
+  x = np.repeat([1.0, 50.0], [34, 66]).astype(np.float32).reshape(100, 1, 1, 1) / 64
+  attack = attack._replace(init=Partial(lambda keys, x, goal: 64 * x))
+  adv = attacks.run(attack, keys(100), x, np.zeros(100, int), loop="python", batch_size=100)
+  spent = np.asarray(adv.info.num_steps)
+  assert set(spent[:34]) == {1} and set(spent[34:]) == {1, 3}
+  np.testing.assert_array_equal(adv.x.ravel(), 64 * x.ravel() - spent)
+  np.testing.assert_array_equal(adv.info.done, np.arange(100) < 34)
 
 
 def test_finished_examples_stay_as_they_are_even_when_not_dropped():
