@@ -32,7 +32,10 @@ STATE_BUDGET = {"cpu": 2**20}
 ACCELERATOR_STATE_BUDGET = 2**25
 HALVINGS = 3  # smaller batches that finished examples may shrink a batch to
 NO_LIMIT = 2**31 - 1  # of an example's queries
-MIN_SAVED_STEPS = 4.0  # full-size steps that each smaller size must save to be worth its program
+# In steps of a full batch: what each smaller size must save to be worth its program, and what one
+# more call in each step costs, with all that does not shrink with the batch.
+MIN_SAVED_STEPS = 4.0
+CALL_STEPS = 0.08
 
 
 class AttackResult(NamedTuple):
@@ -75,7 +78,8 @@ def run(
     target: [B] integers, the wanted labels, -1 where untargeted; None for none.
     start: [B, H, W, D] float32 in [0, 1], where the attack shall start; None for its own start.
     loop: "python" (one program per step), "device" (one per 16 steps) or "auto" (by backend).
-    batch_size: examples at a time; None sizes it by the attack's state. The last batch is padded.
+    batch_size: examples at a time; None sizes it by the attack's state. The last batch is padded,
+      or goes on in smaller ones.
     progress: called as progress(steps so far, steps in all) summed over examples; those of
       finished examples count as made.
     record_every: keeps the tally of every n-th step in `history`; 0 keeps none.
@@ -228,6 +232,7 @@ class _Part(NamedTuple):
   state: Any
   tally: Tally
   rows: np.ndarray  # beyond the last example: padding
+  live: int  # not finished
   step: int
 
 
@@ -242,9 +247,10 @@ def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) ->
   tally = jax.tree.map(lambda field: field[chosen], job.tally)
   spent = tally.forward + tally.backward >= job.max_queries
   tally = tally._replace(done=spent | (rows >= len(job.x)))
+  live = int(np.sum(~tally.done))
   state, tally = programs.start(attack.init, keys, x, goal, tally)
-  waiting = [_Part(keys, state, tally, rows, 0)]
   sizes = [math.ceil(len(rows) / 2**halving) for halving in range(HALVINGS + 1)]
+  waiting = [_Part(keys, state, tally, rows, live, 0)]
   while waiting:
     _run_part(job, waiting.pop(), waiting, sizes, mine)
 
@@ -253,54 +259,72 @@ def _run_part(
   job: _Job, part: _Part, waiting: list[_Part], sizes: list[int], mine: np.ndarray
 ) -> None:
   """Runs a part to its end, or until its examples go on in smaller ones, which then wait."""
-  attack, (keys, state, tally, rows, step) = job.attack, part
+  attack, (keys, state, tally, rows, live, step) = job.attack, part
   finished = np.asarray(tally.done)
-  while step < attack.num_steps and not finished.all() and not _late(job):
-    smaller = [size for size in sizes if size <= len(rows)]
-    left = attack.num_steps - step
-    pieces = _pieces(np.sum(~finished), smaller, left, job) if job.compact else []
-    if pieces:
+  while step < attack.num_steps and live and not _late(job):
+    pieces = _pieces(live, len(rows), sizes, attack.num_steps - step, _goes_on_as_one(job))
+    if pieces and job.compact:
       _write(job, rows, tally, programs.result(attack.result, state))
       order = np.argsort(finished, kind="stable")  # the last piece is filled up by finished ones
       for chosen in np.split(order[: sum(pieces)], np.cumsum(pieces)[:-1]):
         taken = programs.take((keys, state, tally), chosen)
-        waiting.append(_Part(*taken, rows=rows[chosen], step=step))
+        alive = int(np.sum(~finished[chosen]))
+        waiting.append(_Part(*taken, rows=rows[chosen], live=alive, step=step))
       return
     state, tally, made = _advance(job, keys, state, tally, step)
     step += made
     finished = np.asarray(tally.done)
+    live = int(np.sum(~finished))
     if job.record_every and step % job.record_every == 0:
       _write(job, rows, tally, None)
       _record(job, mine, step // job.record_every - 1)
-    behind = [(np.sum(~finished), step), *((np.sum(~p.tally.done), p.step) for p in waiting)]
-    missing = sum(live * (attack.num_steps - done) for live, done in behind)
-    job.report(mine, int(len(mine) * attack.num_steps - missing))
-  _write(job, rows, tally, programs.result(attack.result, state))
+    missing = live * (attack.num_steps - step)
+    missing += sum(each.live * (attack.num_steps - each.step) for each in waiting)
+    job.report(mine, len(mine) * attack.num_steps - missing)
+  if step > part.step or step == 0:  # else what it has was written when the part was made
+    _write(job, rows, tally, programs.result(attack.result, state))
   if job.record_every:
     _record(job, mine, slice(step // job.record_every, None))
 
 
-def _pieces(live: int, sizes: Sequence[int], steps: int, job: _Job) -> list[int]:
-  """The sizes of the batches in which `live` examples best go on; none: as they are.
+def _goes_on_as_one(job: _Job) -> bool:
+  """Whether a batch may shrink, but not become several.
+
+  On accelerators small batches are no quicker than a large one; under a time limit all examples
+  shall get as many steps; and a history has the same step of all of them in a row.
+  """
+  return job.on_device or job.deadline < math.inf or bool(job.record_every)
+
+
+def _pieces(live: int, size: int, sizes: Sequence[int], steps: int, one: bool) -> list[int]:
+  """The sizes of the batches in which examples best go on; none: as they are.
 
   Args:
-    live: examples that are not finished.
-    sizes: that a batch may have, falling; the first one is that of the batch.
+    live: examples that are not finished, >= 1.
+    size: of the batch that they are in.
+    sizes: that a batch may have, falling.
     steps: that are left.
-    job: on accelerators, where a small batch is no quicker, and where a history is kept, one batch.
+    one: whether all of them have to stay in one batch.
+
+  Returns:
+    Sizes that fall, with room for all; the last batch may have room for more.
   """
-  best, saved = [], 0.0
+  ways = [[min(other for other in sizes if other >= live)]]
   large: list[int] = []
-  while True:
-    rest = live - sum(large)
-    pieces = [*large, min(size for size in sizes if size >= rest)] if rest else large
-    each = steps * (1 - sum(pieces) / sizes[0]) - MIN_SAVED_STEPS * len(set(pieces))
-    if each >= 0 and (not best or each > saved):
-      best, saved = pieces, each
-    fitting = [size for size in sizes if size <= rest]
-    if not fitting or job.on_device or job.record_every:
-      return best
-    large = [*large, fitting[0]]
+  for other in [] if one else sizes:
+    ways.append([other] * math.ceil(live / other))
+    while live - sum(large) >= other:
+      large = [*large, other]
+    if rest := live - sum(large):
+      ways.append([*large, min(each for each in sizes if each >= rest)])
+  best, saved = [], 0.0
+  for pieces in ways:
+    passes = steps * (size - sum(pieces)) / sizes[0]
+    calls = steps * CALL_STEPS * (len(pieces) - 1)
+    gain = passes - calls - MIN_SAVED_STEPS * len(set(pieces))
+    if gain >= 0 and (not best or gain > saved):
+      best, saved = pieces, gain
+  return best
 
 
 def _late(job: _Job) -> bool:

@@ -78,55 +78,100 @@ def test_dropping_finished_examples_changes_nothing():
   assert 1 in whole.info.num_steps and 22 in whole.info.num_steps
 
 
-def _countdown(seen, num_steps):
-  """An attack whose example x is finished after x steps; `seen` gets the size of each step."""
+def _countdown(num_steps, seen=None):
+  """An attack that is done with x after 64 x steps and shows in it who was there.
+
+  Its result is (steps made, the label, what the key draws). `seen` gets the size of each step.
+  """
+
+  def init(keys, x, goal):
+    return jnp.round(64 * x[:, 0, 0, 0]), jnp.zeros(len(x)), jnp.float32(1) * goal.label
 
   def step(keys, state):
-    jax.debug.callback(lambda size: seen.append(int(size)), jnp.int32(len(state)))
-    new = state - 1.0
-    num = jnp.zeros(len(state))
-    no, count = num > 0, jnp.ones(len(state), jnp.int32)
-    return new, Info(num, no, new[:, 0, 0, 0] <= 0, no, no, count, count)
+    if seen is not None:
+      jax.debug.callback(lambda size: seen.append(int(size)), jnp.int32(len(keys)))
+    lives, made, label = state
+    zeros, count = jnp.zeros(len(lives)), jnp.ones(len(lives), jnp.int32)
+    no, drawn = zeros > 0, jax.vmap(jax.random.uniform)(keys)
+    info = Info(drawn, no, made + 1 >= lives, no, no, count, count)
+    return (lives, made + 1, label), info
 
-  return Attack(Partial(lambda keys, x, goal: x), Partial(step), Partial(lambda s: s), num_steps)
+  def result(state):
+    return jnp.stack(state, axis=1)[:, None, None, :]
+
+  return Attack(Partial(init), Partial(step), Partial(result), num_steps)
+
+
+def _lived(lives):
+  """(keys, x, y) of a countdown; labels are no two alike."""
+  x = np.repeat(np.asarray(lives, np.float32).reshape(-1, 1, 1, 1) / 64, 3, axis=3)
+  return keys(len(lives)), x, np.arange(len(lives))
+
+
+def _check_lived(adv, lives, made=None):
+  """Every example has its own steps, label and key."""
+  lives = np.asarray(lives)
+  made = lives if made is None else made
+  np.testing.assert_array_equal(adv.info.num_steps, made)
+  np.testing.assert_array_equal(adv.x[:, 0, 0], np.stack([lives, made, np.arange(len(lives))], 1))
+  drawn = jax.vmap(jax.random.uniform)(keys(len(lives)))
+  np.testing.assert_array_equal(adv.info.loss, drawn)
+  np.testing.assert_array_equal(adv.info.done, made == lives)
 
 
 @pytest.mark.parametrize(
   ("lives", "expected"),
   [
-    # 66 of 100 go on: 50 of them, and 16 with nine that are finished, for the steps that are left.
-    (np.repeat([1, 50], [34, 66]), {100: 1, 50: 49, 25: 49}),
+    # 66 of 100 go on in 75 places, not in 100, for the steps that are left.
+    (np.repeat([1, 50], [34, 66]), {100: 1, 25: 3 * 49}),
+    (np.repeat([1, 50], [42, 58]), {100: 1, 50: 49, 13: 49}),
     (np.repeat([1, 50], [75, 25]), {100: 1, 25: 49}),
     (np.repeat([1, 50], [10, 90]), {100: 50}),  # 50 and 50 would save nothing
     (np.repeat([1, 4], [90, 10]), {100: 4}),  # of 4 steps: less than a program is worth
-    # Those of a part that finish make it smaller again: 16 of 25 are left, then 13 of them.
-    (np.repeat([1, 20, 50], [34, 53, 13]), {100: 1, 50: 19, 25: 19, 13: 30}),
   ],
 )
 def test_examples_that_go_on_are_spread_over_smaller_batches(lives, expected):
-  seen, num = [], len(lives)
-  x = np.asarray(lives, np.float32).reshape(num, 1, 1, 1) / 64
-  attack = _countdown(seen, max(lives))
-  scaled = attack._replace(init=Partial(lambda keys, x, goal: 64 * x))
-  adv = attacks.run(scaled, keys(num), x, np.zeros(num, int), loop="python", batch_size=num)
+  seen, lives = [], np.random.default_rng(0).permutation(lives)
+  attack = _countdown(max(lives), seen)
+  adv = attacks.run(attack, *_lived(lives), loop="python", batch_size=100)
   jax.effects_barrier()
-  np.testing.assert_array_equal(adv.info.num_steps, lives)
-  np.testing.assert_array_equal(adv.x.ravel(), 0)
-  assert adv.info.done.all() and dict(Counter(seen)) == expected
+  _check_lived(adv, lives)
+  assert dict(Counter(seen)) == expected
 
 
-def test_parts_that_wait_when_time_is_up_keep_what_they_have(monkeypatch):
-  """Time is up after three steps, the last two of them in the first of two parts."""
-  looks = iter([False] * 4)  # before each step, and before the parts are made
-  monkeypatch.setattr(sys.modules["gencls.attacks.run"], "_late", lambda job: next(looks, True))
-  attack = _countdown([], 50)
-  x = np.repeat([1.0, 50.0], [34, 66]).astype(np.float32).reshape(100, 1, 1, 1) / 64
-  attack = attack._replace(init=Partial(lambda keys, x, goal: 64 * x))
-  adv = attacks.run(attack, keys(100), x, np.zeros(100, int), loop="python", batch_size=100)
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"compact": False}, {"loop": "device"},
+                                     {"max_seconds": 1e6}, {"record_every": 4}])  # fmt: skip
+def test_parts_padding_workers_and_limits_mix_no_examples(options):
+  """130 examples in two batches of 100, of all lives; steps made are reported as they grow."""
+  lives, seen = np.random.default_rng(1).choice([1, 3, 9, 30, 60], 130), []
+  how = {"loop": "python", "batch_size": 100, **options}
+  adv = attacks.run(_countdown(60), *_lived(lives), progress=lambda *made: seen.append(made), **how)
+  _check_lived(adv, lives)
+  made = [each for each, total in seen]
+  assert made == sorted(made) and seen[-1] == (60 * 130, 60 * 130)
+
+
+def test_a_query_budget_counts_in_every_part():
+  lives = np.random.default_rng(2).choice([1, 50], 100, p=[0.34, 0.66])
+  adv = attacks.run(_countdown(50), *_lived(lives), batch_size=100, loop="python", max_queries=40)
+  spent = np.minimum(lives, 20)  # two passes for each step
+  np.testing.assert_array_equal(adv.info.num_steps, spent)
+  np.testing.assert_array_equal(adv.x[:, 0, 0, 1], spent)
+  assert adv.info.done.all()
+
+
+@pytest.mark.parametrize(("looks", "made"), [(4, [3, 1, 1]), (54, [50, 4, 1])])
+def test_parts_that_wait_when_work_is_stopped_keep_what_they_have(looks, made, monkeypatch):
+  """Another worker has failed after some steps in the first or the second of three parts."""
+  left = iter([False] * looks)  # before each step, and before parts are made
+  module = sys.modules["gencls.attacks.run"]
+  monkeypatch.setattr(module, "_late", lambda job: next(left, True))
+  lives = np.repeat([1, 50], [34, 66])
+  adv = attacks.run(_countdown(50), *_lived(lives), loop="python", batch_size=100)
   spent = np.asarray(adv.info.num_steps)
-  assert set(spent[:34]) == {1} and set(spent[34:]) == {1, 3}
-  np.testing.assert_array_equal(adv.x.ravel(), 64 * x.ravel() - spent)
-  np.testing.assert_array_equal(adv.info.done, np.arange(100) < 34)
+  last, middle, first = (spent[34:59], spent[59:84], spent[84:])  # the last part runs first
+  assert [set(part) for part in (first, middle, last)] == [{each} for each in made]
+  _check_lived(adv, lives, spent)
 
 
 def test_finished_examples_stay_as_they_are_even_when_not_dropped():
