@@ -53,7 +53,9 @@ def share_interval(values: np.ndarray, draws: int = 1) -> Interval:
   One draw: Wilson's interval over n images. Several draws: the mean of m draws per image varies
   less than one draw, so n becomes n·p(1 − p)/s² with s² the variance between images, never below n
   nor above n·m (one image's draws carry at least one and at most m independent trials). Unlike a
-  bootstrap or t interval this stays honest where every image has the same value.
+  bootstrap or t interval this stays honest where every image has the same value. However many draws
+  there are, n images cannot show that no image is different: the interval reaches at least as far
+  as that of n images that are all wrong, and all right.
 
   Args:
     values: [N] correct share of each image in [0, 1].
@@ -84,4 +86,6 @@ def share_interval(values: np.ndarray, draws: int = 1) -> Interval:
     effect = 1.0
   else:
     effect = draws if between * draws <= binomial else max(1.0, binomial / between)
-  return Interval(mean, *wilson(mean, n * effect), n, "Wilson over images, effective n")
+  low, high = wilson(mean, n * effect)
+  low, high = min(low, wilson(1.0, n)[0]), max(high, wilson(0.0, n)[1])
+  return Interval(mean, low, high, n, "Wilson over images, effective n")

@@ -54,6 +54,23 @@ def test_intervals_cover_the_truth(a, b):
   assert np.mean([low <= a / (a + b) <= high for low, high in short]) < covered
 
 
+def test_a_few_lucky_draws_do_not_say_more_of_the_other_images_than_none():
+  """A larger mean must not have a smaller upper end, nor a smaller one a larger lower end."""
+  high = [share_interval(np.repeat([k / 20, 0], [1, 99]), 20).high for k in range(21)]
+  low = [share_interval(np.repeat([1 - k / 20, 1], [1, 99]), 20).low for k in range(21)]
+  assert high == sorted(high) and high[0] == high[1] == wilson(0.0, 100)[1]
+  assert low == sorted(low, reverse=True) and low[0] == low[1] == wilson(1.0, 100)[0]
+
+
+def test_rare_images_that_are_sometimes_right_are_covered():
+  """One image in fifty is right in nine draws of ten, the others never are."""
+  rng, n, draws, runs = np.random.default_rng(1), 100, 20, 2000
+  rare = rng.random((runs, n)) < 0.02
+  shares = np.where(rare, rng.binomial(draws, 0.9, (runs, n)) / draws, 0.0)
+  found = [share_interval(row, draws) for row in shares]
+  assert np.mean([i.low <= 0.02 * 0.9 <= i.high for i in found]) > 0.94
+
+
 @pytest.mark.parametrize("values", [[], [0.5, 1.2], [np.nan, 0.0], [-0.1]])
 def test_bad_shares_are_refused(values):
   with pytest.raises(ValueError, match="values must be"):

@@ -74,9 +74,17 @@ def beside(entries: Sequence[Entry], name: str, paths: Sequence[str | Path]) -> 
   Raises:
     ValueError: if a run and a results file have it of one model with other settings.
   """
-  given_files = [results_file.split(path)[0] for path in paths if results_file.is_one(path)]
-  files = dict.fromkeys(path.with_name(name + results_file.SUFFIX) for path in given_files)
-  kept = [each for path in files if path.is_file() for each in _read(path, name)]
+  given_files = [results_file.split(path) for path in paths if results_file.is_one(path)]
+  files = dict.fromkeys(
+    (path.with_name(name + results_file.SUFFIX), title) for path, title in given_files
+  )
+  kept = [
+    each
+    for path, title in files
+    if path.is_file()
+    for each in _read(path, name)
+    if title in (None, each.title)
+  ]
   found, used = [], []
   for entry in entries:
     own = [] if results_file.kept(entry) or name not in stored.names(entry.workdir) else [
@@ -90,8 +98,13 @@ def beside(entries: Sequence[Entry], name: str, paths: Sequence[str | Path]) -> 
         f"{of_both[1].workdir}: evaluate all models with the same config, or leave one out"
       )
     found += [each._replace(title=entry.title) for each in of_both]
-  taken = {entry.title for entry in found}
-  found += [e for i, e in enumerate(kept) if i not in used and e.title not in taken]
+  taken = {entry.title for entry in entries}
+  for each in (each for i, each in enumerate(kept) if i not in used):
+    if each.title in taken:  # its numbers must not stand beside those of another model
+      _LOG.warning("%s of %s is another model than the one given: left out", each.title,
+                   each.workdir)  # fmt: skip
+    else:
+      found.append(each)
   if not found:
     _LOG.warning("none of the models has the evaluation %r yet", name)
   return found

@@ -14,19 +14,31 @@ def entry(folder, title="Bayes", model="naive_bayes", data="mnist"):
 
 
 @pytest.mark.parametrize(
+  ("folder", "wanted"),
+  [
+    ("naive_bayes", "Bayes"),
+    ("naive_bayes_mnist-seed0", "Bayes"),
+    ("naive_bayes_published_mnist-seed0", "Bayes (published)"),
+    ("naive_bayes_wide", "Bayes (wide)"),
+    ("mine", "Bayes"),
+    ("naive_bayes2", "Bayes"),
+  ],
+)
+def test_a_model_is_called_by_its_variant_whatever_stands_beside_it(folder, wanted):
+  alone, other = entry(folder), entry("cnn_published", "CNN", "cnn")
+  twin = entry("naive_bayes_other_mnist")
+  assert titles.of([alone]) == [wanted]
+  assert titles.of([other, alone, twin]) == ["CNN (published)", wanted, "Bayes (other)"]
+
+
+@pytest.mark.parametrize(
   ("folders", "wanted"),
   [
-    (["naive_bayes_mnist-seed0"], ["Bayes"]),
-    (
-      ["naive_bayes_mnist-seed0", "naive_bayes_published_mnist-seed0"],
-      ["Bayes", "Bayes (published)"],
-    ),
     (["naive_bayes_mnist-seed0", "naive_bayes_mnist-seed1"], ["Bayes (seed0)", "Bayes (seed1)"]),
-    (
+    (  # seeds are named where they differ, and nowhere else
       ["naive_bayes_mnist-seed0", "naive_bayes_wide_mnist-seed0", "naive_bayes_wide_mnist-seed1"],
-      ["Bayes (seed0)", "Bayes (wide-seed0)", "Bayes (wide-seed1)"],
+      ["Bayes", "Bayes (wide-seed0)", "Bayes (wide-seed1)"],
     ),
-    (["naive_bayes", "naive_bayes_wide"], ["Bayes", "Bayes (wide)"]),
     (["mine", "naive_bayes2"], ["Bayes (mine)", "Bayes (naive_bayes2)"]),
     (  # what is left of two is the same: their whole names
       ["naive_bayes_mnist_a", "naive_bayes_a"],
@@ -40,11 +52,6 @@ def test_models_called_alike_are_told_apart_by_their_folders(folders, wanted):
   assert len(set(found)) == len(found)
 
 
-def test_another_model_keeps_its_own_title():
-  entries = [entry("naive_bayes_a"), entry("naive_bayes_b"), entry("cnn", "CNN", "cnn")]
-  assert titles.of(entries) == ["Bayes (a)", "Bayes (b)", "CNN"]
-
-
 def test_a_model_of_a_results_file_keeps_the_title_that_it_has_there(tmp_path):
   file = tmp_path / "pgd.json"
   file.write_text("{}")
@@ -52,9 +59,10 @@ def test_a_model_of_a_results_file_keeps_the_title_that_it_has_there(tmp_path):
   assert titles.of(entries) == ["Bayes (a)", "kept naive_bayes_b"]
 
 
-def test_a_title_that_a_results_file_has_taken_is_not_given_again(tmp_path):
+@pytest.mark.parametrize("title", ["Bayes", "Naive"])
+def test_a_title_that_a_results_file_has_taken_is_not_given_again(tmp_path, title):
   file = tmp_path / "pgd.json"
   file.write_text("{}")
-  kept = entry("gone")._replace(workdir=file, title="Bayes")
+  kept = entry("gone", title)._replace(workdir=file, title="Bayes")
   found = titles.of([entry("naive_bayes_mnist-seed0"), kept])
   assert found == ["Bayes (seed0)", "Bayes"]
