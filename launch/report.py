@@ -102,6 +102,7 @@ def write(
       compare.write(hard, honest, out)
       written[honest] = hard
       counterparts.write(numbers, hard, out / f"{stem}_answer", made_by)
+    if honest and numbers:
       held = {entry.title: entry.summary for entry in hard}
       claims.write(numbers, summaries, held, out / f"{stem}_claims.md")
     print(f"{each}\n\n{compare.headline(summaries)}\n\n{compare.not_run(summaries)}", end="")

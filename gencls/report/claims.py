@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gencls.report import published
+from gencls.report import compare, published, table
 from gencls.report.grid import grid, percent
 from gencls.workdir import atomic_write
 
@@ -53,13 +53,14 @@ def rows(
 
 def _reported(numbers: Mapping[str, Any], name: str, norm: str, eps: float) -> dict[str, float]:
   """Attack -> the paper's accuracy of a model, of the attacks that have one at this budget."""
-  return {
-    label: row[table["eps"].index(eps)]
-    for table in published.tables(numbers)
-    if table["norm"] == norm and eps in table["eps"]
-    for label, row in table["accuracy"].get(name, {}).items()
-    if row[table["eps"].index(eps)] is not None
-  }
+  found: dict[str, float] = {}
+  for each in published.tables(numbers):
+    if each["norm"] == norm and eps in each["eps"]:
+      for label, row in each["accuracy"].get(name, {}).items():
+        value = row[each["eps"].index(eps)]
+        if value is not None:
+          found[label] = min(value, found.get(label, value))
+  return found
 
 
 def _claim(
@@ -75,52 +76,68 @@ def _claim(
     if row["norm"] == norm and row["eps"] == eps and row.get("as_returned") is not None
   }
   again = [ours[label] for label in reported if label in ours]
-  worst = [
-    row for row in (honest or {}).get("worst", ()) if row["norm"] == norm and row["eps"] == eps
-  ]
+  whole = reported and len(again) == len(reported)
+  worst = next(
+    (row for row in (honest or {}).get("worst", ()) if (row["norm"], row["eps"]) == (norm, eps)),
+    {"accuracy": None},
+  )
   return Claim(
-    min(reported.values(), default=None),
-    min(again, key=lambda interval: interval["mean"])
-    if reported and len(again) == len(reported)
-    else None,
-    worst[0]["accuracy"] if worst else None,
-    bool(worst and worst[0].get("missing")),
+    paper=min(reported.values(), default=None),
+    ours=min(again, key=lambda interval: interval["mean"]) if whole else None,
+    holds=worst["accuracy"],
+    partial=worst["accuracy"] is not None and bool(worst.get("missing")),
   )
 
 
 def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries) -> str:
-  """The page: a sentence, and the table."""
+  """The page: where the numbers come from, and the table.
+
+  Raises:
+    ValueError: if the two evaluations are not of the same images.
+  """
   one, hard = next(iter(summaries.values())), next(iter(honest.values()))
-  header = ["model"]
+  images = [(each["data"]["split"], each["num_images"]) for each in (one, hard)]
+  if images[0] != images[1]:
+    raise ValueError(
+      "what is claimed and what holds have to be of the same images, got "
+      f"{images[0][1]} {images[0][0]} images ({one['name']}) and {images[1][1]} {images[1][0]} "
+      f"images ({hard['name']}): evaluate both with the same --config.num_images"
+    )
+  header = [f"model (n = {one['num_images']})"]
   for norm, eps in numbers["headline"]:
     header += [f"{norm} {eps:g}: the paper", "its attacks on ours", "**what holds**"]
   lines = []
   for title, own in rows(numbers, summaries, honest).items():
-    cells = [title]
+    failed = table.count(honest[title], "fail") if title in honest else 0
+    cells = [title + (f" ({failed} check(s) failed)" if failed else "")]
     for claim in own:
       cells.append("-" if claim.paper is None else f"{claim.paper:.1f}")
       cells.append("-" if claim.ours is None else percent(claim.ours))
       held = NOT_RUN if claim.holds is None else f"**{percent(claim.holds)}**"
       cells.append(held + " \\*" * claim.partial)
     lines.append(cells)
-  star = "\n\\* Some attacks have not been run yet.\n" if "\\*" in str(lines) else ""
   return (
     f"# What was claimed, and what holds, on {one['data']['name']}\n\n"
     f"Accuracy in percent. The paper: {numbers['source']}, the least over its attacks "
-    f"({numbers['images']}). Its attacks on ours: the least over the same ones (`{one['name']}`). "
-    f"What holds: the per-example worst case of `{hard['name']}`. Ours on the first "
-    f"{one['num_images']:,} {one['data']['split']} images, with 95% intervals.\n\n"
-    f"{grid(header, lines)}\n{star}"
-  )
+    f"({numbers['images']}). Its attacks on ours: the least over the same ones (`{one['name']}`), "
+    f"on the first {one['num_images']:,} {one['data']['split']} images. What holds: the "
+    f"per-example worst case of `{hard['name']}` on the same images. It is an upper bound: failed "
+    "checks say where it is too high. 95% intervals over images.\n\n"
+    f"{grid(header, lines)}\n\n{compare.not_run(honest)}"
+  ).rstrip() + "\n"
 
 
 def write(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries, path: Path) -> bool:
   """Writes the page where the published numbers name budgets for it.
 
   Returns:
-    Whether they do, and the paper has one of the models there; if not, no page is left.
+    Whether they do, the paper has one of the models there, and one has been evaluated as hard as
+    we can; if not, no page is left.
+
+  Raises:
+    ValueError: if the two evaluations are not of the same images.
   """
-  if not numbers.get("headline") or not rows(numbers, summaries, honest):
+  if not (honest and numbers.get("headline") and rows(numbers, summaries, honest)):
     path.unlink(missing_ok=True)
     return False
   atomic_write(path, markdown(numbers, summaries, honest))

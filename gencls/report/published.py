@@ -34,7 +34,8 @@ def read(path: str | Path) -> dict[str, Any]:
 
   Raises:
     FileNotFoundError: if there is none.
-    ValueError: if it is no JSON object, lacks a field, or has rows of another length than eps.
+    ValueError: if it is no JSON object, lacks a field, has rows of another length than eps, or a
+      headline that no table has.
   """
   path = Path(path)
   found = read_object(path, fix="published numbers are one JSON object", needs=_FIELDS)
@@ -50,6 +51,10 @@ def read(path: str | Path) -> dict[str, Any]:
               f"{path}: {model}, {attack} has {len(row)} numbers; one for each eps of "
               f"{table['eps']}"
             )
+  budgets = [[table["norm"], eps] for table in tables(found) for eps in table["eps"]]
+  for budget in found.get("headline") or ():
+    if budget not in budgets:
+      raise ValueError(f"{path}: headline has {budget}, tables have {budgets} ([norm, eps])")
   return found
 
 

@@ -1,8 +1,10 @@
 """What was claimed, what its protocol finds on ours, and what holds."""
 
+import json
+
 import pytest
 
-from gencls.report import claims
+from gencls.report import claims, published
 from gencls.report.grid import percent
 
 PAPER = {
@@ -29,11 +31,12 @@ def interval(mean):
   return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
 
 
-def summary(name, rows=(), worst=()):
+def summary(name, rows=(), worst=(), failed=0, n=1000):
   return {
     "name": name,
     "data": {"name": "toy", "split": "test"},
-    "num_images": 1000,
+    "num_images": n,
+    "checks": [{"status": "fail"}] * failed + [{"status": "pass"}],
     "rows": [
       {"label": label, "norm": norm, "eps": eps, "as_returned": interval(mean)}
       for label, norm, eps, mean in rows
@@ -71,26 +74,66 @@ def test_models_without_a_claim_there_are_left_out_and_variants_are_not():
   assert list(claims.rows(PAPER, two, {})) == ["GFZ (one)", "GFZ (two)"]
 
 
-def test_the_page_says_what_has_not_been_run(tmp_path):
+def test_each_model_has_its_own_numbers_and_repeated_labels_count_by_the_least():
+  again = {"norm": "linf", "eps": [0.3], "accuracy": {"GFZ": {"pgd": [44.0]}}}
+  paper = {**PAPER, "tables": [*PAPER["tables"], again]}
+  soft = {"GFZ (a)": summary("soft", LINF), "GFZ (b)": summary("soft", [*LINF[:1], *LINF[2:]])}
+  hard = {"GFZ (b)": summary("hard", worst=[("linf", 0.3, 0.02, [])])}
+  found = claims.rows(paper, soft, hard)
+  assert [own[0] for own in found.values()] == [
+    (44.0, interval(0.45), None, False),
+    (44.0, None, interval(0.02), False),  # without PGD
+  ]
+
+
+def test_the_page_says_what_has_not_been_run_and_what_failed(tmp_path):
   path = tmp_path / "toy_claims.md"
   soft = {"GFZ": summary("soft", LINF)}
-  hard = {"GFZ": summary("hard", worst=[("linf", 0.3, 0.02, ["square"])])}
+  hard = {"GFZ": summary("hard", worst=[("linf", 0.3, 0.02, ["square"])], failed=2)}
+  hard["GFZ"]["missing"] = [{"label": "square", "norm": "linf", "eps": 0.3}]
   assert claims.write(PAPER, soft, hard, path)
   text = path.read_text()
-  (line,) = (line for line in text.splitlines() if line.startswith("| GFZ"))
-  cells = [cell.strip() for cell in line.strip("|").split("|")]
+  cells = row(text)
   held = f"**{percent(interval(0.02))}** \\*"
-  assert cells == ["GFZ", "50.0", percent(interval(0.45)), held, "65.0", "-", claims.NOT_RUN]
+  name = "GFZ (2 check(s) failed)"
+  assert cells == [name, "50.0", percent(interval(0.45)), held, "65.0", "-", claims.NOT_RUN]
   assert "A 2020" in text and "10 test images" in text and "first 1,000 test images" in text
-  assert "\\* Some attacks have not been run yet." in text and "`soft`" in text and "`hard`" in text
-  hard["GFZ"]["worst"][0]["missing"] = []
+  assert "- GFZ: square linf 0.3" in text and "`soft`" in text and "`hard`" in text
+  assert "| model (n = 1000) " in text
+  hard["GFZ"] |= summary("hard", worst=[("linf", 0.3, 0.02, [])])
+  hard["GFZ"]["missing"] = []
   assert claims.write(PAPER, soft, hard, path) and "\\*" not in path.read_text()
+  hard["GFZ"]["worst"][0] |= {"accuracy": None, "missing": ["all"]}  # nothing is graded there yet
+  assert claims.write(PAPER, soft, hard, path)
+  assert row(path.read_text())[3] == claims.NOT_RUN
 
 
-@pytest.mark.parametrize("changed", [{"headline": None}, {"headline": [["l1", 1]]}])
-def test_without_budgets_or_numbers_no_page_is_left(tmp_path, changed):
+def row(text):
+  (line,) = (line for line in text.splitlines() if line.startswith("| GFZ"))
+  return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_claims_and_what_holds_are_of_the_same_images(tmp_path):
+  hard = {"GFZ": summary("hard", n=200)}
+  with pytest.raises(ValueError, match=r"1000 test images \(soft\) and 200 test images \(hard\)"):
+    claims.write(PAPER, {"GFZ": summary("soft", LINF)}, hard, tmp_path / "claims.md")
+
+
+@pytest.mark.parametrize("case", ["no headline", "no number there", "nothing is honest"])
+def test_without_budgets_or_numbers_no_page_is_left(tmp_path, case):
   path = tmp_path / "toy_claims.md"
   path.write_text("old")
-  soft = {"GFZ": summary("soft", LINF)}
-  assert not claims.write({**PAPER, **changed}, soft, {"GFZ": summary("hard")}, path)
+  headline = {"no headline": None, "no number there": [["linf", 0.2]]}.get(case, PAPER["headline"])
+  hard = {} if case == "nothing is honest" else {"GFZ": summary("hard")}
+  paper = {**PAPER, "headline": headline}
+  assert not claims.write(paper, {"GFZ": summary("soft", LINF)}, hard, path)
   assert not path.exists()
+
+
+def test_a_headline_that_no_table_has_is_refused(tmp_path):
+  path = tmp_path / "paper.json"
+  path.write_text(json.dumps({**PAPER, "headline": [["linf", 0.3]]}))
+  assert published.read(path)["headline"] == [["linf", 0.3]]
+  path.write_text(json.dumps({**PAPER, "headline": [["linf", 0.03]]}))
+  with pytest.raises(ValueError, match=r"headline has \['linf', 0.03\], tables have"):
+    published.read(path)

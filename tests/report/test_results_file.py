@@ -272,8 +272,12 @@ def test_another_evaluation_of_a_files_models_lies_beside_it(runs, tmp_path, cap
   summaries["GFZ"]["params"] = "another model that is called so"
   (tmp_path / "hard.json").write_text(results_file.to_text(summaries))
   found = compare.gather_beside(entries, "hard", given)
-  assert [(e.title, e.summary["params"][:7]) for e in found] == [
-    ("CNN", "CNN"), ("Other", "Other"), ("GFZ", "another")]  # fmt: skip
+  # Its numbers must not stand in the row of the GFZ that was given.
+  assert [(e.title, e.summary["params"]) for e in found] == [("CNN", "CNN"), ("Other", "Other")]
+  assert f"GFZ of {tmp_path / 'hard.json'} is another model" in caplog.text
+  only = [f"{tmp_path / 'toy.json'}:CNN", runs[2]]  # one model of the file: nor has it the others
+  found = compare.gather_beside(compare.gather(only, "toy"), "hard", only)
+  assert [each.title for each in found] == ["CNN", "Other"]
   assert compare.gather_beside(entries, "hart", given) == [] and "'hart'" in caplog.text
 
 
