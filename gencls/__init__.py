@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from gencls import attacks, data, detect, interop, models, straight_through
-  from gencls.evaluation.columns import load_results
   from gencls.keys import example_keys
   from gencls.runs import Run, load
+  from gencls.summary.columns import load_results
 
 __all__ = [
   "Run",
@@ -36,7 +36,7 @@ _MODULES = ("attacks", "data", "detect", "interop", "models", "straight_through"
 _NAMES = {
   "Run": "gencls.runs",
   "load": "gencls.runs",
-  "load_results": "gencls.evaluation.columns",
+  "load_results": "gencls.summary.columns",
   "example_keys": "gencls.keys",
 }
 

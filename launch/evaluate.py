@@ -40,9 +40,9 @@ from gencls.evaluation.results import (
 from gencls.evaluation.settings import NAMED
 from gencls.evaluation.surface_cell import Surface
 from gencls.report import merging, pages
-from gencls.report.summary import summarise
 from gencls.report.table import markdown
 from gencls.statements import given, title, training
+from gencls.summary.summarise import summarise
 from gencls.thresholds import Rule
 from gencls.types import Classifier
 

@@ -13,7 +13,7 @@ from toy_evaluation import LEVELS, log_joint, protocol, run, toy_images, toy_sub
 from gencls import interop
 from gencls.evaluation.attack_specs import AttackSpec, check_spec
 from gencls.evaluation.grading import perturbation_norm
-from gencls.report.summary import summarise
+from gencls.summary.summarise import summarise
 
 pytest.importorskip("foolbox")
 PROTOCOL = protocol(clean=(), keep_images=30)

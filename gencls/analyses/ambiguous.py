@@ -36,8 +36,8 @@ from gencls.calibration import log_softmax
 from gencls.evaluation.grading import keys_for
 from gencls.evaluation.results import Cell
 from gencls.intervals import share_interval
+from gencls.markdown import grid, percent
 from gencls.report import analysis_figures
-from gencls.report.grid import grid, percent
 
 _STREAM, _HALVES = 12, 13  # of the random wrong labels, and of which images are mixed
 _SHOWN = 8

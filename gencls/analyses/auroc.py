@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from gencls.intervals import Interval, wilson
-from gencls.report.roc import auc, placements
+from gencls.summary.roc import auc, placements
 from gencls.thresholds import Rule, threshold
 
 

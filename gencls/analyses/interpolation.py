@@ -33,8 +33,8 @@ from gencls.analyses.paths import along, between, draw_pairs, profile
 from gencls.evaluation.grading import predict
 from gencls.evaluation.results import Cell
 from gencls.intervals import share_interval
+from gencls.markdown import grid, percent
 from gencls.report import analysis_figures
-from gencls.report.grid import grid, percent
 
 SHOWN_PATHS, SHOWN_STEPS = 6, 9  # of the figure of images
 

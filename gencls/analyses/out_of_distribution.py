@@ -28,9 +28,9 @@ from gencls.analyses.inputs import (
   unit,
 )
 from gencls.evaluation.results import Cell
+from gencls.markdown import grid, percent
 from gencls.names import unknown_name
 from gencls.report import analysis_figures
-from gencls.report.grid import grid, percent
 
 _STREAM = 13  # of the noise
 _SHOWN = 8

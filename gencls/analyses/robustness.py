@@ -28,11 +28,11 @@ from gencls.evaluate import GREY, UNTOUCHED
 from gencls.evaluation import minimum_norm, stored
 from gencls.evaluation.results import Cell, data_digest
 from gencls.intervals import share_interval
+from gencls.markdown import grid, percent
 from gencls.report import analysis_figures
-from gencls.report.checks import WORST
-from gencls.report.detection import own_view
-from gencls.report.grid import grid, percent
-from gencls.report.targeted import aim
+from gencls.summary.checks import WORST
+from gencls.summary.detection import own_view
+from gencls.summary.targeted import aim
 
 
 class Nearest(NamedTuple):

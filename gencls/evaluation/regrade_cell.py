@@ -25,11 +25,11 @@ import numpy as np
 from gencls.data import to_float
 from gencls.evaluation.attack_grades import padded
 from gencls.evaluation.batch_loop import Arrays, Turn, Work, over_batches, size_of_batches
+from gencls.evaluation.candidates import Group, attacks_first, candidate, groups
 from gencls.evaluation.cells import GREY, UNTOUCHED
 from gencls.evaluation.grading import MIN_FRESH_DRAWS, grey, reclip, share_right
 from gencls.evaluation.minimum_norm import AS_DISTANCE
 from gencls.evaluation.results import Cell
-from gencls.report.candidates import Group, attacks_first, candidate, groups
 from gencls.types import LogitsFn
 
 LABEL, UNSEEN = "regraded K=", "unseen draws"  # how the labels of such cells begin

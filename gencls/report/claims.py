@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gencls.markdown import grid, percent
 from gencls.report import compare, published, table
-from gencls.report.grid import grid, percent
 from gencls.workdir import atomic_write
 
 NOT_RUN = "not run"

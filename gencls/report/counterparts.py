@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gencls import paired
-from gencls.evaluation import columns, stored
+from gencls.evaluation import stored
+from gencls.markdown import grid
 from gencls.report import compare, difference
 from gencls.report import published as papers
-from gencls.report.grid import grid
 from gencls.report.reading import Entry
 from gencls.report.table import gradient_sentence
+from gencls.summary import columns
 from gencls.workdir import atomic_write, to_json
 
 AHEAD, BEHIND, UNDECIDED, PARTIAL = "ahead", "behind", "no difference shown", "not run in full"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gencls.report.grid import grid, percent
+from gencls.markdown import grid, percent
 from gencls.thresholds import RULES
 
 KINDS = {

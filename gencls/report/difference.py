@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from gencls.evaluation import columns, stored
+from gencls.evaluation import stored
 from gencls.paired import Difference, paired_interval, unpaired_interval
 from gencls.report import compare, detection_table, html, table, views
-from gencls.report.checks import HELD, WORST
 from gencls.report.reading import Entry
+from gencls.summary import columns
+from gencls.summary.checks import HELD, WORST
 from gencls.workdir import atomic_write, to_json
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from gencls.evaluate import GREY
 from gencls.report import analysed, figures, pages, plots, rocs, table, tiles, views
-from gencls.report.checks import WORST
 from gencls.report.reading import Entry
+from gencls.summary.checks import WORST
 
 TEMPLATES = Path(__file__).parent / "templates"
 

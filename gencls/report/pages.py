@@ -9,7 +9,8 @@ import numpy as np
 from gencls.evaluate import GREY, SURFACE
 from gencls.evaluation import minimum_norm
 from gencls.evaluation.results import Cell
-from gencls.report import detection, figures, table
+from gencls.report import figures, table
+from gencls.summary import detection
 from gencls.workdir import atomic_write, to_json
 
 MAX_COLUMNS = 8

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencls.report import figures, roc
+from gencls.report import figures
+from gencls.summary import roc
 
 # Told apart by colour-blind readers, on white and on black.
 COLOURS = ("#0b84d8", "#e8710a", "#12a37a", "#c95aa5", "#b8860b", "#7a5cd6", "#5aa9c9", "#8a8a8a")

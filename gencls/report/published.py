@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from gencls.json_files import read_object
+from gencls.markdown import grid, percent
 from gencls.report import detection_table, runtimes
-from gencls.report.grid import grid, percent
 
 _FIELDS = ("source", "data", "images")
 _TABLE = ("norm", "eps", "accuracy")

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from gencls.evaluate import CLEAN, GREY, UNTOUCHED
 from gencls.evaluation import stored
 from gencls.evaluation.results import Cell
-from gencls.report.checks import WORST
-from gencls.report.summary import summarise
+from gencls.summary.checks import WORST
+from gencls.summary.summarise import summarise
 
 _NEEDS = ("title", "data", "model", "attack_model", "protocol", "attacks", "config", "record")
 _EMPTY: dict[str, Any] = {"rows": [], "minimum": [], "worst": [], "checks": [], "made_by": {}}

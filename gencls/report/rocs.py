@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from gencls.evaluate import UNTOUCHED
 from gencls.evaluation import minimum_norm
-from gencls.report import detection
 from gencls.report.plots import Roc
 from gencls.report.reading import Entry
+from gencls.summary import detection
 
 SCORE = "score"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from gencls.report.grid import grid
+from gencls.markdown import grid
 
 Seconds = Mapping[str, float]  # attack -> seconds
 

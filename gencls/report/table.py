@@ -5,8 +5,9 @@ from typing import Any
 
 from gencls import interop
 from gencls.evaluation import minimum_norm
-from gencls.report import detection_table, regraded
-from gencls.report.grid import grid, percent
+from gencls.markdown import grid, percent
+from gencls.report import detection_table
+from gencls.summary import regraded
 
 _METRIC_TITLES = {
   "label_nll_nats": ("NLL of the label", "nats"),

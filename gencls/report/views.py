@@ -14,9 +14,9 @@ from gencls.evaluation.minimum_norm import AS_DISTANCE
 from gencls.evaluation.regrade_cell import label as regraded_label
 from gencls.evaluation.results import Cell, portable_command
 from gencls.report import detection_table, results_file
-from gencls.report import regraded as regrading
-from gencls.report.checks import WORST
 from gencls.report.reading import Entry
+from gencls.summary import regraded as regrading
+from gencls.summary.checks import WORST
 
 STATUSES = ("fail", "pass", "not run")
 

@@ -13,7 +13,7 @@ from gencls import attacks
 from gencls.attacks import geometry
 from gencls.evaluation.attack_cells import AttackSpec
 from gencls.evaluation.grading import perturbation_norm
-from gencls.report.summary import summarise
+from gencls.summary.summarise import summarise
 
 SHAPE = (4, 6, 1)
 LINEAR = linear(size=24, num_classes=5)

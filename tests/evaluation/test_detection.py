@@ -25,8 +25,9 @@ import gencls.attacks
 from gencls import detect, evaluate
 from gencls.evaluation import grading, results
 from gencls.evaluation.acceptance import as_held
-from gencls.report import compare, detection_table, pages, roc, table
-from gencls.report.summary import summarise
+from gencls.report import compare, detection_table, pages, table
+from gencls.summary import roc
+from gencls.summary.summarise import summarise
 from gencls.thresholds import Rule
 
 

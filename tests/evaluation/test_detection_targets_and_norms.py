@@ -13,8 +13,9 @@ from gencls.evaluation import minimum_norm
 from gencls.evaluation.acceptance import as_held
 from gencls.evaluation.attack_specs import AttackSpec
 from gencls.evaluation.detector_cell import DetectorSpec
-from gencls.report import table, targeted
-from gencls.report.summary import summarise
+from gencls.report import table
+from gencls.summary import targeted
+from gencls.summary.summarise import summarise
 from gencls.thresholds import Rule
 
 

@@ -23,7 +23,7 @@ from toy_evaluation import (
 import gencls.attacks
 from gencls import evaluate as evaluation
 from gencls.evaluation.attack_specs import AttackSpec
-from gencls.report.summary import summarise
+from gencls.summary.summarise import summarise
 from gencls.types import Loss
 
 

@@ -14,7 +14,7 @@ from toy_evaluation import IDENTITY, protocol, run, specs, toy_images
 
 from gencls import evaluate as evaluation
 from gencls import locks, owners, workdir
-from gencls.report.summary import summarise
+from gencls.summary.summarise import summarise
 
 WORKER = """
 import os, sys, time

@@ -11,11 +11,11 @@ from toy_minimum import by_hand, line
 import gencls.attacks
 from gencls.evaluation import minimum_norm
 from gencls.evaluation.attack_specs import AttackSpec
+from gencls.evaluation.candidates import groups
 from gencls.evaluation.grading import perturbation_norm
 from gencls.evaluation.results import Cell
 from gencls.report import compare, figures, pages, table
-from gencls.report.candidates import groups
-from gencls.report.summary import summarise
+from gencls.summary.summarise import summarise
 
 EPS = (0.1, 0.2, 0.3, 0.5)
 LINF = {"norm": "linf"}

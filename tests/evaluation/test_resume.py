@@ -15,7 +15,7 @@ from gencls.evaluation import batch_loop
 from gencls.evaluation.batch_loop import Work, over_batches
 from gencls.evaluation.results import read_cell, write_cell
 from gencls.report import table
-from gencls.report.summary import summarise
+from gencls.summary.summarise import summarise
 
 PROTOCOL = protocol(clean=())  # batches of 8: 4 of them for 30 images
 PGD = specs((0.1,))[1]

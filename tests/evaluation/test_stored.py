@@ -21,10 +21,11 @@ from toy_report import ATTACKS, EPS, write_run
 
 import gencls
 from gencls.evaluate import evaluate
-from gencls.evaluation import columns, stored
+from gencls.evaluation import stored
 from gencls.evaluation.attack_specs import AttackSpec
 from gencls.report import reading
-from gencls.report.summary import summarise
+from gencls.summary import columns
+from gencls.summary.summarise import summarise
 from gencls.workdir import to_json
 
 MINIMUM = AttackSpec("deepfool", "deepfool", "l2", (0.2, 0.6), "margin", 1, {"num_steps": 5})

@@ -23,7 +23,7 @@ from gencls.evaluation.probes import Probes
 from gencls.evaluation.surface_cell import Surface, margins, orthogonal
 from gencls.report import figures, html, pages
 from gencls.report.reading import Entry
-from gencls.report.summary import summarise
+from gencls.summary.summarise import summarise
 
 W = np.random.default_rng(0).normal(size=16).astype(np.float32)
 KEYS = jax.random.split(jax.random.key(0), 5)

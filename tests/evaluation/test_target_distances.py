@@ -18,7 +18,7 @@ from gencls.evaluation.model_options import Pool, start_images, walking_options
 from gencls.evaluation.results import Cell
 from gencls.keys import example_keys
 from gencls.report import table
-from gencls.report.summary import summarise
+from gencls.summary.summarise import summarise
 
 PROTOCOL = protocol(clean=())
 LINE = AttackSpec("line", "line", "linf", (0.1, 0.3, 0.5), "margin", 1, {"num_steps": 10})

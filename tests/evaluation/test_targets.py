@@ -27,7 +27,7 @@ from gencls.evaluation import masking, targets
 from gencls.evaluation.attack_specs import AttackSpec
 from gencls.keys import example_keys
 from gencls.report import compare, table
-from gencls.report.summary import summarise
+from gencls.summary.summarise import summarise
 
 PROTOCOL = protocol(clean=())
 PGD = AttackSpec("pgd", "pgd", "linf", (0.1, 0.2), "margin", 1, {"num_steps": 6})

@@ -21,7 +21,7 @@ from gencls.evaluate import evaluate
 from gencls.evaluation import stored, transfer_source
 from gencls.evaluation.attack_specs import AttackSpec
 from gencls.evaluation.probes import NO_PROBES, Probes
-from gencls.report.summary import summarise
+from gencls.summary.summarise import summarise
 
 N = 30
 MINIMUM = AttackSpec("deepfool", "deepfool", "l2", (0.2, 0.6), "margin", 1, {"num_steps": 5})

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from gencls.markdown import percent
 from gencls.report import claims, published
-from gencls.report.grid import percent
 
 PAPER = {
   "source": "A 2020",

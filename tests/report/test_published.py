@@ -9,8 +9,8 @@ import pytest
 from toy_report import write_run
 
 from gencls import models
+from gencls.markdown import percent
 from gencls.report import attack_curves, compare, published
-from gencls.report.grid import percent
 
 FILES = Path(__file__).resolve().parents[2] / "docs" / "published"
 

@@ -21,7 +21,7 @@ from toy_evaluation import (
 
 from gencls.evaluate import evaluate
 from gencls.report import attack_curves, compare, figures, pages, reading, table
-from gencls.report.summary import success_rate, summarise
+from gencls.summary.summarise import success_rate, summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 

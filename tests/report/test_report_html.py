@@ -14,7 +14,7 @@ from toy_report import ATTACKS, write_run
 
 from gencls.report import compare, difference, html, plots, rocs, tiles, views
 from gencls.report.reading import read
-from gencls.report.roc import curve
+from gencls.summary.roc import curve
 
 EVIL = "<script>alert(1)</script>"
 

@@ -21,8 +21,8 @@ from gencls.evaluate import evaluate, make_plans
 from gencls.evaluation.probes import Probes
 from gencls.evaluation.results import Cell
 from gencls.paired import paired_interval
-from gencls.report import unseen
-from gencls.report.summary import summarise
+from gencls.summary import unseen
+from gencls.summary.summarise import summarise
 
 
 def steered(params, keys, x):

@@ -17,10 +17,10 @@ import numpy as np
 from gencls.evaluate import CLEAN, UNTOUCHED
 from gencls.evaluation import minimum_norm, stored
 from gencls.evaluation.acceptance import as_held
+from gencls.evaluation.candidates import Group, attacks_first, candidate, groups
 from gencls.evaluation.results import Cell
-from gencls.report.candidates import Group, attacks_first, candidate, groups
-from gencls.report.checks import HELD, WORST
-from gencls.report.detection import EITHER, held_groups
+from gencls.summary.checks import HELD, WORST
+from gencls.summary.detection import EITHER, held_groups
 
 
 class Results(NamedTuple):

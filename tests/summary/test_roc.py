@@ -6,7 +6,7 @@ from scipy.stats import norm
 from sklearn import metrics
 
 from gencls.analyses.auroc import auroc
-from gencls.report import roc
+from gencls.summary import roc
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 8])

@@ -25,8 +25,9 @@ from gencls.evaluation.probes import Probes
 from gencls.evaluation.regrade_cell import Estimate, Regrade, label
 from gencls.evaluation.results import Cell
 from gencls.intervals import share_interval
-from gencls.report import regraded, table
-from gencls.report.summary import summarise
+from gencls.report import table
+from gencls.summary import regraded
+from gencls.summary.summarise import summarise
 
 N, MANY = 60, 10**8
 SAMPLES = {"model": {"num_samples": 1}, "attack_model": {"num_samples": 1}}

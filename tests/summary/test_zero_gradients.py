@@ -5,7 +5,7 @@ import pytest
 
 from gencls.attacks import auto_attack
 from gencls.evaluation.results import Cell
-from gencls.report.zero_gradients import check
+from gencls.summary.zero_gradients import check
 
 LABELS = np.zeros(4, np.int32)
 LOGITS = np.array([[0, -300, -400], [0, -1, -2], [-300, 0, -1], [np.nan, 0, 0]], np.float32)

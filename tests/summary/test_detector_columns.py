@@ -9,10 +9,10 @@ from toy_evaluation import record
 from toy_report import write_run
 
 import gencls
-from gencls.evaluation import columns
 from gencls.report import compare, difference, views
-from gencls.report.checks import HELD
 from gencls.report.reading import read
+from gencls.summary import columns
+from gencls.summary.checks import HELD
 
 ATTACKS = ("pgd", "pgd_detector")
 TITLES = ("GFZ", "CNN")

@@ -10,8 +10,8 @@ from typing import Any
 from gencls.evaluation.regrade_cell import LABEL, UNSEEN
 from gencls.evaluation.results import Cell
 from gencls.paired import Difference, paired_interval
-from gencls.report.regraded import POINT, half, points
 from gencls.sanity import UNFINISHED, Check
+from gencls.summary.regraded import POINT, half, points
 
 NAME = "unseen draws leave as much right as the known ones"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from gencls import sanity
 from gencls.evaluation.acceptance import as_held
+from gencls.evaluation.candidates import Group, attacks_first, candidate
 from gencls.evaluation.results import Cell
-from gencls.report.candidates import Group, attacks_first, candidate
-from gencls.report.detection import evading
+from gencls.summary.detection import evading
 
 DEFAULTS = {"num_restarts": 1}  # where an attack's settings do not say
 STEP_SIZES = ("step_size", "rel_step_size")

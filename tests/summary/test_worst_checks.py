@@ -4,9 +4,9 @@ import numpy as np
 from test_sanity import _graded, _minimum, _untouched
 
 from gencls import sanity
-from gencls.report.candidates import attacks_first, candidate, groups
-from gencls.report.checks import WORST
-from gencls.report.worst_checks import falling, of_attacks
+from gencls.evaluation.candidates import attacks_first, candidate, groups
+from gencls.summary.checks import WORST
+from gencls.summary.worst_checks import falling, of_attacks
 
 
 def _falls(cells, untouched):

@@ -15,8 +15,8 @@ from gencls.attacks.losses import LOSSES
 from gencls.evaluation import masking
 from gencls.evaluation.grading import predict
 from gencls.evaluation.results import Cell
-from gencls.report.detection import evading
-from gencls.report.targeted import aim
+from gencls.summary.detection import evading
+from gencls.summary.targeted import aim
 
 _LOSSES_OF = {"auto_attack": auto_attack.losses}
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from gencls import sanity
 from gencls.evaluation.acceptance import as_held
+from gencls.evaluation.candidates import Group, candidate
 from gencls.evaluation.cells import GREY
 from gencls.evaluation.results import Cell
-from gencls.report.candidates import Group, candidate
-from gencls.report.detection import evading
-from gencls.report.targeted import aim
+from gencls.summary.detection import evading
+from gencls.summary.targeted import aim
 
 _ALONE = "by the attacks of each eps alone"
 

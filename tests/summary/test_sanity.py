@@ -5,12 +5,12 @@ import numpy as np
 from toy_evaluation import LEVELS, toy_images, toy_subject
 
 from gencls import sanity
+from gencls.evaluation.candidates import attacks_first, candidate, groups
 from gencls.evaluation.grading import draw_keys
 from gencls.evaluation.minimum_norm import PER_EXAMPLE
 from gencls.evaluation.results import Cell
-from gencls.report.candidates import attacks_first, candidate, groups
-from gencls.report.checks import _pairs
-from gencls.report.convergence import STEP_SIZES, of_the_worst_case, pairs_of_more
+from gencls.summary.checks import _pairs
+from gencls.summary.convergence import STEP_SIZES, of_the_worst_case, pairs_of_more
 
 
 def curve(label, means, eps=(0.0, 0.1, 0.2), n=100):

@@ -9,12 +9,12 @@ from gencls import interop, sanity
 from gencls.evaluate import GRADIENT, GREY, SURFACE
 from gencls.evaluation import masking, minimum_norm
 from gencls.evaluation.acceptance import as_held
+from gencls.evaluation.candidates import Group, candidate
 from gencls.evaluation.results import Cell
-from gencls.report import convergence, worst_checks, zero_gradients
-from gencls.report.candidates import Group, candidate
-from gencls.report.detection import check_adaptive, evading, held_groups, own_view
-from gencls.report.targeted import aim
-from gencls.report.targeted import curve as targeted_curve
+from gencls.summary import convergence, worst_checks, zero_gradients
+from gencls.summary.detection import check_adaptive, evading, held_groups, own_view
+from gencls.summary.targeted import aim
+from gencls.summary.targeted import curve as targeted_curve
 
 WORST = "worst case"
 HELD = "worst case with the detector"

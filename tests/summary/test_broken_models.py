@@ -23,8 +23,8 @@ from gencls.evaluation.attack_specs import AttackSpec
 from gencls.evaluation.gradient_cell import probe
 from gencls.evaluation.probes import Probes
 from gencls.evaluation.surface_cell import Surface
-from gencls.report.regraded import NAME as MORE_SAMPLES
-from gencls.report.summary import summarise
+from gencls.summary.regraded import NAME as MORE_SAMPLES
+from gencls.summary.summarise import summarise
 
 EPS = (0.1, 0.2, 0.5)
 FITS = "the gradient is that of the loss"

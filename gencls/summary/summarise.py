@@ -8,12 +8,12 @@ import numpy as np
 from gencls import sanity
 from gencls.evaluate import CLEAN, DETECTOR, GREY, UNTOUCHED
 from gencls.evaluation import minimum_norm
+from gencls.evaluation.candidates import Group, attacks_first, candidate, groups
 from gencls.evaluation.model_options import WALKS
 from gencls.evaluation.results import Cell
 from gencls.intervals import Interval, share_interval
-from gencls.report import checks, detection, regraded, targeted, unseen
-from gencls.report.candidates import Group, attacks_first, candidate, groups
-from gencls.report.checks import WORST
+from gencls.summary import checks, detection, regraded, targeted, unseen
+from gencls.summary.checks import WORST
 
 _CLEAN = ("draws", "deterministic", "prepared_anew", "score", "metrics")
 

@@ -8,11 +8,11 @@ import numpy as np
 from gencls import sanity
 from gencls.evaluate import GREY
 from gencls.evaluation.acceptance import as_held
+from gencls.evaluation.candidates import Group, attacks_first, candidate
 from gencls.evaluation.results import Cell
 from gencls.intervals import Interval, share_interval, wilson
-from gencls.report import roc
-from gencls.report.candidates import Group, attacks_first, candidate
-from gencls.report.targeted import aim
+from gencls.summary import roc
+from gencls.summary.targeted import aim
 
 KINDS = ("classifier", "detector")  # what an attack is against: the columns of the tables
 EITHER = "either"  # the worst case over both

@@ -12,8 +12,8 @@ import numpy as np
 from gencls.evaluation.regrade_cell import LABEL
 from gencls.evaluation.results import Cell
 from gencls.intervals import share_interval
+from gencls.markdown import grid, percent
 from gencls.paired import Difference, paired_interval
-from gencls.report.grid import grid, percent
 from gencls.sanity import UNFINISHED, Check
 
 NAME = "more importance samples change nothing"

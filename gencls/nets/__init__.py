@@ -1,0 +1,1 @@
+"""Flax modules: encoders, decoders, heads; no maths of the models."""

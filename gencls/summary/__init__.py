@@ -1,0 +1,1 @@
+"""From result cells to numbers: worst cases, detection, sanity checks, per-example columns."""
