@@ -21,10 +21,17 @@ from jax.lax import Precision
 from gencls.types import Array, Key, Params
 
 LOG_2_PI = math.log(2 * math.pi)
+TILE = 16  # columns of a matrix product, on CPUs
 TINY = 1e-6  # examples, added to a component's: an empty one keeps finite parameters
 
 # Float32 and not less: the difference of large numbers is what counts.
 product = functools.partial(jnp.matmul, precision=Precision.HIGHEST)
+
+
+def inner_products(x: Array, means: Array) -> Array:
+  """x · μ of every component, [B, D] and [M, D] -> [B, M]; CPUs multiply by whole tiles quicker."""
+  missing = -len(means) % TILE
+  return product(x, jnp.pad(means, ((0, missing), (0, 0))).T)[:, : len(means)]
 
 
 class Covariance(NamedTuple):
@@ -50,7 +57,7 @@ def _spherical() -> Covariance:
   def log_density(params: Params, of_x: Any, num_groups: int) -> Array:
     del num_groups
     mean, log_scale = params["mean"], params["log_scale"][None]
-    distance = of_x["square"] + jnp.sum(mean**2, axis=1)[None] - 2 * product(of_x["x"], mean.T)
+    distance = of_x["square"] + jnp.sum(mean**2, axis=1)[None] - 2 * inner_products(of_x["x"], mean)
     distance = jnp.maximum(distance, 0.0) * jnp.exp(-2 * log_scale)
     return -0.5 * distance - mean.shape[1] * (log_scale + 0.5 * LOG_2_PI)
 

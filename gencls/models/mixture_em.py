@@ -55,10 +55,12 @@ def em_step(
 
   def expectation(of_x: Any, weights: Array) -> tuple[Any, Array]:
     terms = log_joint(covariance, params, of_x)
-    log_lik = jax.nn.logsumexp(terms, axis=1)
-    responsibilities = jnp.exp(terms - log_lik[:, None]) * weights[:, None]
+    largest = jnp.max(terms, axis=1)
+    shares = jnp.exp(terms - largest[:, None])  # once, for the likelihood and responsibilities
+    total = jnp.sum(shares, axis=1)
+    responsibilities = shares * (weights / total)[:, None]
     sums = covariance.statistics(params, of_x, responsibilities)
-    return sums, jnp.sum(log_lik * weights)
+    return sums, jnp.sum((largest + jnp.log(total)) * weights)
 
   sums, log_lik = _summed(expectation, data.of_x, data.weights)
   maximized = _maximized(params, sums, reg_covar, covariance)
