@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy_evaluation import LEVELS, full_summary, log_joint, protocol, run, toy_images, toy_subject
-from toy_minimum import by_hand, line
+from toy_minimum import by_hand
 
 import gencls.attacks
 from gencls.evaluation import minimum_norm
@@ -19,14 +19,8 @@ from gencls.summary.summarise import summarise
 
 EPS = (0.1, 0.2, 0.3, 0.5)
 LINF = {"norm": "linf"}
+pytestmark = pytest.mark.usefixtures("registered_line")
 PROTOCOL = protocol(clean=())  # no clean metrics: nothing here is about them
-
-
-@pytest.fixture(autouse=True, scope="module")
-def registered():
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(gencls.attacks.REGISTRY, "line", line)
-    yield
 
 
 def spec(**changes):

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_evaluation import LEVELS, full_summary, log_joint, protocol, run, toy_images, toy_subject
-from toy_minimum import by_hand, line
+from toy_evaluation import full_summary, protocol, run, toy_images, toy_subject
+from toy_minimum import LINE, by_hand, cells_of, clean, predicted
 
-import gencls.attacks
 from gencls.evaluation import minimum_norm
 from gencls.evaluation.attack_grades import grade_results
 from gencls.evaluation.attack_specs import AttackSpec
@@ -21,27 +20,7 @@ from gencls.report import table
 from gencls.summary.summarise import summarise
 
 PROTOCOL = protocol(clean=())
-LINE = AttackSpec("line", "line", "linf", (0.1, 0.3, 0.5), "margin", 1, {"num_steps": 10})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def registered():
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(gencls.attacks.REGISTRY, "line", line)
-    yield
-
-
-def clean():
-  dataset = toy_images()
-  return np.asarray(dataset.images / (LEVELS - 1), np.float32), dataset.labels
-
-
-def predicted(x):
-  return np.asarray(log_joint(toy_subject().params, jnp.asarray(x))).argmax(1)
-
-
-def cells_of(cells, label):
-  return {c.header["eps"]: c for c in cells if c.header["label"] == label}
+pytestmark = pytest.mark.usefixtures("registered_line")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from processes import ROOT
 from toy_evaluation import (
   CLASSES,
   IDENTITY,
-  LEVELS,
   full_summary,
   log_joint,
   protocol,
@@ -18,9 +17,8 @@ from toy_evaluation import (
   toy_images,
   toy_subject,
 )
-from toy_minimum import line
+from toy_minimum import LINE, cells_of, clean, predicted
 
-import gencls.attacks
 from gencls.attacks.losses import LOSSES
 from gencls.evaluate import check_specs, make_plans
 from gencls.evaluation import masking, targets
@@ -31,27 +29,7 @@ from gencls.summary.summarise import summarise
 
 PROTOCOL = protocol(clean=())
 PGD = AttackSpec("pgd", "pgd", "linf", (0.1, 0.2), "margin", 1, {"num_steps": 6})
-LINE = AttackSpec("line", "line", "linf", (0.1, 0.3, 0.5), "margin", 1, {"num_steps": 10})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def registered():
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(gencls.attacks.REGISTRY, "line", line)
-    yield
-
-
-def clean():
-  dataset = toy_images()
-  return np.asarray(dataset.images / (LEVELS - 1), np.float32), dataset.labels
-
-
-def predicted(x):
-  return np.asarray(log_joint(toy_subject().params, jnp.asarray(x))).argmax(1)
-
-
-def cells_of(cells, label):
-  return {c.header["eps"]: c for c in cells if c.header["label"] == label}
+pytestmark = pytest.mark.usefixtures("registered_line")
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from toy_evaluation import LEVELS, log_joint, toy_images, toy_subject
 
 from gencls.attacks.broadcast import choose, expand
 from gencls.attacks.objective import info, query
+from gencls.evaluation.attack_specs import AttackSpec
 from gencls.types import Array, Attack, Goal
+
+LINE = AttackSpec("line", "line", "linf", (0.1, 0.3, 0.5), "margin", 1, {"num_steps": 10})
 
 
 class State(NamedTuple):
@@ -55,3 +59,19 @@ def by_hand(x, wrong, num_steps=10, reach=1.0):
     best[new] = x_adv[new]
     found |= new
   return best, found
+
+
+def clean():
+  """(images, labels) of the toy."""
+  dataset = toy_images()
+  return np.asarray(dataset.images / (LEVELS - 1), np.float32), dataset.labels
+
+
+def predicted(x):
+  """[N] the classes that the toy finds."""
+  return np.asarray(log_joint(toy_subject().params, jnp.asarray(x))).argmax(1)
+
+
+def cells_of(cells, label):
+  """eps -> the cell of an attack."""
+  return {c.header["eps"]: c for c in cells if c.header["label"] == label}
