@@ -28,10 +28,11 @@ TINY = 1e-6  # examples, added to a component's: an empty one keeps finite param
 product = functools.partial(jnp.matmul, precision=Precision.HIGHEST)
 
 
-def inner_products(x: Array, means: Array) -> Array:
-  """x · μ of every component, [B, D] and [M, D] -> [B, M]; CPUs multiply by whole tiles quicker."""
-  missing = -len(means) % TILE
-  return product(x, jnp.pad(means, ((0, missing), (0, 0))).T)[:, : len(means)]
+def squared_distances(x: Array, squares: Array, centres: Array) -> Array:
+  """‖x − c‖² of centred x, [B, D], [B] and [M, D] -> [B, M]; CPUs multiply whole tiles quicker."""
+  missing = -len(centres) % TILE
+  products = product(x, jnp.pad(centres, ((0, missing), (0, 0))).T)[:, : len(centres)]
+  return jnp.maximum(squares[:, None] + jnp.sum(centres**2, axis=1)[None] - 2 * products, 0.0)
 
 
 class Covariance(NamedTuple):
@@ -57,8 +58,7 @@ def _spherical() -> Covariance:
   def log_density(params: Params, of_x: Any, num_groups: int) -> Array:
     del num_groups
     mean, log_scale = params["mean"], params["log_scale"][None]
-    distance = of_x["square"] + jnp.sum(mean**2, axis=1)[None] - 2 * inner_products(of_x["x"], mean)
-    distance = jnp.maximum(distance, 0.0) * jnp.exp(-2 * log_scale)
+    distance = squared_distances(of_x["x"], of_x["square"][:, 0], mean) * jnp.exp(-2 * log_scale)
     return -0.5 * distance - mean.shape[1] * (log_scale + 0.5 * LOG_2_PI)
 
   def maximize(params: Params, sums: Any, reg_covar: Any) -> Params:

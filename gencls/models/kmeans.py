@@ -11,14 +11,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from gencls.models.covariances import TINY, product
+from gencls.models.covariances import TINY, product, squared_distances
 from gencls.types import Array, Key
-
-
-def squared_distances(x: Array, squares: Array, centres: Array) -> Array:
-  """‖x − c‖² of centred x, [B, D], [B] and [M, D] -> [B, M]."""
-  distances = squares[:, None] + jnp.sum(centres**2, axis=1)[None] - 2 * product(x, centres.T)
-  return jnp.maximum(distances, 0.0)
 
 
 @functools.partial(jax.jit, static_argnames="num_clusters")
