@@ -262,8 +262,8 @@ def _run_part(
   attack, (keys, state, tally, rows, live, step) = job.attack, part
   finished = np.asarray(tally.done)
   while step < attack.num_steps and live and not _late(job):
-    pieces = _pieces(live, len(rows), sizes, attack.num_steps - step, _goes_on_as_one(job))
-    if pieces and job.compact:
+    pieces = _pieces(job, live, len(rows), sizes, attack.num_steps - step)
+    if pieces:
       _write(job, rows, tally, programs.result(attack.result, state))
       order = np.argsort(finished, kind="stable")  # the last piece is filled up by finished ones
       for chosen in np.split(order[: sum(pieces)], np.cumsum(pieces)[:-1]):
@@ -287,28 +287,25 @@ def _run_part(
     _record(job, mine, slice(step // job.record_every, None))
 
 
-def _goes_on_as_one(job: _Job) -> bool:
-  """Whether a batch may shrink, but not become several.
-
-  On accelerators small batches are no quicker than a large one; under a time limit all examples
-  shall get as many steps; and a history has the same step of all of them in a row.
-  """
-  return job.on_device or job.deadline < math.inf or bool(job.record_every)
-
-
-def _pieces(live: int, size: int, sizes: Sequence[int], steps: int, one: bool) -> list[int]:
+def _pieces(job: _Job, live: int, size: int, sizes: Sequence[int], steps: int) -> list[int]:
   """The sizes of the batches in which examples best go on; none: as they are.
 
+  They stay in one batch on accelerators, where small ones are no quicker; under a time limit, as
+  all examples shall get as many steps; and with a history, whose rows are the same step of all.
+
   Args:
+    job: whether batches may become smaller, and several.
     live: examples that are not finished, >= 1.
     size: of the batch that they are in.
     sizes: that a batch may have, falling.
     steps: that are left.
-    one: whether all of them have to stay in one batch.
 
   Returns:
     Sizes that fall, with room for all; the last batch may have room for more.
   """
+  if not job.compact:
+    return []
+  one = job.on_device or job.deadline < math.inf or job.record_every
   ways = [[min(other for other in sizes if other >= live)]]
   large: list[int] = []
   for other in [] if one else sizes:
