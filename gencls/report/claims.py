@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gencls.markdown import grid, percent
-from gencls.report import compare, published, table
+from gencls.report import compare, published
 from gencls.workdir import atomic_write
 
 NOT_RUN = "not run"
@@ -106,16 +106,16 @@ def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
   header = [f"model (n = {one['num_images']})"]
   for norm, eps in numbers["headline"]:
     header += [f"{norm} {eps:g}: the paper", "its attacks on ours", "**what holds**"]
-  lines = []
-  for title, own in rows(numbers, summaries, honest).items():
-    failed = table.count(honest[title], "fail") if title in honest else 0
-    cells = [title + (f" ({failed} check(s) failed)" if failed else "")]
+  found, lines = rows(numbers, summaries, honest), []
+  for title, own in found.items():
+    cells = [compare.marked(title, honest[title]) if title in honest else title]
     for claim in own:
       cells.append("-" if claim.paper is None else f"{claim.paper:.1f}")
       cells.append("-" if claim.ours is None else percent(claim.ours))
       held = NOT_RUN if claim.holds is None else f"**{percent(claim.holds)}**"
       cells.append(held + " \\*" * claim.partial)
     lines.append(cells)
+  shown = {title: summary for title, summary in honest.items() if title in found}
   return (
     f"# What was claimed, and what holds, on {one['data']['name']}\n\n"
     f"Accuracy in percent. The paper: {numbers['source']}, the least over its attacks "
@@ -123,7 +123,7 @@ def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
     f"on the first {one['num_images']:,} {one['data']['split']} images. What holds: the "
     f"per-example worst case of `{hard['name']}` on the same images. It is an upper bound: failed "
     "checks say where it is too high. 95% intervals over images.\n\n"
-    f"{grid(header, lines)}\n\n{compare.not_run(honest)}"
+    f"{grid(header, lines)}\n\n{compare.not_run(shown)}"
   ).rstrip() + "\n"
 
 

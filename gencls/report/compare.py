@@ -93,11 +93,15 @@ def headline(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     worst = {(r["norm"], r["eps"]): _worst_share(r) for r in summary["worst"]}
     clean = summary["clean"] or {"accuracy": None, "metrics": {}}
     numbers = [_number(clean["metrics"], name) for name in ("log_marginal_nats", "bpd")]
-    failed = table.count(summary, "fail")
-    mark = f" ({failed} check(s) failed)" if failed else ""
     cells = [worst.get(column, "") for column in columns]
-    rows.append([title + mark, _share(clean["accuracy"]), *numbers, *cells])
+    rows.append([marked(title, summary), _share(clean["accuracy"]), *numbers, *cells])
   return table.grid(header, rows)
+
+
+def marked(title: str, summary: Mapping[str, Any]) -> str:
+  """A model's title with the number of its failed checks."""
+  failed = table.count(summary, "fail")
+  return f"{title} ({failed} check(s) failed)" if failed else title
 
 
 def _share(interval: Mapping[str, Any] | None) -> str:

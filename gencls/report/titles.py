@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from gencls.report import results_file
 from gencls.report.reading import Entry
 
-_SEED = re.compile(r"(?:^|[_-])seed(\d+)$")
+_SEED = re.compile(r"(?:^|[_-])seed\d+$")
 
 
 def of(entries: Sequence[Entry]) -> list[str]:

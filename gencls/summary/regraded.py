@@ -1,7 +1,7 @@
 """The worst case under other numbers of importance samples: do its images carry over to them?
 
-See `gencls.evaluation.regrade_cell`. Every number of samples is compared with the
-smallest on the same images, by draws that no attack has known.
+See `gencls.evaluation.regrade_cell`. Every number of samples is compared with the smallest on the
+same images, by draws that no attack has known.
 """
 
 from collections.abc import Collection, Mapping, Sequence
