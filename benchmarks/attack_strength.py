@@ -28,6 +28,7 @@ import numpy as np
 import strength_peers as peers
 import torch_cnn
 from arguments import positive
+from record import publish
 from strength_report import Outcome, compared, markdown, verdicts
 from strength_rows import ROWS, Row
 
@@ -288,10 +289,7 @@ def main() -> None:
         there += [one.path] * one.path.exists()
   records = [json.loads(each.read_text()) for each in there]
   path = args.out / "attack_strength.json"
-  atomic_write(path, to_json({"benchmark": "attack_strength", "comparisons": records}))
-  table = markdown(json.loads(path.read_text()))
-  atomic_write(path.with_suffix(".md"), table)
-  print(table)
+  publish({"benchmark": "attack_strength", "comparisons": records}, markdown, path)
   weaker = [
     f"{r['victim']} {r['label']}"
     for r in records

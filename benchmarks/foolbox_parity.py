@@ -16,7 +16,6 @@ Seconds are of one run each without compilation, foolbox on all images at once a
 
 import argparse
 import importlib.metadata
-import json
 import sys
 import time
 import warnings
@@ -28,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from arguments import positive
+from record import publish
 
 import gencls
 from gencls import attacks, data, runtime
@@ -37,7 +37,7 @@ from gencls.evaluation.cells import first_images
 from gencls.evaluation.results import portable_command
 from gencls.keys import fold
 from gencls.types import Keys, LogitsFn
-from gencls.workdir import atomic_write, provenance, to_json
+from gencls.workdir import provenance
 
 with warnings.catch_warnings():
   warnings.simplefilter("ignore")  # foolbox imports deprecated modules
@@ -260,11 +260,7 @@ def main() -> None:
   args = parse_args()
   runtime.start(deterministic=False)
   record = measure(args)
-  path = args.out / f"foolbox_parity_{record['run']}.json"
-  atomic_write(path, to_json(record))
-  table = markdown(json.loads(path.read_text()))
-  atomic_write(path.with_suffix(".md"), table)
-  print(table)
+  publish(record, markdown, args.out / f"foolbox_parity_{record['run']}.json")
   weaker = [r for r in record["rows"] if not r["at_least_as_strong"]]
   if weaker:
     sys.exit(f"ours is weaker than foolbox by more than {TOLERANCE} image in {len(weaker)} rows")

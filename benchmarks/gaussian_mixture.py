@@ -14,7 +14,6 @@ docs/results/gaussian_mixture_speed.json and the table made from it, gaussian_mi
 """
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -29,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import sklearn
 from arguments import positive
+from record import publish
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -36,7 +36,7 @@ from gencls import data, runtime
 from gencls.evaluation.results import portable_command
 from gencls.keys import purpose_key
 from gencls.models import covariance_names, fitting, mixture_em
-from gencls.workdir import atomic_write, provenance, to_json
+from gencls.workdir import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 REG_COVAR, TOL, LLOYD_ITERATIONS = 1e-6, 1e-3, 10
@@ -270,15 +270,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-  """Measures, writes the JSON, and prints the table made from it."""
+  """Measures, writes the numbers and the table made from them, and prints it."""
   args = parse_args()
   runtime.start(deterministic=False)
-  path = args.out / "gaussian_mixture_speed.json"
-  atomic_write(path, to_json(measure_all(args)))
-  table = markdown(json.loads(path.read_text()))
-  atomic_write(path.with_suffix(".md"), table)
-  log("done")
-  print(table)
+  publish(measure_all(args), markdown, args.out / "gaussian_mixture_speed.json")
 
 
 if __name__ == "__main__":

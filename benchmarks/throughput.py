@@ -12,7 +12,6 @@ our side is timed. Where the two disagree about logits, gradients or losses noth
 import argparse
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import statistics
@@ -29,11 +28,12 @@ import numpy as np
 import operations
 from arguments import positive
 from contenders import TASKS, Contender, Problem
+from record import publish
 
 from gencls import models, runtime
 from gencls.evaluation.results import portable_command
 from gencls.keys import purpose_key
-from gencls.workdir import atomic_write, provenance, to_json
+from gencls.workdir import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 PEAK_SIZE = 2048
@@ -324,15 +324,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-  """Measures, writes the JSON, and prints the table made from it."""
+  """Measures, writes the numbers and the table made from them, and prints it."""
   args = parse_args()
   runtime.start(deterministic=False)
-  path = args.out / "throughput.json"
-  atomic_write(path, to_json(measure_all(args)))
-  table = markdown(json.loads(path.read_text()))
-  atomic_write(path.with_suffix(".md"), table)
-  log("done")
-  print(table)
+  publish(measure_all(args), markdown, args.out / "throughput.json")
 
 
 if __name__ == "__main__":

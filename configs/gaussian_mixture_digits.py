@@ -8,24 +8,14 @@ factors, >= 96%. grid: all covariances, 1 to 10 components. smoke: two component
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 from configs import base
+from configs.gaussian_mixture_mnist import mixture
 
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "factors", "grid", "smoke"."""
-  config = base.fitted(
-    "gaussian_mixture",
-    "digits",
-    num_components=10,
-    covariance="spherical",  # or "diagonal", "factor_analyser", "full"
-    latent_size=8,  # of the factor analyser
-    reg_covar=placeholder(float),  # None: 1e-6 for "spherical", 1e-3 for others
-    tol=1e-3,
-    max_iterations=100,
-    kmeans_iterations=10,
-  )
+  config = mixture("digits", num_components=10)
   return base.variant(config, arg, {"cpu": base.full, "factors": factors, "grid": grid})
 
 

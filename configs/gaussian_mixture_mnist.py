@@ -21,10 +21,16 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def build(data: str, arg: str) -> ConfigDict:
   """The config of a data set of that size."""
-  config = base.fitted(
+  config = mixture(data, num_components=60)
+  return base.variant(config, arg, {"cpu": base.full, "factors": factors, "grid": grid})
+
+
+def mixture(data: str, num_components: int) -> ConfigDict:
+  """Spherical components, and what else a mixture has."""
+  return base.fitted(
     "gaussian_mixture",
     data,
-    num_components=60,
+    num_components=num_components,
     covariance="spherical",  # or "diagonal", "factor_analyser", "full"
     latent_size=8,  # of the factor analyser
     reg_covar=placeholder(float),  # None: 1e-6 for "spherical", 1e-3 for others
@@ -32,7 +38,6 @@ def build(data: str, arg: str) -> ConfigDict:
     max_iterations=100,
     kmeans_iterations=10,
   )
-  return base.variant(config, arg, {"cpu": base.full, "factors": factors, "grid": grid})
 
 
 def factors(config: ConfigDict) -> None:

@@ -14,9 +14,14 @@ from configs import base
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke", "published"."""
+  return build("mnist", arg)
+
+
+def build(data: str, arg: str) -> ConfigDict:
+  """The config of any data set."""
   config = base.fitted(
     "logistic_regression",
-    "mnist",
+    data,
     l2=1.0,  # for the whole training set; 1 / C of scikit-learn
     tol=1e-4,
     max_iterations=1000,
