@@ -37,6 +37,12 @@ def test_identical_draws_count_each_image_once():
   assert (found.low, found.high) == pytest.approx(wilson(0.75, 40))
 
 
+def test_the_effective_number_of_trials_by_hand():
+  values = np.array([1.0, 1.0, 0.6, 0.9, 0.5])  # mean 0.8; s² = 0.22 / 4 = 0.055
+  found = share_interval(values, draws=10)
+  assert (found.low, found.high) == pytest.approx(wilson(0.8, 5 * 0.16 / 0.055))
+
+
 def test_all_right_is_not_certain():
   assert share_interval(np.ones(100), draws=20).low == pytest.approx(wilson(1.0, 100)[0])
 

@@ -1,8 +1,10 @@
 """Grading: balls and boxes in NumPy, keys, draws, and the choice of the worst candidate."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from toy_evaluation import LEVELS, SHAPE, toy_images, toy_subject
 
 from gencls.evaluation import grading
@@ -140,6 +142,41 @@ def test_grading_is_the_mean_over_draws():
   right = [np.argmax(subject.logits_fn(k, x), 1) == dataset.labels for k in keys]
   np.testing.assert_allclose(found.correct, np.mean(right, 0), rtol=1e-6)
   assert len(np.unique(found.correct)) > 2
+
+
+@pytest.mark.parametrize("detector", [False, True])
+def test_choosing_and_grading_have_draws_of_their_own(detector):
+  """By hand, draw for draw: select draws choose, grade draws count, with a detector too."""
+  subject, dataset = toy_subject(noise=5.0), toy_images(12)
+  x = np.asarray(dataset.images / (LEVELS - 1), np.float32)
+  given = (subject.logits_fn, x, dataset.labels, dataset.indices)
+  accept = Partial(_top_logit, jnp.float32(-5.0)) if detector else None
+  expected = {}
+  for purpose, count in (("select", 7), ("grade", 20)):
+    keys = [draw_keys("fresh_seed", 0, dataset.indices, purpose, d) for d in range(count)]
+    logits = np.stack([subject.logits_fn(k, x) for k in keys])
+    right = np.argmax(logits, 2) == dataset.labels
+    accepted = np.max(logits, 2) >= -5.0
+    expected[purpose] = right, accepted, np.mean(right | ~accepted, 0)
+  many = {"threat": "fresh_seed", "seed": 0, "select_draws": 7, "accept": accept}
+  right, accepted, held = expected["select"]
+  found = grade(*given, **many, grade_draws=20)
+  np.testing.assert_allclose(found.select_correct, np.mean(right, 0), rtol=1e-6)
+  np.testing.assert_allclose(found.correct, np.mean(expected["grade"][0], 0), rtol=1e-6)
+  share = held if detector else np.mean(right, 0)
+  np.testing.assert_allclose(grading.select_share(*given, **many), share, rtol=1e-6)
+  assert not np.allclose(found.select_correct, found.correct)
+  if detector:
+    np.testing.assert_allclose(found.verdict.select_held, held, rtol=1e-6)
+    np.testing.assert_allclose(found.verdict.held, expected["grade"][2], rtol=1e-6)
+    reached = grading.select_share(*given, **many, reached=True)
+    np.testing.assert_allclose(reached, np.mean(right & accepted, 0), rtol=1e-6)
+    assert 0.0 < np.mean(accepted) < 1.0
+
+
+def _top_logit(threshold, keys, x, logits):
+  del keys, x
+  return jnp.max(logits, axis=1) - threshold
 
 
 @pytest.mark.parametrize(
