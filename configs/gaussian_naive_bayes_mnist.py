@@ -25,6 +25,7 @@ def build(data: str, arg: str) -> ConfigDict:
     data,
     variance_floor=(1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),  # validation decides
     binarized=False,
+    backward="flip",  # of binarized: or "straight_through", the derivative of the normal density
     variance_as_scale=False,
   )
   return base.variant(
@@ -40,4 +41,4 @@ def binarized(config: ConfigDict) -> None:
 def published(config: ConfigDict) -> None:
   """The published model and its flaw: the variance is the scale of the normal."""
   flawed = {"binarized": True, "variance_as_scale": True, "variance_floor": (1e-9,)}
-  config.update({"model": flawed})
+  config.update({"model": {**flawed, "backward": "straight_through"}})

@@ -120,7 +120,7 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
       "model": {"num_samples": placeholder(int), "rule": placeholder(str)},
       "attack_model": {  # the same as the attack sees it; None: as it is graded
         "num_samples": placeholder(int),  # K
-        "backward": placeholder(str),  # "flip": of Ising, another gradient of the same function
+        "backward": placeholder(str),  # another gradient of the same function: "flip" of Ising
         "detached_target": placeholder(bool),  # of GFZ and its kin, as published
       },
       "detector": _detector(detector),

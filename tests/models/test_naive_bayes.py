@@ -122,6 +122,45 @@ def test_thresholded_models_see_binary_images_and_have_gradients(name, settings)
   assert jnp.abs(slope(data.x)).max() > 0
 
 
+@pytest.mark.parametrize(
+  ("name", "settings"),
+  [
+    ("bernoulli_naive_bayes", {}),
+    ("gaussian_naive_bayes", {"binarized": True, "variance_floor": 1e-2}),
+    (
+      "gaussian_naive_bayes",
+      {"binarized": True, "variance_as_scale": True, "variance_floor": 1e-3},
+    ),
+  ],
+)
+def test_the_gradient_of_thresholded_models_is_what_a_flip_does(name, settings):
+  """Every single flip of every image, evaluated."""
+  classifier, fit = fitted(name, images(SHAPE, CLASSES, 90), **settings)
+  x = (images(SHAPE, CLASSES, 20, seed=1).x >= 0.5).astype(jnp.float32)
+  every = jnp.abs(x[:, None] - jnp.eye(16).reshape(1, 16, *SHAPE)).reshape(-1, *SHAPE)
+  after = classifier.logits(fit.params, None, every).reshape(20, 16, CLASSES)
+  change = after - classifier.logits(fit.params, None, x)[:, None]
+  slope = jax.vmap(jax.jacobian(lambda x: classifier.logits(fit.params, None, x[None])[0]))(x)
+  foreseen = jnp.swapaxes(slope.reshape(20, CLASSES, 16), 1, 2) * (1 - 2 * x).reshape(20, 16, 1)
+  np.testing.assert_allclose(foreseen, change, rtol=1e-3, atol=1e-3 * np.abs(change).max())
+
+
+def test_the_published_gradient_is_of_the_same_scores():
+  data = images(SHAPE, CLASSES, 90)
+  settings = {"binarized": True, "variance_floor": 1e-2}
+  classifier, fit = fitted("gaussian_naive_bayes", data, **settings)
+  published, _ = fitted("gaussian_naive_bayes", data, **settings, backward="straight_through")
+  logits = [model.logits(fit.params, None, data.x) for model in (classifier, published)]
+  np.testing.assert_allclose(*logits, rtol=1e-5)
+  mean, scale = fit.params["mean"], jnp.exp(fit.params["log_scale"])
+  bits = (data.x[:1] >= 0.5).reshape(-1)
+  slope = jax.grad(lambda x: published.logits(fit.params, None, x)[0, 1])(data.x[:1])
+  np.testing.assert_allclose(slope.reshape(-1), ((mean[1] - bits) / scale[1] ** 2), rtol=1e-5)
+  assert (classifier.gradient, published.gradient) == ("flip", "straight_through")
+  with pytest.raises(ValueError, match="did you mean 'flip'"):
+    models.build("gaussian_naive_bayes", image_shape=SHAPE, num_classes=CLASSES, backward="flop")
+
+
 def test_a_bernoulli_density_sums_to_one():
   data = images((2, 2, 1), CLASSES, 90)
   classifier = models.build("bernoulli_naive_bayes", image_shape=(2, 2, 1), num_classes=CLASSES)
