@@ -17,6 +17,7 @@ from gencls.sanity import UNFINISHED, Check
 from gencls.types import Array, Goal
 
 _FITS = 2.0  # factor between a predicted and a measured change
+_MISSING = 0.5  # of the length of the true gradient, in what the given one lacks
 _MISFITS = 0.1  # share of the images that may be beyond it, or whose surface does not rise
 _NEARLY_ALL = 0.99  # of the images, where a few may be odd
 
@@ -53,12 +54,15 @@ def _nearly_all(found: np.ndarray) -> bool:
 
 
 def gradient_fits(probed: Mapping[str, np.ndarray] | None, planned: bool = False) -> Check:
-  """The change of the loss along its gradient is what the gradient says, for nearly every image.
+  """The change of the loss is what the gradient says, for nearly every image.
+
+  Along the gradient within a factor of 2; along random directions, where there are some, the root
+  mean square of the difference within half that of the change.
 
   Args:
-    probed: "gradient_norm", "predicted" and "measured", each [N], see `gradient_cell`; None where
-      the evaluation does not probe. A change that is not finite fits nothing. Fails too where fewer
-      than half of the images with a gradient can be judged, or more than half have none.
+    probed: the arrays of `gradient_cell.probe`; None where the evaluation does not probe. A change
+      that is not finite fits nothing. Fails too where fewer than half of the images with a gradient
+      can be judged, or more than half have none.
     planned: whether it is to probe, and has not come so far.
   """
   name = "the gradient is that of the loss"
@@ -76,11 +80,27 @@ def gradient_fits(probed: Mapping[str, np.ndarray] | None, planned: bool = False
   off = np.mean(~finite | (ratio < 1 / _FITS) | (ratio > _FITS))
   median = f"{np.median(ratio[finite]):.2f}" if finite.any() else "none"
   few = _too_few(size, usable)
+  missing, aside = _missing(probed, usable)
   detail = (
     f"measured over predicted change at {np.sum(usable)} usable images: median {median}, "
-    f"{100 * off:.0f}% beyond a factor of {_FITS:g} or not finite; {_norms(size)}"
+    f"{100 * off:.0f}% beyond a factor of {_FITS:g} or not finite; {aside}; {_norms(size)}"
   )
-  return Check(name, "fail" if few or off > _MISFITS else "pass", "; ".join([*few, detail]))
+  wrong = few or max(off, missing) > _MISFITS
+  return Check(name, "fail" if wrong else "pass", "; ".join([*few, detail]))
+
+
+def _missing(probed: Mapping[str, np.ndarray], usable: np.ndarray) -> tuple[float, str]:
+  """The share of the usable images whose gradient lacks a large part, and that in words."""
+  if "measured_aside" not in probed:  # an evaluation of before
+    return 0.0, "not measured along random directions"
+  predicted, measured = (
+    np.asarray(probed[f"{k}_aside"], np.float64)[usable] for k in ("predicted", "measured")
+  )
+  lack = np.linalg.norm(measured - predicted, axis=1)
+  with np.errstate(invalid="ignore"):
+    share = np.mean(~(lack <= _MISSING * np.linalg.norm(measured, axis=1)))
+  told = f"{100 * share:.0f}% off by more than half of the change along random directions"
+  return float(share), told
 
 
 def _too_few(size: np.ndarray, usable: np.ndarray) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gencls.evaluation.batch_loop import Protocol
-from gencls.evaluation.gradient_cell import STEP
+from gencls.evaluation.gradient_cell import ASIDE, DIRECTIONS, STEP
 from gencls.evaluation.regrade_cell import Regrade, check_regrade
 from gencls.evaluation.surface_cell import Surface, check_surface
 from gencls.evaluation.transfer_cell import Source
@@ -45,7 +45,12 @@ def check_probes(probes: Probes, protocol: Protocol, labels: Sequence[str]) -> N
 
 def gradient_settings(protocol: Protocol) -> dict[str, Any]:
   """What decides the cell of the gradient, JSON-able."""
-  return {"seed": protocol.seed, "threat": protocol.threat, "step": STEP}
+  return {
+    "seed": protocol.seed,
+    "threat": protocol.threat,
+    "step": STEP,
+    "aside": [DIRECTIONS, ASIDE],
+  }
 
 
 def surface_settings(surface: Surface, protocol: Protocol) -> dict[str, Any]:

@@ -1,9 +1,15 @@
 """Signs of masked gradients, each against arrays that show them."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.tree_util import Partial
 
+from gencls import keys, models
 from gencls.attacks.losses import LOSSES
 from gencls.evaluation import masking
+from gencls.evaluation.gradient_cell import probe
 
 
 def test_a_gradient_that_does_not_predict_the_loss_is_found():
@@ -45,6 +51,45 @@ def test_a_gradient_that_few_images_can_be_judged_by_does_not_pass():
   assert check(one, undefined).status == "fail"
   assert "15% beyond a factor of 2 or not finite" in check(one, undefined).detail
   assert "median none, 100%" in check(one, np.nan * one).detail
+
+
+def test_a_gradient_that_lacks_what_is_orthogonal_to_it_is_found():
+  """Of a linear loss of 784 pixels: the share of the gradient that is missing, and nothing else."""
+  rng = np.random.default_rng(0)
+  signs = rng.choice([-1.0, 1.0], (50, 8, 784))
+
+  def check(missing, off=50):  # `missing` of the length of what is there, and orthogonal to it
+    true = np.tile(rng.normal(size=784), (50, 1))
+    lost = np.roll(true.reshape(50, 392, 2) * [1, -1], 1, axis=2).reshape(50, 784) * missing
+    lost[off:] = 0.0
+    aside = [np.einsum("nrd,nd->nr", signs, g) for g in (true, true + lost)]
+    along = np.sum(true**2, axis=1)
+    return masking.gradient_fits(
+      {"gradient_norm": np.sqrt(along), "predicted": along,
+       "measured": np.sum(true * (true + lost), axis=1),
+       "predicted_aside": aside[0], "measured_aside": aside[1]}
+    )  # fmt: skip
+
+  for found in (check(0.0), check(0.2), check(3.0, off=5)):
+    assert found.status == "pass" and "median 1.00, 0% beyond" in found.detail, found
+  for found in (check(3.0), check(3.0, off=6)):
+    assert found.status == "fail" and "median 1.00, 0% beyond" in found.detail, found
+  assert "12% off by more than half of the change along random" in check(3.0, off=6).detail
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_detached_likelihood_of_a_latent_model_is_found(detached):
+  """At random parameters: the published CNN-VAE, whose likelihood passes no gradient to x."""
+  model = models.build(
+    "gfz", image_shape=(8, 8, 1), num_classes=3, latent_size=4, hidden_size=16, channels=(4,),
+    num_samples=2, detached_target=detached,
+  )  # fmt: skip
+  x = jax.random.uniform(jax.random.key(0), (20, 8, 8, 1))
+  y = jnp.arange(20) % 3
+  params = model.init(jax.random.key(1), x, y)
+  each = keys.example_keys(0, np.arange(20))
+  found = probe(Partial(model.logits, params), each, x, y)
+  assert masking.gradient_fits(found).status == ("fail" if detached else "pass"), found
 
 
 def test_the_histogram_of_gradient_norms_is_told():
