@@ -187,6 +187,9 @@ def claim(
 ) -> dict[str, Any]:
   """Makes a folder the work directory of a config, or refuses one that belongs to another.
 
+  It belongs to a config from the first checkpoint on: where a run failed before, for a value that
+  only its data could refuse, the corrected command finds the folder free.
+
   Args:
     workdir: the folder; made if missing.
     record: what config.json shall hold; `record["config"]` is compared with what is there, field
@@ -201,6 +204,7 @@ def claim(
       fields, or it has checkpoints without a config.
   """
   record = json.loads(json.dumps(record, allow_nan=False))
+  saved = any(Path(workdir).glob("checkpoints/*"))
   if (Path(workdir) / "config.json").is_file():
     old = read_config(workdir)
     found = differences(with_new_fields(old["config"]), with_new_fields(record["config"]))
@@ -208,13 +212,13 @@ def claim(
     found += differences(_data(old), _data(record))
     if not found:
       return old
-    if not override:
+    if saved and not override:
       raise ValueError(
         f"{str(workdir)!r} belongs to a run with another config. Differing fields (there -> here): "
         f"{'; '.join(found)}. Use another --workdir, or --override_config to continue that run "
         "with these values"
       )
-  elif not override and any(Path(workdir).glob("checkpoints/*")):
+  elif saved and not override:
     raise ValueError(
       f"{str(workdir)!r} has checkpoints but no config.json, which says what they are of. Use "
       "another --workdir, put the file back, or pass --override_config to continue that run with "

@@ -18,6 +18,12 @@ def changed(**train):
   return RECORD | {"config": RECORD["config"] | {"train": {"lr": 0.1, "epochs": 2} | train}}
 
 
+def saved(folder):
+  """The folder with a checkpoint in it, from which on it belongs to its config."""
+  (folder / "checkpoints" / "100").mkdir(parents=True)
+  return folder
+
+
 def test_the_same_config_continues_and_keeps_the_first_record(tmp_path):
   workdir.claim(tmp_path, RECORD)
   elsewhere = {**RECORD["config"], "data": {"dir": "/elsewhere"}}  # where the data lies may differ
@@ -28,6 +34,7 @@ def test_the_same_config_continues_and_keeps_the_first_record(tmp_path):
 def test_a_field_that_came_later_and_changes_nothing_is_no_other_config(tmp_path):
   older = {"config": {"adversarial": {"attack": "pgd"}, "model": {"name": "cnn"}}}
   workdir.claim(tmp_path, older)
+  saved(tmp_path)
 
   def later(**adversarial):
     return {"config": {**older["config"], "adversarial": {"attack": "pgd", **adversarial}}}
@@ -40,8 +47,15 @@ def test_a_field_that_came_later_and_changes_nothing_is_no_other_config(tmp_path
       workdir.claim(tmp_path, later(new=other))
 
 
+def test_a_run_that_saved_nothing_leaves_the_folder_free(tmp_path):
+  workdir.claim(tmp_path, RECORD)
+  assert workdir.claim(tmp_path, changed(epochs=3)) == changed(epochs=3)
+  assert workdir.read_config(tmp_path) == changed(epochs=3)
+
+
 def test_another_config_is_refused_unless_told(tmp_path):
   workdir.claim(tmp_path, RECORD)
+  saved(tmp_path)
   with pytest.raises(ValueError, match=r"train.epochs: 2 -> 3; train.new: '\(absent\)' -> 1"):
     workdir.claim(tmp_path, changed(epochs=3, new=1))
   assert workdir.read_config(tmp_path) == RECORD
@@ -52,13 +66,14 @@ def test_another_config_is_refused_unless_told(tmp_path):
 def test_the_same_config_on_other_data_is_refused(tmp_path):
   data = {"source": "idx files in a", "num_train": 55000}
   workdir.claim(tmp_path, RECORD | {"data": data})
+  saved(tmp_path)
   workdir.claim(tmp_path, RECORD | {"data": data | {"source": "tfds"}})
   with pytest.raises(ValueError, match=r"data.num_train: 55000 -> 100"):
     workdir.claim(tmp_path, RECORD | {"data": data | {"num_train": 100}})
 
 
 def test_checkpoints_of_an_unknown_config_are_refused_unless_told(tmp_path):
-  (tmp_path / "checkpoints" / "100").mkdir(parents=True)
+  saved(tmp_path)
   with pytest.raises(ValueError, match=r"has checkpoints but no config.json"):
     workdir.claim(tmp_path, RECORD)
   workdir.claim(tmp_path, RECORD, override=True)
