@@ -27,7 +27,7 @@ NORMALISED_SCORES: tuple[Score, ...] = ("exact", "estimate", "bound")
 Gradient: TypeAlias = Literal["exact", "flip", "straight_through", "detached_target", "detached"]
 
 # Hyperparameters that change what attacks are told of a function, and not the function.
-GRADIENT_ONLY = ("backward", "detached_target")
+GRADIENT_ONLY = ("backward", "detached_target", "detached")
 
 
 class Loss(NamedTuple):

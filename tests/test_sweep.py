@@ -161,6 +161,36 @@ def test_every_model_of_the_zoo_has_both_protocols(monkeypatch):
       assert honest == {c.run for c in cells if c.column == f"nus_probabilities{suffix}"}
 
 
+def test_honest_evaluations_of_the_zoo_are_told_the_right_gradient(monkeypatch):
+  monkeypatch.syspath_prepend(str(ROOT))
+  module = importlib.import_module("configs.sweeps.nus")
+  for arg in ("", "cpu"):
+    every = sweep.cells(module.get_config(arg).to_dict())
+    told = {
+      (cell.run.split("_mnist")[0], cell.column): argument
+      for cell in every
+      for argument in cell.arguments
+      if argument.startswith("--config.attack_model")
+    }
+    assert {
+      run: argument for (run, column), argument in told.items() if column == "nus_honest"
+    } == {
+      "cnn_denoised_published": "--config.attack_model.detached=False",
+      "gaussian_naive_bayes_published": "--config.attack_model.backward=flip",
+    }
+    fresh = {c.run.split("_mnist")[0] for c in every if c.column.startswith("nus_honest_fresh")}
+    assert fresh == set(module.CNN_VAES)
+
+
+def test_every_factorisation_has_the_published_and_the_honest_evaluation(monkeypatch):
+  monkeypatch.syspath_prepend(str(ROOT))
+  module = importlib.import_module("configs.sweeps.deep_bayes_table")
+  for arg in ("", "cpu"):
+    every = sweep.cells(module.get_config(arg).to_dict())
+    for column in ("clean", "deep_bayes_table", "detect"):
+      assert len({cell.run for cell in every if cell.column == column}) == 14, column
+
+
 @pytest.mark.parametrize("name", SWEEPS)
 def test_sweep_configs_name_configs_that_have_these_variants_and_fields(name, monkeypatch):
   monkeypatch.syspath_prepend(str(ROOT))

@@ -122,6 +122,7 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
         "num_samples": placeholder(int),  # K
         "backward": placeholder(str),  # another gradient of the same function: "flip" of Ising
         "detached_target": placeholder(bool),  # of GFZ and its kin, as published
+        "detached": placeholder(bool),  # of a denoiser; published: True, no gradient passes it
       },
       "detector": _detector(detector),
       # What sanity checks look at beside the attacks; none of it changes an attack's numbers.

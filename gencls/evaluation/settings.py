@@ -57,7 +57,7 @@ def check(config: Mapping[str, Any]) -> None:
   for part in ("model", "attack_model"):
     kinds = {
       **{"num_samples": int | None, "rule": str | None},
-      **{"backward": str | None, "detached_target": bool | None},
+      **{"backward": str | None, "detached_target": bool | None, "detached": bool | None},
     }
     check_kinds(config[part], kinds, f"{part}.")
     at_least(1, **{f"{part}.num_samples": config[part]["num_samples"]})

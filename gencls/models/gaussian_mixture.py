@@ -74,7 +74,7 @@ def gaussian_mixture(
     reg_covar: added to the diagonal of every covariance, so that a constant pixel has a density;
       > 0. None: 1e-6 for "spherical", whose one variance is an average over pixels, and 1e-3 for
       the others: the float32 error of their densities is in proportion to the largest precision,
-      several nats at 1e-6. Accuracy may want still more: factor analysers on MNIST 3e-2.
+      several nats at 1e-6. Accuracy may want still more: let validation decide.
     tol: EM ends with an iteration that gains less, in nats per example.
     max_iterations: of EM, at most; where a class needs more, the log and the metrics say so.
     kmeans_iterations: of Lloyd's algorithm after the k-means++ start.

@@ -323,5 +323,6 @@ def test_a_known_seed_is_one_function():
     evaluation.check_protocol(protocol(), {"model": k100, "attack_model": k10})
   evaluation.check_protocol(protocol(), {"model": k10, "attack_model": k10})
   evaluation.check_protocol(protocol("fresh_seed"), {"model": k100, "attack_model": k10})
-  masked = {**k10, "detached_target": True, "backward": "flip"}  # the same function
-  evaluation.check_protocol(protocol(), {"model": k10, "attack_model": masked})
+  gradient_only = {"detached_target": True, "backward": "flip", "detached": True}
+  masked = {**k10, **gradient_only}
+  evaluation.check_protocol(protocol(), {"model": k10, "attack_model": masked})  # one function
