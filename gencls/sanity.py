@@ -14,6 +14,7 @@ from gencls.types import Array, Keys, LogitsFn
 
 Status = Literal["pass", "fail", "not run"]
 UNFINISHED = "not finished yet"  # why a check was not run that the evaluation is to have
+ORIGIN = "all cells come from one revision, versions and device"  # says nothing of robustness
 SINGLE_STEP = (
   *("fgsm", "fgm", "foolbox:FGSM", "foolbox:FGM", "foolbox:L1FastGradientAttack"),
   *("foolbox:L2FastGradientAttack", "foolbox:LinfFastGradientAttack"),
@@ -249,7 +250,7 @@ def attack_agrees(disagreements: Mapping[str, int], n: int) -> Check:
 
 def one_origin(made_by: Mapping[str, Sequence[str]]) -> Check:
   """All cells come from one revision of the code, one set of versions and one kind of device."""
-  name = "all cells come from one revision, versions and device"
+  name = ORIGIN
   mixed = [f"{kind}: {' / '.join(found)}" for kind, found in made_by.items() if len(found) > 1]
   return Check(name, "fail" if mixed else "pass", "; ".join(mixed) or "one of each")
 

@@ -117,7 +117,11 @@ def write_run(workdir, title, *, skill=0.5, attacks=ATTACKS, n=100, shape=(28, 2
         arrays |= {"norm": np.full(n, eps, np.float32), "attack_success": arrays["correct"] < 0.5}
         put(label, norm, eps, {**arrays, "x_adv": np.clip(x + noise, 0, 1)})
   protocol = {**grading, "clean_draws": 1, "clean": ["accuracy"], "keep_images": 8}
-  made = {label: {"name": label, "eps": list(EPS), "eot_samples": 1} for label in attacks}
+  made = {
+    label: {"name": label, "eps": list(EPS), "eot_samples": 1,
+            "against": "detector" if label.endswith("_detector") else None}
+    for label in attacks
+  }  # fmt: skip
   config = {"model": {"num_samples": None}, "attack_model": {"num_samples": None}}
   statement = {"name": name, "title": title, **base, "model": {"name": "toy"},
                "attack_model": {"name": "toy"}, "protocol": protocol, "attacks": made,

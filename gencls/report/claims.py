@@ -121,9 +121,9 @@ def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
     f"Accuracy in percent. The paper: {numbers['source']}, the least over its attacks "
     f"({numbers['images']}). Its attacks on ours: the least over the same ones (`{one['name']}`), "
     f"on the first {one['num_images']:,} {one['data']['split']} images. What holds: the "
-    f"per-example worst case of `{hard['name']}` on the same images. It is an upper bound: failed "
-    "checks say where it is too high. 95% intervals over images.\n\n"
-    f"{grid(header, lines)}\n\n{compare.not_run(shown)}"
+    f"per-example worst case of `{hard['name']}` on the same images. It is an upper bound: most "
+    "failed checks say that some attack was weaker than it could be. 95% intervals over images."
+    f"\n\n{grid(header, lines)}\n\n{compare.failed(shown)}{compare.not_run(shown)}"
   ).rstrip() + "\n"
 
 

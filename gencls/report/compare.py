@@ -19,6 +19,7 @@ from gencls.report import (
 )
 from gencls.report.pages import note
 from gencls.report.published import section as beside_ours
+from gencls.sanity import ORIGIN
 from gencls.workdir import atomic_write
 
 
@@ -100,8 +101,20 @@ def headline(summaries: Mapping[str, Mapping[str, Any]]) -> str:
 
 def marked(title: str, summary: Mapping[str, Any]) -> str:
   """A model's title with the number of its failed checks."""
-  failed = table.count(summary, "fail")
-  return f"{title} ({failed} check(s) failed)" if failed else title
+  count = len(_failed(summary))
+  return f"{title} ({count} check(s) failed)" if count else title
+
+
+def failed(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """The failed checks of each model by name; empty where none failed."""
+  lines = [f"- {title}: {', '.join(_failed(s))}" for title, s in summaries.items() if _failed(s)]
+  return "\n".join(["Failed checks:", "", *lines]) + "\n\n" if lines else ""
+
+
+def _failed(summary: Mapping[str, Any]) -> list[str]:
+  """The names of failed checks; that cells are of two revisions says nothing of robustness."""
+  names = [check["name"] for check in summary["checks"] if check["status"] == "fail"]
+  return [name for name in names if name != ORIGIN]
 
 
 def _share(interval: Mapping[str, Any] | None) -> str:
@@ -122,7 +135,10 @@ def not_run(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     if missing:
       cells = [f"{m['label']} {_where(m['norm'], m['eps'])}".strip() for m in missing]
       lines.append(f"- {title}: {', '.join(cells)}")
-  text = "Not run yet (a worst case with * is over the other attacks, and can only fall):"
+  text = (
+    "Not run yet (a worst case with * is over the other attacks: its accuracy can only fall, what "
+    "evades a detector only rise):"
+  )
   cells = "\n".join([text, "", *lines]) + "\n\n" if lines else ""
   return cells + _checks_not_run(summaries)
 

@@ -61,14 +61,26 @@ def sentence(found: Mapping[str, Any]) -> str:
 
 
 def worst(found: Mapping[str, Any]) -> dict[str, dict[tuple[str, float], Mapping[str, Any]]]:
-  """kind of attack -> (norm, eps) -> the share that evades; over both only where both were run."""
+  """kind of attack -> (norm, eps) -> the share that evades; over both only where both were run.
+
+  Its "missing" are the attacks without which it may be too low.
+  """
   kinds: dict[str, dict[tuple[str, float], Mapping[str, Any]]] = {
-    kind: {(r["norm"], r["eps"]): r["evading"] for r in found["worst"] if r["kind"] == kind}
+    kind: {
+      (row["norm"], row["eps"]): {**row["evading"], "missing": row.get("missing", [])}
+      for row in found["worst"]
+      if row["kind"] == kind
+    }
     for kind in KINDS
   }
   both = kinds["classifier"].keys() & kinds["detector"].keys()
   kinds["either"] = {at: share for at, share in kinds["either"].items() if at in both}
   return {kind: shares for kind, shares in kinds.items() if shares}
+
+
+def share(evading: Mapping[str, Any]) -> str:
+  """A share of `worst` in percent, with a star where attacks are missing."""
+  return percent(evading) + " *" * bool(evading["missing"])
 
 
 def worst_table(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -83,11 +95,13 @@ def worst_table(models: Mapping[str, Mapping[str, Any]]) -> str:
   for title, found in models.items():
     for kind, at in worst(found).items():
       strong = "**" if kind == "either" else ""
-      texts = [f"{strong}{percent(at[c])}{strong}" if c in at else "" for c in columns]
+      texts = [f"{strong}{share(at[c])}{strong}" if c in at else "" for c in columns]
       name = f"{title}: {KINDS[kind]}" if title else KINDS[kind]
       lines.append([f"{strong}{name}{strong}", *texts])
   header = ["misclassified and accepted, %", *[f"{norm} {eps:g}" for norm, eps in columns]]
-  return grid(header, lines)
+  partial = any(row.get("missing") for row in rows)
+  legend = "\n\nA share with * lacks attacks that have not been run yet, and can only rise."
+  return grid(header, lines) + legend * partial
 
 
 def attack_tables(found: Mapping[str, Any]) -> str:
@@ -125,8 +139,9 @@ def _columns(rows: Sequence[Mapping[str, Any]], strong: str = "") -> list[str]:
       texts += ["", "", ""]
       continue
     detected = row.get("detected")
+    evading = {**row["evading"], "missing": row.get("missing", [])}
     texts += [
-      f"{strong}{percent(row['evading'])}{strong}",
+      f"{strong}{share(evading)}{strong}",
       percent(detected) if detected else "-",
       area(row) or "-",
     ]

@@ -169,14 +169,14 @@ def _evading(
   found = honest.get("detection")  # older files have none
   if found is None:
     return []
-  rows = []
+  rows, places = [], [(norm, eps) for _, norm, eps in worst]
   for kind in dict.fromkeys(row["kind"] for row in found["worst"] if row["kind"] != "either"):
     own = [
       {**row, "label": detection_table.name(row)} for row in found["rows"] if row["against"] == kind
     ]
-    most = [{**row, "label": ""} for row in found["worst"] if row["kind"] == kind]
+    most = detection_table.worst(found).get(kind, {})
     name = f"{title}, honest, misclassified and accepted (detector {found['detector']['name']}): "
-    cells = _row("", worst, _by_column(most, "evading"))[1:]
+    cells = [detection_table.share(most[at]) if at in most else "-" for at in places]
     each = _row(name + detection_table.KINDS[kind], columns, _by_column(own, "evading"))
     rows.append([*each, *cells])
   return rows
@@ -244,7 +244,10 @@ def _row(title: str, columns: Sequence[tuple[str, str, float]], found: Found) ->
 
 def _worst(summary: Mapping[str, Any], columns: Sequence[tuple[str, str, float]]) -> list[str]:
   rows = [{**row, "label": ""} for row in summary.get("worst", ())]
-  return _row("", columns, _by_column(rows, "accuracy"))[1:]
+  partial = {(row["norm"], row["eps"]) for row in rows if row.get("missing")}
+  cells = _row("", columns, _by_column(rows, "accuracy"))[1:]
+  stars = [" *" * ((norm, eps) in partial) for _, norm, eps in columns]
+  return [f"{cell}{star}" for cell, star in zip(cells, stars, strict=True)]
 
 
 def _by_column(rows: Sequence[Mapping[str, Any]], field: str) -> Found:

@@ -66,6 +66,8 @@ def read(workdir: str | Path, name: str) -> Entry:
   if missing:
     worst += _unmade(found.planned, worst)
   summary = {**summary, "worst": worst, "missing": missing}
+  if summary.get("detection"):  # older files have none
+    summary["detection"] = _with_missing(summary["detection"], summary["attacks"], missing)
   title = summary["title"]
   return Entry(title, Path(workdir), name, summary, found.planned, found.cells, found.files())
 
@@ -78,6 +80,20 @@ def _lowering(row: dict[str, Any], missing: Sequence[dict[str, Any]]) -> list[st
     if each["norm"] == row["norm"] and (each["eps"] is None or each["eps"] <= row["eps"])
   ]
   return list(dict.fromkeys(label for label in found if label != GREY))
+
+
+def _with_missing(
+  found: dict[str, Any], attacks: dict[str, Any], missing: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+  """The detector's numbers, whose worst cases say which attacks of their kind may raise them."""
+  kinds = {label: attack.get("against") or "classifier" for label, attack in attacks.items()}
+  worst = []
+  for row in found["worst"]:
+    own = [
+      each for each in missing if row["kind"] in ("either", kinds.get(each["label"], "classifier"))
+    ]
+    worst.append({**row, "missing": _lowering(row, own)})
+  return {**found, "worst": worst}
 
 
 def _unmade(planned: Sequence[stored.Planned], worst: Sequence[dict[str, Any]]) -> list[dict]:

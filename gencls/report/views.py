@@ -74,13 +74,17 @@ def leaderboard(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def _worst(i: int, row: Mapping[str, Any]) -> dict | None:
-  missing = row.get("missing", ())
-  partial = f"not run yet: {', '.join(missing)}; can only fall" if missing else ""
+  partial = _partial(row.get("missing", ()), "fall")
   found = _number(row["accuracy"], anchor(i, WORST, row["norm"], row["eps"]), partial)
   if found is not None:
     chosen = {label: count for label, count in row["chosen"].items() if count}
     found["chosen"] = ", ".join(f"{label} {count}" for label, count in chosen.items())
   return found
+
+
+def _partial(missing: Sequence[str], where: str) -> str:
+  """What is said of a number that lacks attacks; empty where it lacks none."""
+  return f"not run yet: {', '.join(missing)}; can only {where}" if missing else ""
 
 
 def numbers(entries: Sequence[Entry], norm: str) -> list[dict[str, Any]]:
@@ -111,7 +115,10 @@ def evading(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     if not found:
       continue
     for kind, shares in detection_table.worst(found).items():
-      at = {place: _number(share, anchor(i, WORST, *place)) for place, share in shares.items()}
+      at = {
+        place: _number(share, anchor(i, WORST, *place), _partial(share["missing"], "rise"))
+        for place, share in shares.items()
+      }
       rejected = _number(found["test_rejected"], anchor(i, "untouched", "", 0.0))
       words = detection_table.KINDS[kind]
       rows.append({"model": entry.title, "kind": words, "rejected": rejected, "at": at})

@@ -36,7 +36,7 @@ def summary(name, rows=(), worst=(), failed=0, n=1000):
     "name": name,
     "data": {"name": "toy", "split": "test"},
     "num_images": n,
-    "checks": [{"status": "fail"}] * failed + [{"status": "pass"}],
+    "checks": [{"name": f"check {i}", "status": "fail"} for i in range(failed)],
     "rows": [
       {"label": label, "norm": norm, "eps": eps, "as_returned": interval(mean)}
       for label, norm, eps, mean in rows
@@ -100,6 +100,7 @@ def test_the_page_says_what_has_not_been_run_and_what_failed(tmp_path):
   assert cells == [name, "50.0", percent(interval(0.45)), held, "65.0", "-", claims.NOT_RUN]
   assert "A 2020" in text and "10 test images" in text and "first 1,000 test images" in text
   assert "- GFZ: square linf 0.3" in text and "`soft`" in text and "`hard`" in text
+  assert "- GFZ: check 0, check 1\n" in text
   assert "| model (n = 1000) " in text and "ABC" not in text
   hard["GFZ"] |= summary("hard", worst=[("linf", 0.3, 0.02, [])])
   hard["GFZ"]["missing"] = []

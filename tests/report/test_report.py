@@ -21,6 +21,7 @@ from toy_evaluation import (
 
 from gencls.evaluate import evaluate
 from gencls.report import attack_curves, compare, figures, pages, reading, table
+from gencls.sanity import ORIGIN
 from gencls.summary.summarise import success_rate, summarise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +99,8 @@ def test_checks_that_were_not_run_are_counted_in_words(evaluated):
   found = compare.not_run({"A": bad, "B": open_, "C": good, "D": open_})
   assert found == "Sanity checks: 1 not run (B, D); 2 not run (A).\n\n"
   assert "A (1 check(s) failed) |" in compare.headline({"A": bad})
+  mixed = {**bad, "checks": [*bad["checks"], {"name": ORIGIN, "status": "fail"}]}
+  assert "A (1 check(s) failed) |" in compare.headline({"A": mixed})  # two revisions break nothing
   assert compare.not_run({"C": good}) == ""
 
 

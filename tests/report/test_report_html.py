@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from toy_evaluation import record
 from toy_report import ATTACKS, write_run
 
-from gencls.report import compare, difference, html, plots, rocs, tiles, views
+from gencls.report import compare, detection_table, difference, html, plots, rocs, tiles, views
 from gencls.report.reading import read
 from gencls.summary.roc import curve
 
@@ -191,6 +191,23 @@ def test_what_evades_the_detector_is_shown(page):
   tags = Tags()
   tags.feed(text)
   assert not tags.open and tags.links <= set(tags.ids)
+
+
+def test_what_evades_can_only_rise_while_attacks_on_the_detector_are_missing(tmp_path):
+  attacks = ("pgd", "fgsm_detector", "pgd_detector")
+  settings = {"attacks": attacks, "detector": True, "leave_out": [("pgd_detector", 0.5)]}
+  entries, text = page_of(tmp_path, {"GFZ": settings})
+  found = entries[0].summary["detection"]
+  missing = {(row["kind"], row["eps"]): row["missing"] for row in found["worst"] if row["missing"]}
+  assert missing == {(kind, 0.5): ["pgd_detector"] for kind in ("detector", "either")}
+  assert "not run yet: pgd_detector; can only rise" in text
+  written = detection_table.worst_table({"GFZ": found})
+  (line,) = (x for x in written.splitlines() if "GFZ: attack classifier and detector" in x)
+  starred = ["*" in cell.replace("**", "") for cell in line.strip("|").split("|")[1:]]
+  assert starred == [False] * (len(starred) - 1) + [True] and "can only rise" in written
+  assert "*" not in next(x for x in written.splitlines() if "GFZ: attack the classifier" in x)
+  _, whole = page_of(tmp_path / "whole", {"GFZ": {**settings, "leave_out": ()}})
+  assert 'can only rise"' not in whole and "pgd_detector; can" not in whole
 
 
 def test_accuracy_that_rises_at_another_number_of_samples_is_no_proof(page):
