@@ -9,9 +9,9 @@ numbers each model is evaluated as published (configs/attacks/deep_bayes_table.p
 it can be, under a known seed and by attacks that see the detector (FGSM, PGD, MIM and APGD of
 configs/attacks/detect.py). DFX and DBX have no log p(x, y) to threshold: their detector is the
 divergence from the mean posterior.
-full: the protocol of the paper, for accelerators, and Carlini and Wagner's and the boundary attack against
-the detector; cpu: the first 100 test images without these two, an hour for each model with
-p(x | …); smoke: a few steps each.
+full: the protocol of the paper, for accelerators, and the attacks of Carlini and Wagner and along
+the boundary against the detector; cpu: the first 100 test images without these two, an hour for
+each model with p(x | …); smoke: a few steps each.
 """
 
 from ml_collections import ConfigDict

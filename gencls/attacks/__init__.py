@@ -9,6 +9,7 @@ from gencls.attacks import (
   auto_attack,
   blur,
   boundary,
+  boundary_planes,
   carlini_wagner,
   contrast,
   ddn,
@@ -135,7 +136,8 @@ def build(
     An `Attack`, or a `Cascade` for an ensemble, to be given to `run`.
 
   Raises:
-    ValueError: if a name is unknown, a needed hyperparameter is missing or one is out of range.
+    ValueError: if a name is unknown, a needed hyperparameter is missing or one is out of range, or
+      the attack cannot pursue a detector.
   """
   shared: dict[str, Any] = {"loss": loss, "randomness": randomness, "eot_samples": eot_samples}
   shared |= {"accept": accept, "accept_weight": accept_weight}
@@ -146,6 +148,11 @@ def build(
     check_finite(hyperparameters, f"{name}: ")
     return built
   factory = _factory(name)
+  if accept is not None and name in boundary_planes.ATTACKS:
+    raise ValueError(
+      f"{name} goes from one class boundary to the next and does not pursue a detector: what it "
+      "finds would say nothing of accept; take pgd, auto_attack, carlini_wagner or boundary"
+    )
   _check_names(name, factory, hyperparameters)
   built = factory(objectives.build(logits_fn, **shared), **hyperparameters)
   check_finite(hyperparameters, f"{name}: ")  # where its own rules, which say more, have not

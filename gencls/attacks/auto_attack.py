@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gencls.attacks import boundary_planes
 from gencls.attacks import objective as objectives
 from gencls.attacks.cascade import Cascade, sequence
 from gencls.attacks.losses import LOSSES, TARGETED_MIN_CLASSES
@@ -115,7 +116,8 @@ def auto_attack(
     loss: what chooses the result of an example that no member breaks.
     randomness: "fresh" for "rand", "fixed" for the others.
     eot_samples: draws per query, for "rand".
-    accept: a detector, for the members and the judge; see `objective.build`.
+    accept: a detector, for the members and the judge; see `objective.build`. FAB does not pursue
+      one, and is left out.
     accept_weight: of its score in the losses.
     norm: "linf" or "l2".
     eps: radius of the ball.
@@ -140,6 +142,8 @@ def auto_attack(
       f"num_classes must be >= 2 and num_targets >= 1, got {num_classes} and {num_targets}"
     )
   members = VERSIONS[version](num_steps, num_queries, min(num_targets, num_classes - 1))
+  if accept is not None:
+    members = {k: v for k, v in members.items() if v[0] not in boundary_planes.ATTACKS}
   missing = sorted({name for name, _ in members.values()} - set(registry))
   if missing:
     raise ValueError(

@@ -21,6 +21,9 @@ from gencls.attacks.losses import margin
 from gencls.attacks.objective import Query, class_scores
 from gencls.types import Array, Goal, Keys, Objective
 
+# The attacks that go by planes, whatever their loss: what else has to hold they do not pursue.
+ATTACKS = ("deepfool", "fab")
+
 
 class Plane(NamedTuple):
   """The boundary that counts, linearised: f(origin + δ) = value + w·δ."""

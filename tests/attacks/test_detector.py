@@ -164,6 +164,19 @@ def test_a_majority_of_draws_has_to_be_wrong_and_accepted():
   assert 0.1 < shares[0] == shares[1] < 0.9 and shares[2] == 0
 
 
+@pytest.mark.parametrize("name", ["deepfool", "fab"])
+def test_attacks_that_go_by_class_boundaries_refuse_a_detector(name):
+  accept = Partial(lambda keys, x, logits: logits[:, 0])
+  with pytest.raises(ValueError, match=f"{name} goes from one class boundary to the next"):
+    attacks.build(name, MODEL, accept=accept)
+  options = {"eps": 0.1, "num_classes": 4, "num_steps": 5, "num_queries": 5}
+  members = {
+    seeing: attacks.build("auto_attack", MODEL, accept=seeing, **options).names
+    for seeing in (None, accept)
+  }
+  assert set(members[None]) - set(members[accept]) == {"fab_t"} and "apgd_t" in members[accept]
+
+
 def test_a_score_that_is_not_finite_is_no_success_and_is_counted():
   def accept(keys, x, logits):
     return jnp.where(jnp.arange(NUM) % 2 == 0, jnp.nan, 1.0) * jnp.mean(x, axis=(1, 2, 3))
