@@ -1,5 +1,6 @@
 """Several models under the same evaluation, side by side: one table, two figures, one JSON."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,18 @@ def attacks_figure(summaries: Mapping[str, Mapping[str, Any]], returned: bool = 
   return attack_curves.draw(found, title, note(first).split(";")[0])
 
 
+def strongest(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """The attack that leaves models least on average, among those that most of them have met."""
+  means: dict[str, list[float]] = {}
+  for summary in summaries.values():
+    attacked = [row for row in summary["rows"] if "attack" in row]
+    for label in dict.fromkeys(row["label"] for row in attacked):
+      own = [row["accuracy"]["mean"] for row in attacked if row["label"] == label]
+      means.setdefault(label, []).append(statistics.fmean(own))
+  most = max(len(each) for each in means.values())
+  return min((sum(each), label) for label, each in means.items() if len(each) == most)[1]
+
+
 def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> Any:
   """Success rate of one attack against eps, a curve for each model that has met it.
 
@@ -349,7 +362,7 @@ def write(
     out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png,
       <name>_one_image.png where images were kept, and <name>_attacks.png where there are more than
       two attacks.
-    attack: whose success rate and image are drawn; None: the first one that was run.
+    attack: whose success rate and image are drawn; None: see `strongest`.
     published: numbers of a paper to put beside ours, from `published.read`.
     honest: the same runs evaluated as hard as we can: their headline stands first, a third row
       beside the published ones, and their detectors' numbers below ours.
@@ -377,16 +390,17 @@ def write(
   )
   labels = [r["label"] for s in summaries.values() for r in s["rows"] if "attack" in r]
   if labels:
+    attack = attack or strongest(summaries)
     text += f"![worst case]({name}_worst_case.png)\n\n![success rate]({name}_success_rate.png)\n\n"
     figures.save(worst_figure(summaries), out / f"{name}_worst_case.png")
-    figures.save(success_figure(summaries, attack or labels[0]), out / f"{name}_success_rate.png")
+    figures.save(success_figure(summaries, attack), out / f"{name}_success_rate.png")
     if len(dict.fromkeys(labels)) > 2:
       text += f"![every attack]({name}_attacks.png)\n\n"
       figures.save(attacks_figure(summaries, published is not None), out / f"{name}_attacks.png")
-    if found := one_image.rows(entries, attack or labels[0]):
-      summaries = one_image.recorded(summaries, found, attack or labels[0])
+    if found := one_image.rows(entries, attack):
+      summaries = one_image.recorded(summaries, found, attack)
       text += f"![one image]({name}_one_image.png)\n\n"
-      shown = one_image.draw(found, attack or labels[0], "Numbers are predictions.")
+      shown = one_image.draw(found, attack, "Numbers are predictions: green right, red wrong.")
       figures.save(shown, out / f"{name}_one_image.png")
   if any(summary["checks"] for summary in summaries.values()):
     text += f"{table.checks_of_models(summaries)}\n\n"

@@ -13,7 +13,7 @@ from gencls.workdir import atomic_write
 INK, QUIET, GOOD, BAD = "#222222", "#8a8a8a", "#1a7f37", "#c0392b"
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")
-_MARKERS = "osD^vPX*"
+_MARKERS = "osD^vPX"  # seven, so that a colour comes again with another one
 _DASHES = ("-", "--", ":", "-.")
 _IN_PANEL, _SHORT = 6, 30  # curves and letters up to which names are written inside a panel
 _WIDE = 100.0  # radii that differ by more are drawn on a logarithmic axis, linear below the first
@@ -28,6 +28,7 @@ _STYLE: Any = {
   "axes.grid": True,
   "grid.color": "#e6e6e6",
   "legend.frameon": False,
+  "legend.handlelength": 3.2,  # room for dashes
   "figure.facecolor": "white",
 }
 

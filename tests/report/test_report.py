@@ -87,6 +87,18 @@ def test_a_failed_check_stands_first_and_is_announced(evaluated):
   ]
 
 
+def test_the_attack_that_is_drawn_is_the_strongest_that_most_models_have_met():
+  def row(label, eps, mean):
+    return {"label": label, "attack": {}, "eps": eps, "accuracy": {"mean": mean}}
+
+  one = {"rows": [row("apgd", 0.1, 0.9), row("apgd", 0.2, 0.5), row("pgd", 0.1, 0.8),
+                  row("pgd", 0.2, 0.4), {**row("grey", 0.1, 0.0), "label": "grey"}]}  # fmt: skip
+  del one["rows"][-1]["attack"]  # grey is none
+  two = {"rows": [*one["rows"][:2], row("pgd", 0.1, 0.9), row("flips", 0.1, 0.0)]}
+  assert compare.strongest({"A": one, "B": two}) == "apgd"
+  assert compare.strongest({"A": one}) == "pgd" and compare.strongest({"B": two}) == "flips"
+
+
 def test_checks_that_were_not_run_are_counted_in_words(evaluated):
   def one(*statuses):
     checks = [{"name": str(i), "status": s, "detail": "y"} for i, s in enumerate(statuses)]
