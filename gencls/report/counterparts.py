@@ -17,7 +17,8 @@ from gencls.report.table import gradient_sentence
 from gencls.summary import columns
 from gencls.workdir import atomic_write, to_json
 
-AHEAD, BEHIND, UNDECIDED, PARTIAL = "ahead", "behind", "no difference shown", "not run in full"
+# The verdicts; UNDECIDED: no difference is shown.
+AHEAD, BEHIND, UNDECIDED, PARTIAL = "ahead", "behind", "=", "not run in full"
 
 
 def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -90,7 +91,7 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 
 def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[Entry]) -> str:
-  """The page: what can be said of each pair, then the differences behind it."""
+  """The page: who is ahead, then the differences behind it."""
   summaries = {entry.title: entry.summary for entry in entries}
   summary = entries[0].summary
   data, n = summary["data"], summary["num_images"]
@@ -98,14 +99,16 @@ def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[
     "# Are the generative classifiers more robust than their counterparts?",
     f"The question of {source}, answered by the per-example worst case over the attacks of "
     f"`{summary['name']}`: the first {n:,} {data['split']} images of {data['name']}, the same for "
-    "both of a pair. A model is ahead or behind where the 95% interval of the difference leaves "
-    f"out zero ({paired.METHOD}; each by itself, {_count(found)} of them, so that one in forty "
-    f"would be ahead by chance alone{_unpaired_words(found)}). A lead may be no more than that of "
-    "clean accuracy, which stands beside it, and a worst case is an upper bound: failed checks say "
-    "where it is too high. Cost: seconds of the attacks that both have made, over the "
-    "counterpart's; attacks stop early, so that a model that breaks soon is cheap."
+    "both of a pair.",
+    _verdicts(found),
+    "Ahead or behind: the 95% interval of the difference leaves out zero; =: it does not, and no "
+    f"difference is shown ({paired.METHOD}; each by itself, {_count(found)} of them, so that one "
+    f"in forty would be ahead by chance alone{_unpaired_words(found)}). A lead may be no more than "
+    "that of clean accuracy, and a worst case is an upper bound: most failed checks say that some "
+    "attack was weaker than it could be. Cost: seconds of the attacks that both have made, over "
+    "the counterpart's; attacks stop early, so that a model that breaks soon is cheap."
     f"{gradient_sentence(summaries)}",
-    "\n".join(f"- {_sentence(pair)}" for pair in found),
+    compare.failed(summaries).strip(),
     *(_table(found, norm) for norm in _norms(found)),
     "In brackets the two accuracies; \\* some attacks have not been run yet.",
     compare.not_run(summaries).strip(),
@@ -134,31 +137,24 @@ def _norms(found: Sequence[Mapping[str, Any]]) -> list[str]:
   return list(dict.fromkeys(row["norm"] for pair in found for row in pair["rows"]))
 
 
-def _sentence(pair: Mapping[str, Any]) -> str:
-  attacked = [row for row in pair["rows"] if row["norm"]]
-  told = []
-  for kind in (AHEAD, BEHIND, UNDECIDED, PARTIAL):
-    where = [_where(row, kind) for row in attacked if verdict(row) == kind]
-    if where:
-      told.append(f"{kind} at {', '.join(where)}")
-  (clean,) = (row for row in pair["rows"] if not row["norm"])
-  cost = "" if pair["cost"] is None else f"; cost {pair['cost']:.2g} times"
-  failed = "".join(
-    f" **{title} fails {len(checks)} check(s): {'; '.join(checks)}.**"
-    for title, checks in pair["failed"].items()
-    if checks
-  )
-  verdicts = "; ".join(told) or "no worst case yet"
-  second = pair["second"] + " (unpaired)" * _unpaired(pair)
-  return (
-    f"**{pair['first']}** against {second}: {verdicts}. Clean "
-    f"{difference.points(clean['difference'])} points{cost}.{failed}"
-  )
+def _verdicts(found: Sequence[Mapping[str, Any]]) -> str:
+  """A row for each pair: clean difference, who is ahead at each budget, cost."""
+  places = sorted({at for pair in found for at in _verdicts_of(pair)})
+  header = ["", "against", "clean, points", *(f"{norm} {eps:g}" for norm, eps in places), "cost"]
+  rows = []
+  for pair in found:
+    told = _verdicts_of(pair)
+    (clean,) = (row for row in pair["rows"] if not row["norm"])
+    cells = [f"**{AHEAD}**" if told.get(at) == AHEAD else told.get(at, "-") for at in places]
+    second = pair["second"] + " (unpaired)" * _unpaired(pair)
+    cost = "-" if pair["cost"] is None else f"{pair['cost']:.2g} times"
+    rows.append([pair["first"], second, difference.points(clean["difference"]), *cells, cost])
+  return grid(header, rows)
 
 
-def _where(row: Mapping[str, Any], kind: str) -> str:
-  accuracies = f" ({100 * row['first']:.1f}% against {100 * row['second']:.1f}%)"
-  return f"{row['norm']} {row['eps']:g}" + accuracies * (kind in (AHEAD, BEHIND))
+def _verdicts_of(pair: Mapping[str, Any]) -> dict[tuple[str, float], str]:
+  """(norm, eps) -> who is ahead."""
+  return {(row["norm"], row["eps"]): verdict(row) for row in pair["rows"] if row["norm"]}
 
 
 def _table(found: Sequence[Mapping[str, Any]], norm: str) -> str:

@@ -27,9 +27,12 @@ def paper():
   }
 
 
-def sentence(path):
-  (line,) = (each for each in path.read_text().splitlines() if each.startswith("- **GFZ** against"))
-  return line
+def verdicts(path):
+  """Column -> cell, of the one pair in the first table."""
+  lines = [line for line in path.read_text().splitlines() if line.startswith("|")]
+  header, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[:3])
+  assert row[:2] == ["GFZ", "CNN"]
+  return dict(zip(header, row, strict=True))
 
 
 def test_only_the_papers_pairs_in_its_direction(tmp_path, paper):
@@ -62,16 +65,13 @@ def test_the_page_says_where_the_interval_leaves_out_zero(tmp_path, paper):
   assert counterparts.write(paper, gather(tmp_path), tmp_path / "answer", {"command": "a"})
   record = json.loads((tmp_path / "answer.json").read_text())
   assert record["evaluation"]["num_images"] == 300 and record["made_by"] == {"command": "a"}
-  line = sentence(tmp_path / "answer.md")
-  told = dict.fromkeys((counterparts.AHEAD, counterparts.BEHIND, counterparts.UNDECIDED), "")
-  for part in line.split(": ", 1)[1].split(". Clean")[0].split("; "):
-    kind, where = part.split(" at ")
-    told[kind] = where
+  told = verdicts(tmp_path / "answer.md")
   for row in record["pairs"][0]["rows"][1:]:
     low, high = row["difference"]["low"], row["difference"]["high"]
-    kind = "ahead" if low > 0 else "behind" if high < 0 else "no difference shown"
-    assert f"linf {row['eps']:g}" in told[kind]
-  assert told["ahead"] and "5 of them" in (tmp_path / "answer.md").read_text()
+    kind = "**ahead**" if low > 0 else "behind" if high < 0 else "="
+    assert told[f"linf {row['eps']:g}"] == kind
+  assert "**ahead**" in told.values() and "5 of them" in (tmp_path / "answer.md").read_text()
+  assert told["cost"] == f"{record['pairs'][0]['cost']:.2g} times"
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,7 @@ def test_the_verdict(low, high, partial, expected):
 def test_there_is_no_verdict_while_attacks_are_missing(tmp_path, paper):
   entries = gather(tmp_path, CNN=(("pgd", EPS[-1]),))
   counterparts.write(paper, entries, tmp_path / "answer", {})
-  line = sentence(tmp_path / "answer.md")
-  assert f"not run in full at linf {EPS[-1]:g}" in line
+  assert verdicts(tmp_path / "answer.md")[f"linf {EPS[-1]:g}"] == "not run in full"
   assert "- CNN: pgd linf 0.5" in (tmp_path / "answer.md").read_text()
 
 
@@ -114,4 +113,4 @@ def test_failed_checks_are_named(tmp_path, paper):
   entries = gather(tmp_path)
   entries[0].summary["checks"].append({"name": "a check", "status": "fail", "detail": ""})
   counterparts.write(paper, entries, tmp_path / "answer", {})
-  assert "a check" in sentence(tmp_path / "answer.md")
+  assert "a check" in (tmp_path / "answer.md").read_text()
