@@ -1,5 +1,6 @@
 """The pages say what the result files say, and name only what exists."""
 
+import importlib
 import importlib.util
 import re
 
@@ -10,7 +11,11 @@ import pytest
 from processes import ROOT
 
 import gencls
+from gencls import sweep
 from gencls.attacks.reconstruction_starts import wrong_reconstructions
+from gencls.evaluate import check_specs
+from gencls.evaluation import settings
+from gencls.intervals import share_interval
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {
@@ -60,13 +65,28 @@ def test_links_lead_to_files(page):
   assert not [link for link in broken if not link.startswith("http")]
 
 
-def test_the_lines_that_attack_a_model_of_ones_own_run():
+def python_of(text):
+  return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_configs_of_ones_own_are_what_the_commands_take(monkeypatch):
+  monkeypatch.syspath_prepend(str(ROOT))
+  made = {}
+  for page in ("docs/commands.md", "docs/sweeps.md"):
+    (block,) = python_of(PAGES[page])
+    exec(block, made.setdefault(page, {}))
+    made[page] = made[page]["get_config"]().to_dict()
+  settings.check(made["docs/commands.md"])
+  specs = importlib.import_module("launch.evaluate").specs(made["docs/commands.md"]["attacks"])
+  assert len(specs) == 3
+  check_specs(specs)
+  assert len(sweep.cells(made["docs/sweeps.md"])) == 2 * (3 + 3 + 1)
+
+
+def test_the_lines_that_attack_a_model_of_ones_own_run(capsys):
   section = README[README.index("## Attack your own JAX model") :].split("\n## ")[0]
-  short, blocks = (
-    re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    for text in (section, PAGES["docs/attacks.md"])
-  )
-  assert len(short) == 2 and short == blocks[:2] and len(blocks) == 3
+  own, generative = (python_of(text) for text in (section, PAGES["docs/attacks.md"]))
+  assert (len(own), len(generative)) == (2, 1)
   rng = np.random.default_rng(0)
   params = jnp.asarray(rng.normal(size=(16, 10)), jnp.float32)
   x = jnp.asarray(rng.uniform(0.35, 0.65, size=(4, 4, 4, 1)), jnp.float32)
@@ -84,12 +104,14 @@ def test_the_lines_that_attack_a_model_of_ones_own_run():
     "reconstruct_fn": lambda keys, x, y: jnp.clip(x + 0.1 * y.reshape(-1, 1, 1, 1), 0, 1),
     "decode_fn": lambda keys, z, y: jax.nn.sigmoid(z @ jnp.ones((8, 16))).reshape(x.shape),
     "wrong_reconstructions": wrong_reconstructions,
+    "share_interval": share_interval,
   }
-  exec(blocks[0], names)
+  exec(own[0], names)
   wrong = np.argmax(my_model(params, names["adv"]), axis=1) != names["y"]
   assert wrong.all() and np.max(np.abs(names["adv"] - x)) <= 0.3 + 1e-6
+  assert "Interval(mean=0.0, low=0.0" in capsys.readouterr().out
   plain = names["logits_fn"]
-  exec(blocks[1], names)
+  exec(own[1], names)
   np.testing.assert_array_equal(names["logits_fn"](None, x), plain(None, x))
-  exec(blocks[2], names)
+  exec(generative[0], names)
   assert np.any(names["adv"] != x) and names["attack"].num_steps > 100
