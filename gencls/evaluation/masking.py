@@ -56,8 +56,9 @@ def _nearly_all(found: np.ndarray) -> bool:
 def gradient_fits(probed: Mapping[str, np.ndarray] | None, planned: bool = False) -> Check:
   """The change of the loss is what the gradient says, for nearly every image.
 
-  Along the gradient within a factor of 2; along random directions, where there are some, the root
-  mean square of the difference within half that of the change.
+  Along the gradient within a factor of 2; at random steps, where there are some, the root mean
+  square of the difference within half that of the change. Steps are short ones, or flips of single
+  pixels where the model thresholds its input, see `gradient_cell`.
 
   Args:
     probed: the arrays of `gradient_cell.probe`; None where the evaluation does not probe. A change
@@ -92,14 +93,14 @@ def gradient_fits(probed: Mapping[str, np.ndarray] | None, planned: bool = False
 def _missing(probed: Mapping[str, np.ndarray], usable: np.ndarray) -> tuple[float, str]:
   """The share of the usable images whose gradient lacks a large part, and that in words."""
   if "measured_aside" not in probed:  # an evaluation of before
-    return 0.0, "not measured along random directions"
+    return 0.0, "not measured at random steps"
   predicted, measured = (
     np.asarray(probed[f"{k}_aside"], np.float64)[usable] for k in ("predicted", "measured")
   )
   lack = np.linalg.norm(measured - predicted, axis=1)
   with np.errstate(invalid="ignore"):
     share = np.mean(~(lack <= _MISSING * np.linalg.norm(measured, axis=1)))
-  told = f"{100 * share:.0f}% off by more than half of the change along random directions"
+  told = f"{100 * share:.0f}% off by more than half of the change at random steps"
   return float(share), told
 
 
