@@ -183,6 +183,9 @@ def _compared(config: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, An
       given = {k: value for k, value in settings.items() if value is not None and k != "models"}
       attacks[label] = {**given, "eps": sorted(eps)}
   found = {**config, "attacks": attacks, "batch_size": None}
+  for part in ("model", "attack_model"):
+    if part in found:
+      found[part] = {k: value for k, value in found[part].items() if value is not None}
   if (config.get("detector") or {"name": None})["name"] is None:
     found.pop("detector", None)  # as in older configs, which have no such block
   for name in ("probe_gradient", "surface", "regrade_samples", "transfer_from"):
