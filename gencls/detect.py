@@ -6,6 +6,9 @@
   tv          −½ Σ |p̄_ŷ − p(y | x)|, the total variation
   typicality  −|log p(x) − m|, m the mean of log p(x)
 
+m is of the images that the detector is fitted to. Published is the mean of training images
+(config.detector.fitted_on="train"); an overfitted density has it where no new image lies.
+
 Every statistic is larger where an image is more ordinary. The score of a detector is the statistic
 less its threshold: accepted where it is >= 0. Fitted numbers are leaves, so that another threshold
 compiles nothing anew.

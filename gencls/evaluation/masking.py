@@ -19,6 +19,7 @@ from gencls.types import Array, Goal
 _FITS = 2.0  # factor between a predicted and a measured change
 _MISSING = 0.5  # of the length of the true gradient, in what the given one lacks
 _MISFITS = 0.1  # share of the images that may be beyond it, or whose surface does not rise
+_SEVERAL = 5  # images, of which a common number is no chance
 _NEARLY_ALL = 0.99  # of the images, where a few may be odd
 
 
@@ -40,13 +41,23 @@ def not_probabilities(logits: np.ndarray) -> Check:
     return Check(name, "fail", "rows are in [0, 1] and sum to 1: probabilities")
   if len(finite) and np.all(in_unit):
     return Check(name, "fail", "every row is in [0, 1], which nats are not: probabilities, changed")
-  with np.errstate(over="ignore"):
-    exp_sum = np.sum(np.exp(logs), axis=1)
-  if _nearly_all(np.abs(exp_sum - 1) < 1e-3):
+  log_sum = np.logaddexp.reduce(logs, axis=1)
+  if _nearly_all(np.abs(log_sum) < 1e-3):
     return Check(name, "fail", "the exponentials of rows sum to 1: log-probabilities")
+  if _same(log_sum):
+    told = "the exponentials of all rows have one sum: log-probabilities and a constant"
+    return Check(name, "fail", told)
   if not len(finite):
     return Check(name, "not run", "no image has finite logits")
   return Check(name, "pass", "rows do not sum to 1")
+
+
+def _same(values: np.ndarray) -> bool:
+  """Whether nearly all of several numbers are one number."""
+  if len(values) < _SEVERAL:
+    return False
+  with np.errstate(invalid="ignore"):  # rows of −inf alone
+    return _nearly_all(np.abs(values - np.median(values)) < 1e-3)
 
 
 def _nearly_all(found: np.ndarray) -> bool:

@@ -135,6 +135,8 @@ def test_probabilities_are_found():
   assert masking.not_probabilities(z).status == "pass"
   assert masking.not_probabilities(p).status == "fail"
   assert masking.not_probabilities(np.log(p)).status == "fail"
+  assert masking.not_probabilities(np.log(p) + np.log(0.1)).status == "fail"  # p(y | x) p(y)
+  assert masking.not_probabilities(np.log(p)[:1] - 3.0).status == "pass"  # one row shows nothing
 
 
 def test_probabilities_are_found_among_odd_rows():
