@@ -184,7 +184,8 @@ def cpu(config: ConfigDict) -> None:
   }
   chosen = config.to_dict()
   if chosen["data"]["name"] == "fashion_mnist":
-    train["num_epochs"] = 3
+    # A decoder that is pre-trained has to be there when it is looked at, after 1,500 steps.
+    train["num_epochs"] = 8 if "pretrain_steps" in chosen["model"] else 3
   elif "pretrain_steps" in chosen["model"]:
     train["num_epochs"] = 12
   elif chosen["model"]["name"] in ("gfz", "gfy", "gbz", "gby", "dfz"):
