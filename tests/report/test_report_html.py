@@ -58,6 +58,15 @@ def test_every_number_is_there_and_what_is_missing_is_said(page):
   assert "git revision" in text and "0" * 40 in text
 
 
+def test_a_page_of_seven_models_and_six_attacks_is_below_five_megabytes(tmp_path):
+  titles = ("GFZ", "GFY", "GBZ", "GBY", "DFX", "DFZ", "DBX")
+  runs = {
+    title: {"attacks": ATTACKS, "detector": True, "seed": i} for i, title in enumerate(titles)
+  }
+  _, text = page_of(tmp_path, runs)
+  assert len(ATTACKS) == 6 and 1e6 < len(text.encode()) < 5e6
+
+
 def test_a_failed_check_is_announced(page):
   entries, text = page
   failed = sum(c["status"] == "fail" for e in entries for c in e.summary["checks"])
