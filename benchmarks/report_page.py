@@ -2,9 +2,9 @@
 
     python benchmarks/report_page.py [--out=docs/results]
 
-Seven models × six attacks × every eps, with a detector and adversarial images, as the tests make
-them up, in headless Chromium (which has to be installed): from the start of loading until the curves
-are drawn. Writes report_page.json and .md.
+Seven models, six attacks and every eps, with a detector and adversarial images, as the tests make
+them up, in headless Chromium (which has to be installed): from the start of loading until the
+curves are drawn. Writes report_page.json and .md.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def markdown(found: Mapping[str, Any]) -> str:
   made_by, times = found["record"], found["milliseconds"]
   return (
     "# The HTML report of a sweep\n\n"
-    f"{found['models']} models × {found['attacks']} attacks, with a detector: "
+    f"{found['models']} models and {found['attacks']} attacks, with a detector: "
     f"{found['megabytes']:.1f} MB; in headless Chromium the curves are drawn after "
     f"{min(times) / 1e3:.2f} to {max(times) / 1e3:.2f} s ({len(times)} starts, {found['cores']} "
     f"cores).\n\n`{made_by['command']}`, revision {made_by['git']['revision']}.\n"
