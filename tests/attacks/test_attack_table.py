@@ -10,7 +10,7 @@ import pytest
 from attack_models import curved, images, keys
 from attack_table import TABLE
 
-from gencls import attacks
+from gencls import attacks, sanity
 from gencls.attacks import programs
 from gencls.attacks.run import NO_LIMIT
 from gencls.types import Goal
@@ -95,6 +95,16 @@ def test_results_are_images_in_box_and_ball_and_say_the_truth(name):
     assert np.all(norms(name, x_adv) <= row(name).options["eps"] * (1 + 1e-6) + 1e-7)
   else:
     np.testing.assert_array_equal(x_adv[~success], np.asarray(X)[~success])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sanity_checks_know_what_kind_of_attack_it_is(name):
+  """`gencls.sanity` holds white-box attacks against black-box ones, by their names."""
+  backward = np.asarray(base(name).info.backward)
+  assert sanity.gradient_free(name) == (backward.max() == 0), "GRADIENT_FREE lacks or has it"
+  single = "num_steps" not in inspect.signature(attacks.REGISTRY[name]).parameters
+  known = name in sanity.SINGLE_STEP or sanity.gradient_free(name)
+  assert known or not single, "SINGLE_STEP lacks it"
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if has_eps(name)])
