@@ -9,6 +9,7 @@ the same.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import base
 
@@ -25,7 +26,7 @@ def build(data: str, arg: str) -> ConfigDict:
     data,
     variance_floor=(1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),  # validation decides
     binarized=False,
-    backward="flip",  # of binarized: or "straight_through", the derivative of the normal density
+    backward=placeholder(str),  # of binarized: "flip" (None), or "straight_through", as published
     variance_as_scale=False,
   )
   return base.variant(
@@ -35,7 +36,7 @@ def build(data: str, arg: str) -> ConfigDict:
 
 def binarized(config: ConfigDict) -> None:
   """Thresholded images, and what is right beside `published`."""
-  config.update({"model": {"binarized": True}})
+  config.update({"model": {"binarized": True, "backward": "flip"}})
 
 
 def published(config: ConfigDict) -> None:

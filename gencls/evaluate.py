@@ -143,6 +143,8 @@ def evaluate(
     for eps in spec.eps if takes_eps(spec) else (None,):
       # A misspelt hyperparameter, or a target that cannot be, fails before any work.
       check_target(dataset, protocol, spec, build_attack(subject, protocol, spec, eps))
+  if subject.attacked is not None:
+    probes = probes._replace(threshold=subject.attacked[0].pixel_threshold)
   if probes.unseen and protocol.threat == "known_seed":
     first = make_plans(folder, protocol, specs, identity, dataset, detection)
     probes = probes._replace(unseen=_randomised(subject, dataset, protocol, first[1].path))

@@ -56,6 +56,14 @@ class Run:
     )
 
 
+def _model_of(record: dict[str, Any]) -> dict[str, Any]:
+  """The model's config, with what it was before it had the field."""
+  model = record["config"]["model"]
+  if model["name"] == "gaussian_naive_bayes" and model.get("binarized"):
+    return {"backward": "straight_through"} | model
+  return model
+
+
 def build_model(record: dict[str, Any], **overrides: Any) -> Classifier:
   """The classifier that a config.json describes.
 
@@ -70,7 +78,7 @@ def build_model(record: dict[str, Any], **overrides: Any) -> Classifier:
     ValueError: if a hyperparameter is unknown or out of range.
   """
   return models.build(
-    **(record["config"]["model"] | overrides),
+    **(_model_of(record) | overrides),
     image_shape=record["data"]["image_shape"],
     num_classes=record["data"]["num_classes"],
     class_prior=record["class_prior"],
@@ -95,7 +103,7 @@ def load(workdir: str | os.PathLike[str], step: int | str = "best", **overrides:
   """
   record = read_config(workdir)
   _check_record(workdir, record)
-  config = record["config"] | {"model": record["config"]["model"] | overrides}
+  config = record["config"] | {"model": _model_of(record) | overrides}
   classifier = build_model(record, **overrides)
   raw, found = _read_params(Path(workdir), record, classifier, step)
   params = raw

@@ -15,6 +15,7 @@ from gencls.types import Array, Keys, LogitsFn
 Status = Literal["pass", "fail", "not run"]
 UNFINISHED = "not finished yet"  # why a check was not run that the evaluation is to have
 ORIGIN = "all cells come from one revision, versions and device"  # says nothing of robustness
+UNCOMMITTED = " + changes"  # behind a revision
 SINGLE_STEP = (
   *("fgsm", "fgm", "foolbox:FGSM", "foolbox:FGM", "foolbox:L1FastGradientAttack"),
   *("foolbox:L2FastGradientAttack", "foolbox:LinfFastGradientAttack"),

@@ -30,7 +30,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "genc
 # Where the data lies is a matter of the machine, not of the run.
 NOT_COMPARED = ("data.dir",)
 # Fields that configs were given later, and the value by which all is as it was before.
-NEW_FIELDS = {"adversarial.warmup_steps": 0, "model.init_scale": 0.0}
+NEW_FIELDS = {"adversarial.warmup_steps": 0, "model.init_scale": 0.0, "model.backward": None}
 
 
 def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:

@@ -57,7 +57,7 @@ HONEST = flags.DEFINE_string(
   "honest", None, "Evaluation of the same runs, as hard as can be: a third row beside --published."
 )
 ATTACK = flags.DEFINE_string(
-  "attack", None, "Attack of the success-rate figure; the first if unset."
+  "attack", None, "Attack of the success-rate figure; the strongest if unset."
 )
 
 

@@ -142,8 +142,6 @@ def auto_attack(
       f"num_classes must be >= 2 and num_targets >= 1, got {num_classes} and {num_targets}"
     )
   members = VERSIONS[version](num_steps, num_queries, min(num_targets, num_classes - 1))
-  if accept is not None:
-    members = {k: v for k, v in members.items() if v[0] not in boundary_planes.ATTACKS}
   missing = sorted({name for name, _ in members.values()} - set(registry))
   if missing:
     raise ValueError(
@@ -154,6 +152,8 @@ def auto_attack(
   shared |= {"accept": accept, "accept_weight": accept_weight}
   attacks = []
   for place, (name, (attack, settings)) in enumerate(_fitting(members, num_classes).items()):
+    if accept is not None and attack in boundary_planes.ATTACKS:
+      continue
     # Each run of APGD has starts of its own.
     own = {"start_seed": place} if attack == "apgd" else {}
     # FAB's eps bounds its random starts, and ends what is broken within it.

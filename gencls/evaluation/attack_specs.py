@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from gencls import attacks, interop
+from gencls.attacks import boundary_planes
 from gencls.attacks.losses import LOSSES
 from gencls.attacks.norms import order
 from gencls.evaluation import minimum_norm, targets
@@ -124,6 +125,11 @@ def _check_against(spec: AttackSpec) -> None:
     raise ValueError(
       f"accept_weight={spec.accept_weight} weighs a detector that the attack does not see: leave "
       "it None, or set against='detector'"
+    )
+  if evades(spec) and spec.name in boundary_planes.ATTACKS:
+    raise ValueError(
+      f"{spec.name} goes from one class boundary to the next and does not pursue a detector: leave "
+      "against='classifier', or take pgd, auto_attack, carlini_wagner or boundary"
     )
   if evades(spec) and interop.is_foolbox(spec.name):
     raise ValueError(

@@ -8,7 +8,8 @@ vector u of g, and along random signs,
 Where part of the way from the input to the logits is detached, or is no function of the input that
 can be differentiated, the two differ: attacks then climb another function than they are graded by.
 Along g a part that is orthogonal to it goes unnoticed, however large it is. Along random signs the
-mean square of measured − predicted is (2h)² / D times that of what is missing of the gradient.
+mean square of measured − predicted is (2h)² / D times the squared length of what is missing of the
+gradient, where nothing is clipped.
 
 Of a model that thresholds its input no short step changes anything: its gradient stands for what
 flips of pixels do. There the steps are flips of one pixel, that of the largest predicted gain and
@@ -52,7 +53,7 @@ def gradient_cell(work: Work) -> tuple[Arrays, dict[str, Any]]:
     found = probe(*given) if at is None else probe_flips(*given, jnp.float32(at))
     return {name: np.asarray(value)[: batch.valid] for name, value in found.items()}
 
-  return over_batches(work, "gradient", make), {"step": STEP}
+  return over_batches(work, "gradient", make), {} if at is not None else {"step": STEP}
 
 
 @jax.jit

@@ -108,9 +108,10 @@ def _missing(probed: Mapping[str, np.ndarray], usable: np.ndarray) -> tuple[floa
   predicted, measured = (
     np.asarray(probed[f"{k}_aside"], np.float64)[usable] for k in ("predicted", "measured")
   )
-  lack = np.linalg.norm(measured - predicted, axis=1)
   with np.errstate(invalid="ignore"):
-    share = np.mean(~(lack <= _MISSING * np.linalg.norm(measured, axis=1)))
+    lack = np.linalg.norm(measured - predicted, axis=1)
+    fits = np.isfinite(lack) & (lack <= _MISSING * np.linalg.norm(measured, axis=1))
+  share = np.mean(~fits)
   told = f"{100 * share:.0f}% off by more than half of the change at random steps"
   return float(share), told
 

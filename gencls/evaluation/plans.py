@@ -107,7 +107,7 @@ def make_plans(
       attack = attack_identity(spec, protocol, dataset)
       plans.append(plan(spec.label, spec.norm, None, spec, attack=attack, **grading))
   if probes.gradient:
-    plans.append(plan(GRADIENT, **gradient_settings(protocol)))
+    plans.append(plan(GRADIENT, **gradient_settings(protocol, probes.threshold)))
   n = len(dataset.labels)
   if probes.surface is not None:
     found = plan(SURFACE, **surface_settings(probes.surface, protocol))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gencls.evaluation.batch_loop import Protocol
-from gencls.evaluation.gradient_cell import ASIDE, DIRECTIONS, STEP
+from gencls.evaluation.gradient_cell import ASIDE, DIRECTIONS, FLIPS, STEP
 from gencls.evaluation.regrade_cell import Regrade, check_regrade
 from gencls.evaluation.surface_cell import Surface, check_surface
 from gencls.evaluation.transfer_cell import Source
@@ -16,6 +16,7 @@ class Probes(NamedTuple):
   """None of them changes a number of an attack; transferred images are candidates of their own."""
 
   gradient: bool = False  # the gradient held against the loss, see `gradient_cell`
+  threshold: float | None = None  # of the attacked model's pixels: the gradient is of flips
   surface: Surface | None = None  # the margin over a plane, see `surface_cell`
   sources: tuple[Source, ...] = ()  # attacks on other models, see `transfer_cell`
   regrade: Regrade | None = None  # other numbers of importance samples, see `regrade_cell`
@@ -43,8 +44,10 @@ def check_probes(probes: Probes, protocol: Protocol, labels: Sequence[str]) -> N
     )
 
 
-def gradient_settings(protocol: Protocol) -> dict[str, Any]:
-  """What decides the cell of the gradient, JSON-able."""
+def gradient_settings(protocol: Protocol, threshold: float | None) -> dict[str, Any]:
+  """What decides the cell of the gradient, JSON-able; the threshold is the model's."""
+  if threshold is not None:
+    return {"seed": protocol.seed, "threat": protocol.threat, "flips": [FLIPS, threshold]}
   return {
     "seed": protocol.seed,
     "threat": protocol.threat,

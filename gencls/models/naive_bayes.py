@@ -20,6 +20,7 @@ from gencls import densities
 from gencls.keys import fold
 from gencls.models import checks, fitting
 from gencls.models.class_moments import ClassMoments, class_moments, of_block
+from gencls.models.covariances import product
 from gencls.models.joint import joint
 from gencls.names import unknown_name
 from gencls.straight_through import DEFAULT_THRESHOLD, threshold
@@ -46,7 +47,7 @@ def gaussian_naive_bayes(
   variance_floor: float | Sequence[float] = FLOORS,
   binarized: bool = False,
   variance_as_scale: bool = False,
-  backward: str = "flip",
+  backward: str | None = None,
 ) -> Classifier:
   """p(x | y) = Π_d N(x_d; μ_yd, s²_yd + floor), with the means and variances of the class.
 
@@ -56,21 +57,26 @@ def gaussian_naive_bayes(
     class_prior: p(y); uniform where None.
     variance_floor: added to every variance, so that a constant pixel has a density; > 0. Of several
       the fit takes the one of best validation accuracy.
-    binarized: threshold the image at 0.5 first, with straight-through gradients. A density at zeros
-      and ones alone is no log p(x): the score is then "unnormalised".
+    binarized: threshold the image at 0.5 first; gradients are as `backward` says. A density at
+      zeros and ones alone is no log p(x): the score is then "unnormalised".
     variance_as_scale: the published flaw: s² + floor is taken for the standard deviation. 72.6% on
       binarised MNIST with the floor 1e-9, where the right one has 54.7%.
     backward: of `binarized`, one of `BACKWARDS`: what gradients are, see the module's docstring.
-      "straight_through": the published ones, of the normal density at the bits.
+      "flip" (None), or "straight_through", as published: of the normal density at the bits.
 
   Returns:
     A `Classifier` of "exact" scores, but for `binarized`.
 
   Raises:
-    ValueError: if a floor is not positive or `backward` is unknown.
+    ValueError: if a floor is not positive, or `backward` is unknown or given for grey images.
   """
-  if backward not in BACKWARDS:
+  if backward not in (None, *BACKWARDS):
     raise ValueError(unknown_name("backward", backward, BACKWARDS))
+  if backward and not binarized:
+    raise ValueError(
+      f"backward={backward!r} is the gradient through a threshold, and binarized is False: leave "
+      "it None"
+    )
 
   def fit(moments: ClassMoments, floor: float) -> Params:
     variance = moments.variance() + floor
@@ -83,20 +89,20 @@ def gaussian_naive_bayes(
   def log_prob_of_bits(params: Params, bits: Array) -> Array:
     each = (params["mean"][..., None], params["log_scale"][..., None])  # pixels apart: [C, D, 1]
     zero, one = (densities.normal(jnp.float32(bit), *each) for bit in (0, 1))
-    return bits @ one.T + (1 - bits) @ zero.T
+    return product(bits, one.T) + product(1 - bits, zero.T)
 
   def draw(key: Key, params: Params) -> Array:
     noise = jax.random.normal(key, params["mean"].shape)
     return params["mean"] + jnp.exp(params["log_scale"]) * noise
 
-  of_bits = binarized and backward == "flip"
+  of_bits = binarized and backward != "straight_through"
   transform = threshold if binarized else lambda x: x
   pixels = _Pixels(fit, log_prob_of_bits if of_bits else log_prob, draw, transform)
   prior = checks.class_prior(class_prior, num_classes)
   classifier = _naive_bayes(pixels, image_shape, prior, variance_floor=variance_floor)
   if binarized:
     return classifier._replace(
-      score="unnormalised", pixel_threshold=DEFAULT_THRESHOLD, gradient=backward
+      score="unnormalised", pixel_threshold=DEFAULT_THRESHOLD, gradient=backward or "flip"
     )
   return classifier
 

@@ -20,7 +20,6 @@ from gencls.report import (
 )
 from gencls.report.pages import note
 from gencls.report.published import section as beside_ours
-from gencls.sanity import ORIGIN
 from gencls.workdir import atomic_write
 
 
@@ -102,20 +101,15 @@ def headline(summaries: Mapping[str, Mapping[str, Any]]) -> str:
 
 def marked(title: str, summary: Mapping[str, Any]) -> str:
   """A model's title with the number of its failed checks."""
-  count = len(_failed(summary))
+  count = len(table.failed(summary))
   return f"{title} ({count} check(s) failed)" if count else title
 
 
 def failed(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   """The failed checks of each model by name; empty where none failed."""
-  lines = [f"- {title}: {', '.join(_failed(s))}" for title, s in summaries.items() if _failed(s)]
+  names = {title: table.failed(summary) for title, summary in summaries.items()}
+  lines = [f"- {title}: {', '.join(own)}" for title, own in names.items() if own]
   return "\n".join(["Failed checks:", "", *lines]) + "\n\n" if lines else ""
-
-
-def _failed(summary: Mapping[str, Any]) -> list[str]:
-  """The names of failed checks; that cells are of two revisions says nothing of robustness."""
-  names = [check["name"] for check in summary["checks"] if check["status"] == "fail"]
-  return [name for name in names if name != ORIGIN]
 
 
 def _share(interval: Mapping[str, Any] | None) -> str:
@@ -246,16 +240,30 @@ def attacks_figure(summaries: Mapping[str, Mapping[str, Any]], returned: bool = 
   return attack_curves.draw(found, title, note(first).split(";")[0])
 
 
-def strongest(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-  """The attack that leaves models least on average, among those that most of them have met."""
-  means: dict[str, list[float]] = {}
+def strongest(summaries: Mapping[str, Mapping[str, Any]]) -> str | None:
+  """The attack that comes nearest to the worst case on average, of those that most models have met.
+
+  None where there is none: attacks that are not finished, that look for the smallest perturbation
+  or see a detector do not count.
+  """
+  gaps: dict[str, list[float]] = {}
   for summary in summaries.values():
-    attacked = [row for row in summary["rows"] if "attack" in row]
-    for label in dict.fromkeys(row["label"] for row in attacked):
-      own = [row["accuracy"]["mean"] for row in attacked if row["label"] == label]
-      means.setdefault(label, []).append(statistics.fmean(own))
-  most = max(len(each) for each in means.values())
-  return min((sum(each), label) for label, each in means.items() if len(each) == most)[1]
+    worst = {(row["norm"], row["eps"]): row["accuracy"] for row in summary["worst"]}
+    unfinished = {each["label"] for each in summary.get("missing", ())}
+    own: dict[str, list[float]] = {}
+    for row in summary["rows"]:
+      least, plain = worst.get((row["norm"], row["eps"])), "attack" in row and "derived" not in row
+      if plain and least and row["label"] not in unfinished and not _sees_detector(row):
+        own.setdefault(row["label"], []).append(row["accuracy"]["mean"] - least["mean"])
+    for label, values in own.items():
+      gaps.setdefault(label, []).append(statistics.fmean(values))
+  most = max(map(len, gaps.values()), default=0)
+  whole = [(statistics.fmean(each), label) for label, each in gaps.items() if len(each) == most]
+  return min(whole)[1] if whole else None
+
+
+def _sees_detector(row: Mapping[str, Any]) -> bool:
+  return row["attack"].get("against") == "detector"
 
 
 def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> Any:
@@ -390,18 +398,19 @@ def write(
   )
   labels = [r["label"] for s in summaries.values() for r in s["rows"] if "attack" in r]
   if labels:
-    attack = attack or strongest(summaries)
+    drawn = attack or strongest(summaries) or labels[0]
     text += f"![worst case]({name}_worst_case.png)\n\n![success rate]({name}_success_rate.png)\n\n"
     figures.save(worst_figure(summaries), out / f"{name}_worst_case.png")
-    figures.save(success_figure(summaries, attack), out / f"{name}_success_rate.png")
+    figures.save(success_figure(summaries, drawn), out / f"{name}_success_rate.png")
     if len(dict.fromkeys(labels)) > 2:
       text += f"![every attack]({name}_attacks.png)\n\n"
       figures.save(attacks_figure(summaries, published is not None), out / f"{name}_attacks.png")
-    if found := one_image.rows(entries, attack):
-      summaries = one_image.recorded(summaries, found, attack)
+    shown = one_image.recorded_attack(entries) or drawn  # a results file has the image of one
+    if found := one_image.rows(entries, shown):
+      summaries = one_image.recorded(summaries, found, shown)
       text += f"![one image]({name}_one_image.png)\n\n"
-      shown = one_image.draw(found, attack, "Numbers are predictions: green right, red wrong.")
-      figures.save(shown, out / f"{name}_one_image.png")
+      figure = one_image.draw(found, shown, "Numbers are predictions: green right, red wrong.")
+      figures.save(figure, out / f"{name}_one_image.png")
   if any(summary["checks"] for summary in summaries.values()):
     text += f"{table.checks_of_models(summaries)}\n\n"
   text += (

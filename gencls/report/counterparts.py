@@ -13,7 +13,7 @@ from gencls.markdown import grid
 from gencls.report import compare, difference
 from gencls.report import published as papers
 from gencls.report.reading import Entry
-from gencls.report.table import gradient_sentence
+from gencls.report.table import failed, gradient_sentence
 from gencls.summary import columns
 from gencls.workdir import atomic_write, to_json
 
@@ -51,13 +51,9 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
         "second": second.title,
         "rows": difference.between(first, second, *own),
         "cost": _cost(first, second),
-        "failed": {e.title: _failed(e) for e in (first, second)},
+        "failed": {e.title: failed(e.summary) for e in (first, second)},
       })  # fmt: skip
   return found
-
-
-def _failed(entry: Entry) -> list[str]:
-  return [check["name"] for check in entry.summary["checks"] if check["status"] == "fail"]
 
 
 def _cost(first: Entry, second: Entry) -> float | None:
@@ -92,7 +88,8 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[Entry]) -> str:
   """The page: who is ahead, then the differences behind it."""
-  summaries = {entry.title: entry.summary for entry in entries}
+  shown = {title for pair in found for title in (pair["first"], pair["second"])}
+  summaries = {entry.title: entry.summary for entry in entries if entry.title in shown}
   summary = entries[0].summary
   data, n = summary["data"], summary["num_images"]
   parts = [

@@ -24,6 +24,12 @@ class Shown(NamedTuple):
   right: bool
 
 
+def recorded_attack(entries: Sequence[Entry]) -> str | None:
+  """The attack whose image models without cells have; None if none has one."""
+  records = [entry.summary.get("one_image") for entry in entries if not entry.cells]
+  return next((record["attack"] for record in records if record), None)
+
+
 def rows(entries: Sequence[Entry], label: str) -> dict[str, list[Shown]]:
   """The first image under the attack `label`: title -> one for each eps, from the kept images.
 

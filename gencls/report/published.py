@@ -244,7 +244,8 @@ def _row(title: str, columns: Sequence[tuple[str, str, float]], found: Found) ->
 
 def _worst(summary: Mapping[str, Any], columns: Sequence[tuple[str, str, float]]) -> list[str]:
   rows = [{**row, "label": ""} for row in summary.get("worst", ())]
-  partial = {(row["norm"], row["eps"]) for row in rows if row.get("missing")}
+  graded = [row for row in rows if row["accuracy"]]
+  partial = {(row["norm"], row["eps"]) for row in graded if row.get("missing")}
   cells = _row("", columns, _by_column(rows, "accuracy"))[1:]
   stars = [" *" * ((norm, eps) in partial) for _, norm, eps in columns]
   return [f"{cell}{star}" for cell, star in zip(cells, stars, strict=True)]

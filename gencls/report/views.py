@@ -13,7 +13,7 @@ from gencls.evaluate import CLEAN, GREY, UNTOUCHED
 from gencls.evaluation.minimum_norm import AS_DISTANCE
 from gencls.evaluation.regrade_cell import label as regraded_label
 from gencls.evaluation.results import Cell, portable_command
-from gencls.report import detection_table, results_file
+from gencls.report import detection_table, results_file, table
 from gencls.report.reading import Entry
 from gencls.summary import regraded as regrading
 from gencls.summary.checks import WORST
@@ -58,7 +58,7 @@ def leaderboard(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     summary = entry.summary
     clean = summary["clean"] or {"accuracy": None, "metrics": {}}
     worst = {(r["norm"], r["eps"]): _worst(i, r) for r in summary["worst"]}
-    counts = {s: sum(c["status"] == s for c in summary["checks"]) for s in STATUSES}
+    counts = {s: table.count(summary, s) for s in STATUSES} | {"fail": len(table.failed(summary))}
     rows.append(
       {
         "model": entry.title,

@@ -145,7 +145,7 @@ def _made_by(cells: Sequence[Cell]) -> dict[str, list[str]]:
   records = [cell.header["record"] for cell in cells]
   texts = {
     "revision": [
-      f"{(r['git']['revision'] or 'unknown')[:12]}{' + changes' * bool(r['git']['dirty'])}"
+      f"{(r['git']['revision'] or 'unknown')[:12]}{sanity.UNCOMMITTED * bool(r['git']['dirty'])}"
       for r in records
     ],
     "versions": [", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records],

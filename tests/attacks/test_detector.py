@@ -11,6 +11,8 @@ from scipy.optimize import linprog
 from gencls import attacks
 from gencls.attacks import objective as objectives
 from gencls.attacks.losses import LOSSES
+from gencls.evaluate import check_specs
+from gencls.evaluation.attack_specs import AttackSpec
 from gencls.types import Goal
 
 NUM, SHAPE, SIZE = 16, (5, 5, 1), 25
@@ -169,6 +171,9 @@ def test_attacks_that_go_by_class_boundaries_refuse_a_detector(name):
   accept = Partial(lambda keys, x, logits: logits[:, 0])
   with pytest.raises(ValueError, match=f"{name} goes from one class boundary to the next"):
     attacks.build(name, MODEL, accept=accept)
+  spec = AttackSpec(name, name, "linf", (0.1,), "margin", 1, {}, against="detector")
+  with pytest.raises(ValueError, match=f"{name} goes from one class boundary to the next"):
+    check_specs([spec])  # before any work
   options = {"eps": 0.1, "num_classes": 4, "num_steps": 5, "num_queries": 5}
   members = {
     seeing: attacks.build("auto_attack", MODEL, accept=seeing, **options).names

@@ -59,11 +59,13 @@ def test_a_gradient_that_lacks_what_is_orthogonal_to_it_is_found():
   rng = np.random.default_rng(0)
   signs = rng.choice([-1.0, 1.0], (50, 8, 784))
 
-  def check(missing, off=50):  # `missing` of the length of what is there, and orthogonal to it
+  def check(missing, off=50, unseen=(0.0, 0)):
+    """`missing` of the length of what is there, orthogonal to it; `unseen`: a value, how often."""
     true = np.tile(rng.normal(size=784), (50, 1))
     lost = np.roll(true.reshape(50, 392, 2) * [1, -1], 1, axis=2).reshape(50, 784) * missing
     lost[off:] = 0.0
     aside = [np.einsum("nrd,nd->nr", signs, g) for g in (true, true + lost)]
+    aside[1][:, : unseen[1]] = unseen[0]
     along = np.sum(true**2, axis=1)
     return masking.gradient_fits(
       {"gradient_norm": np.sqrt(along), "predicted": along,
@@ -75,6 +77,8 @@ def test_a_gradient_that_lacks_what_is_orthogonal_to_it_is_found():
     assert found.status == "pass" and "median 1.00, 0% beyond" in found.detail, found
   for found in (check(3.0), check(3.0, off=6)):
     assert found.status == "fail" and "median 1.00, 0% beyond" in found.detail, found
+  for value in (np.inf, -np.inf, np.nan):
+    assert check(0.0, unseen=(value, 1)).status == check(0.0, unseen=(value, 8)).status == "fail"
   assert "12% off by more than half of the change at random" in check(3.0, off=6).detail
 
 

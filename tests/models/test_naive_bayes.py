@@ -8,7 +8,7 @@ import scipy.special
 import sklearn.naive_bayes
 from fit_problems import as_data, images, same_structure
 
-from gencls import models
+from gencls import models, runs
 from gencls.keys import example_keys
 from gencls.models import fitting
 from gencls.models.class_moments import class_moments
@@ -159,6 +159,21 @@ def test_the_published_gradient_is_of_the_same_scores():
   assert (classifier.gradient, published.gradient) == ("flip", "straight_through")
   with pytest.raises(ValueError, match="did you mean 'flip'"):
     models.build("gaussian_naive_bayes", image_shape=SHAPE, num_classes=CLASSES, backward="flop")
+  with pytest.raises(ValueError, match="binarized is False"):
+    models.build("gaussian_naive_bayes", image_shape=SHAPE, num_classes=CLASSES, backward="flip")
+
+
+def test_a_run_of_before_keeps_the_gradient_that_it_had():
+  """Its config has no `backward`: what was found through it stays apart from what flips find."""
+  record = {"data": {"image_shape": SHAPE, "num_classes": CLASSES}, "class_prior": PRIOR}
+
+  def gradient(**model):
+    config = {"model": {"name": "gaussian_naive_bayes", **model}}
+    return runs.build_model({**record, "config": config}).gradient
+
+  assert gradient(binarized=True) == "straight_through"
+  assert {gradient(binarized=True, backward=given) for given in ("flip", None)} == {"flip"}
+  assert gradient() == "exact"
 
 
 def test_a_bernoulli_density_sums_to_one():

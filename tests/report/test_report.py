@@ -88,15 +88,25 @@ def test_a_failed_check_stands_first_and_is_announced(evaluated):
 
 
 def test_the_attack_that_is_drawn_is_the_strongest_that_most_models_have_met():
-  def row(label, eps, mean):
-    return {"label": label, "attack": {}, "eps": eps, "accuracy": {"mean": mean}}
+  def row(label, eps, mean, norm="linf", **more):
+    attack = {"against": "detector" if "detector" in label else None}
+    return {"label": label, "attack": attack, "norm": norm, "eps": eps, "accuracy": {"mean": mean},
+            **more}  # fmt: skip
 
-  one = {"rows": [row("apgd", 0.1, 0.9), row("apgd", 0.2, 0.5), row("pgd", 0.1, 0.8),
-                  row("pgd", 0.2, 0.4), {**row("grey", 0.1, 0.0), "label": "grey"}]}  # fmt: skip
-  del one["rows"][-1]["attack"]  # grey is none
-  two = {"rows": [*one["rows"][:2], row("pgd", 0.1, 0.9), row("flips", 0.1, 0.0)]}
+  worst = [row("worst", 0.1, 0.5), row("worst", 0.2, 0.3), row("worst", 5.0, 0.0, "l2")]
+
+  def summary(*rows, missing=()):
+    return {"rows": rows, "worst": worst, "missing": [{"label": label} for label in missing]}
+
+  far = row("square", 5.0, 0.2, "l2")  # the least of all, and 20 points above the worst case there
+  apgd = [row("apgd", 0.1, 0.51), row("apgd", 0.2, 0.31)]
+  pgd = [row("pgd", 0.1, 0.55), row("pgd", 0.2, 0.35)]
+  seeing, searching = row("pgd_detector", 0.2, 0.3), row("cw", 0.2, 0.3, derived="distance")
+  one, two = (summary(*apgd, *pgd, far, seeing, searching) for _ in range(2))
   assert compare.strongest({"A": one, "B": two}) == "apgd"
-  assert compare.strongest({"A": one}) == "pgd" and compare.strongest({"B": two}) == "flips"
+  assert compare.strongest({"A": one, "B": summary(*pgd)}) == "pgd"  # apgd has met one alone
+  assert compare.strongest({"A": summary(*apgd, *pgd, missing=["apgd"])}) == "pgd"
+  assert compare.strongest({"A": summary(seeing, searching)}) is None
 
 
 def test_checks_that_were_not_run_are_counted_in_words(evaluated):
@@ -111,8 +121,11 @@ def test_checks_that_were_not_run_are_counted_in_words(evaluated):
   found = compare.not_run({"A": bad, "B": open_, "C": good, "D": open_})
   assert found == "Sanity checks: 1 not run (B, D); 2 not run (A).\n\n"
   assert "A (1 check(s) failed) |" in compare.headline({"A": bad})
-  mixed = {**bad, "checks": [*bad["checks"], {"name": ORIGIN, "status": "fail"}]}
-  assert "A (1 check(s) failed) |" in compare.headline({"A": mixed})  # two revisions break nothing
+  for detail, count in (("revision: a / b", 1), ("revision: a / b + changes", 2)):
+    origin = {"name": ORIGIN, "status": "fail", "detail": detail}
+    mixed = {**bad, "checks": [*bad["checks"], origin]}
+    assert f"A ({count} check(s) failed) |" in compare.headline({"A": mixed})
+    assert f"**{count} sanity check(s) failed" in table.markdown(mixed)
   assert compare.not_run({"C": good}) == ""
 
 
