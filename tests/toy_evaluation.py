@@ -121,6 +121,15 @@ def run(folder, subject=None, the_protocol=None, the_specs=None, n=30, **identit
   )
 
 
+def accuracies(cells):
+  """{"pgd 0.1": share of images that are right} of the cells that grade images."""
+  graded = [cell for cell in cells if "correct" in cell.arrays]
+  return {
+    f"{cell.header['label']} {cell.header['eps']}": float(np.mean(cell.arrays["correct"]))
+    for cell in graded
+  }
+
+
 def full_summary(summary, the_protocol, name="toy", title="TOY"):
   """With the fields that launch/evaluate.py adds."""
   return {

@@ -8,9 +8,7 @@ dropped by gathering the others into smaller batches, of one of a few sizes.
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls.attacks import cascade as cascades
-from gencls.attacks import checks, programs
+from gencls.attacks import checks, programs, workers
 from gencls.attacks.cascade import Cascade
 from gencls.attacks.programs import Tally, no_tally
 from gencls.attacks.shapes import shapes_of
@@ -65,6 +63,7 @@ def run(
   max_queries: int | None = None,
   compact: bool = True,
   num_workers: int = 1,
+  devices: Sequence[jax.Device] | None = None,
 ) -> AttackResult:
   """Attacks images.
 
@@ -88,9 +87,11 @@ def run(
     max_queries: stops each example after the step in which its forward and backward passes reach
       this number, with the best it has found; such an example counts as done.
     compact: whether finished examples are dropped; no result depends on it beyond float error.
-    num_workers: batches that run side by side, each in a thread. Pays on CPUs where the model is
-      small, as XLA:CPU runs small convolutions on one core; takes the memory of as many batches.
-      Threads do not see JAX settings made by `with`, only those of `jax.config.update`.
+    num_workers: batches that run side by side, each in a thread. Pays on CPUs, as XLA:CPU runs
+      much of a model on one core; takes the memory of as many batches. Threads do not see JAX
+      settings made by `with`, only those of `jax.config.update`.
+    devices: where the workers run, in turn, each with a copy of the parameters; None: where the
+      inputs are. More devices than workers are not used.
 
   Returns:
     An `AttackResult`; empty for an empty batch.
@@ -104,8 +105,6 @@ def run(
     raise ValueError(
       f"record_every must be >= 0 and batch_size >= 1, got {record_every} and {batch_size}"
     )
-  if num_workers < 1:
-    raise ValueError(f"num_workers must be >= 1 (1 runs one batch at a time), got {num_workers}")
   if max_queries is not None and max_queries < 1:
     raise ValueError(f"max_queries must be >= 1 or None, got {max_queries}")
   if max_seconds is not None and not max_seconds > 0:
@@ -119,20 +118,21 @@ def run(
   num = len(x)
   job = _Job(
     attack=members[0],
+    device=None,
     on_device=loop == "device" or (loop == "auto" and not on_cpu),
     record_every=record_every,
     compact=compact,
     deadline=math.inf if max_seconds is None else time.monotonic() + max_seconds,
     max_queries=jnp.int32(NO_LIMIT if max_queries is None else min(max_queries, NO_LIMIT)),
     report=_reporter(progress, num * attack.num_steps),
-    stop=threading.Event(),
+    crew=workers.crew(num_workers, devices),
     x=np.array(x),
     tally=no_tally(num),
     history=_no_history(num, attack.num_steps // record_every) if record_every else None,
   )
   if isinstance(attack, Cascade):
-    return _run_cascade(attack, job, keys, x, goal, batch_size, num_workers, progress)
-  _run_rows(job, keys, x, goal, np.arange(num), batch_size, num_workers)
+    return _run_cascade(attack, job, keys, x, goal, batch_size, progress)
+  _run_rows(job, keys, x, goal, np.arange(num), batch_size)
   return programs.to_device(AttackResult(job.x, job.tally, job.history))
 
 
@@ -140,13 +140,14 @@ class _Job(NamedTuple):
   """What all batches of a run share; the arrays are NumPy and filled in place."""
 
   attack: Attack
+  device: workers.Device
   on_device: bool
   record_every: int
   compact: bool
   deadline: float
   max_queries: Array
   report: Callable[[np.ndarray, int], None]
-  stop: threading.Event
+  crew: workers.Crew
   x: Any
   tally: Any
   history: Any
@@ -159,7 +160,6 @@ def _run_cascade(
   x: Array,
   goal: Goal,
   batch_size: int | None,
-  num_workers: int,
   progress: Callable[[int, int], None] | None,
 ) -> AttackResult:
   num, total = len(x), len(x) * cascade.num_steps
@@ -172,10 +172,10 @@ def _run_cascade(
     before += (num - len(rows)) * member.num_steps
     job.tally.done[rows] = False
     mine = job._replace(attack=member, report=_reporter(progress, total, before))
-    _run_rows(mine, keys, x, goal, rows, batch_size, num_workers)
+    _run_rows(mine, keys, x, goal, rows, batch_size)
     return job.x
 
-  size = batch_size or _auto_batch(cascade.attacks[0], keys, x, goal, num_workers)
+  size = batch_size or _auto_batch(cascade.attacks[0], keys, x, goal, len(job.crew.devices))
   limit = int(job.max_queries)
   end = cascades.run(cascade, attack_rows, keys, x, goal, job.tally, size, limit)
   if progress is not None:
@@ -191,38 +191,21 @@ def _run_rows(
   goal: Goal,
   rows: np.ndarray,
   batch_size: int | None,
-  num_workers: int,
 ) -> None:
   """Attacks the examples `rows` in batches of one size, whatever their number."""
   if not len(rows):
     return
-  size = batch_size or _auto_batch(job.attack, keys, x, goal, num_workers)
+  size = batch_size or _auto_batch(job.attack, keys, x, goal, len(job.crew.devices))
   batches = []
   for first in range(0, len(rows), size):
     batches.append(np.full(size, len(x)))
     batches[-1][: len(rows) - first] = rows[first : first + size]
-  if num_workers == 1 or len(batches) == 1:
-    for batch in batches:
-      _run_batch(job, keys, x, goal, batch)
-    return
+  on = {device: workers.place(job.attack, device) for device in set(job.crew.devices)}
 
-  def attack_batch(batch: np.ndarray) -> None:
-    with _stops_the_others(job):
-      _run_batch(job, keys, x, goal, batch)
+  def attack_batch(device: workers.Device, batch: np.ndarray) -> None:
+    _run_batch(job._replace(attack=on[device], device=device), keys, x, goal, batch)
 
-  with ThreadPoolExecutor(num_workers) as pool, _stops_the_others(job):  # an interrupt too
-    for batch in as_completed([pool.submit(attack_batch, batch) for batch in batches]):
-      batch.result()
-
-
-@contextmanager
-def _stops_the_others(job: _Job) -> Iterator[None]:
-  """Where this worker fails, those that run return and those that wait do not begin."""
-  try:
-    yield
-  except BaseException:
-    job.stop.set()
-    raise
+  workers.share(job.crew, attack_batch, batches)
 
 
 class _Part(NamedTuple):
@@ -238,12 +221,13 @@ class _Part(NamedTuple):
 
 def _run_batch(job: _Job, keys: Keys, x: Array, goal: Goal, rows: np.ndarray) -> None:
   """Attacks the examples `rows`; rows beyond the last example are padding."""
-  if job.stop.is_set():
+  if job.crew.stop.is_set():
     return
   attack, mine = job.attack, rows[rows < len(x)]
   chosen = np.minimum(rows, len(x) - 1)
   if not np.array_equal(rows, np.arange(len(x))):
     keys, x, goal = programs.take((keys, x, goal), chosen)
+  keys, x, goal = workers.place((keys, x, goal), job.device)
   tally = jax.tree.map(lambda field: field[chosen], job.tally)
   spent = tally.forward + tally.backward >= job.max_queries
   tally = tally._replace(done=spent | (rows >= len(job.x)))
@@ -325,7 +309,7 @@ def _pieces(job: _Job, live: int, size: int, sizes: Sequence[int], steps: int) -
 
 
 def _late(job: _Job) -> bool:
-  return time.monotonic() >= job.deadline or job.stop.is_set()
+  return time.monotonic() >= job.deadline or job.crew.stop.is_set()
 
 
 def _advance(job: _Job, keys: Keys, state: Any, tally: Tally, step: int) -> tuple[Any, Tally, int]:

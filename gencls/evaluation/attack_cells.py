@@ -1,5 +1,6 @@
 """The cells of attacks: run on every image, brought back into ball and box, and graded."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls import attacks, data, interop
-from gencls.attacks import checks
+from gencls.attacks import checks, workers
 from gencls.attacks.losses import LOSSES
 from gencls.evaluation import masking, targets
 from gencls.evaluation.attack_grades import grade_results
@@ -160,6 +161,7 @@ def _ours(
   start = start_images(work.subject, options, keys, x, y, starts, aim, accept)
   if not asked.all():
     keys, x, y, aim, start = jax.tree.map(lambda v: v[asked], (keys, x, y, aim, start))
+  num_workers, devices = workers.local()
   result = attacks.run(
     attack,
     keys,
@@ -167,7 +169,9 @@ def _ours(
     y,
     target=aim,
     start=start,
-    batch_size=len(batch.labels),
+    batch_size=math.ceil(len(batch.labels) / num_workers),
+    num_workers=num_workers,
+    devices=devices,
     progress=turn.progress,
     max_seconds=left,
     max_queries=spec.max_queries,
