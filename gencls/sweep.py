@@ -37,8 +37,8 @@ def cells(config: Mapping[str, Any]) -> list[Cell]:
     config: plain, see configs/sweeps/base.py.
 
   Raises:
-    ValueError: if two runs would share a folder, two evaluations of a run a name, or a name or
-      override cannot be used.
+    ValueError: if two runs would share a folder, two evaluations of a run a name, a name or
+      override cannot be used, or an evaluation comes after one that never comes.
   """
   seeds, found = list(config["seeds"]), []
   if not seeds or len(set(seeds)) != len(seeds):
@@ -64,20 +64,30 @@ def cells(config: Mapping[str, Any]) -> list[Cell]:
       for name, attack in _evaluations(config["attacks"], label).items():
         arguments = (*_arguments(attack), f"--config.name={name}")
         product = f"results/{name}/table.json"
-        cell = f"{run}-{name}"
-        found.append(Cell(cell, run, name, "evaluate.py", arguments, (trained,), product))
+        needs = (trained, *(f"{run}-{other}" for other in attack.get("after", ())))
+        found.append(Cell(f"{run}-{name}", run, name, "evaluate.py", arguments, needs, product))
   return found
 
 
 def _evaluations(attacks: Mapping[str, Any], model: str) -> dict[str, Any]:
-  """The evaluations of one model: name -> attack."""
-  found: dict[str, Any] = {}
+  """The evaluations of one model: name -> attack, each behind those that it comes after."""
+  given: dict[str, Any] = {}
   for label, attack in attacks.items():
     if model in (attack["models"] or (model,)):
       name = attack.get("name") or label
-      if name in found:
+      if name in given:
         raise ValueError(f"model {model!r} has two evaluations called {name!r}; {label!r} is one")
-      found[name] = attack
+      given[name] = attack
+  found: dict[str, Any] = {}
+  while left := {name: given[name] for name in given if name not in found}:
+    free = {name: each for name, each in left.items() if set(each.get("after", ())) <= set(found)}
+    if not free:
+      needs = {name: list(each["after"]) for name, each in left.items()}
+      raise ValueError(
+        f"of model {model!r} these can never run, they come after each other or after evaluations "
+        f"that it does not have: {needs}"
+      )
+    found |= free
   return found
 
 
@@ -94,7 +104,7 @@ def share(every: Sequence[Cell], index: int, count: int) -> list[Cell]:
   """The cells that one of several tasks runs: whole runs, so that nobody waits for another's.
 
   With more tasks than runs, the evaluations of a run are dealt among its tasks; the first of them
-  that starts trains it.
+  that starts trains it, and makes an evaluation that others come after.
 
   Args:
     every: all cells of the sweep.
@@ -102,7 +112,8 @@ def share(every: Sequence[Cell], index: int, count: int) -> list[Cell]:
     count: of tasks.
 
   Returns:
-    A part of `every`, in its order. Every cell is in a part, every evaluation in exactly one.
+    A part of `every`, in its order, with all that its cells need. Every cell is in a part, every
+    evaluation that no other one needs in exactly one.
 
   Raises:
     ValueError: if there is no such task.
@@ -122,8 +133,15 @@ def share(every: Sequence[Cell], index: int, count: int) -> list[Cell]:
       team = range(number, count, len(runs))
       training, others = own[:1], own[1:]
       dealt = others[team.index(index) :: len(team)]
-      mine += training + dealt if dealt or team.index(index) == 0 else []
+      chosen = dealt or (training if team.index(index) == 0 else [])
+      mine += [cell for cell in own if cell in chosen or _needed(cell, chosen, own)]
   return mine
+
+
+def _needed(cell: Cell, chosen: Sequence[Cell], every: Sequence[Cell]) -> bool:
+  """Whether some of the chosen cells cannot be made without it."""
+  direct = [other for other in every if cell.name in other.needs]
+  return any(other in chosen or _needed(other, chosen, every) for other in direct)
 
 
 def task_of(

@@ -84,14 +84,18 @@ def test_what_cannot_be_a_sweep_says_why(changes, match):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 4), st.integers(0, 5), st.integers(1, 30))
-def test_shares_cover_all_and_nobody_waits_for_another_task(runs, evaluations, count):
-  attacks = {f"a{i}": part("a.py", models=()) for i in range(evaluations)}
+@given(st.integers(1, 4), st.integers(0, 5), st.integers(1, 30), st.data())
+def test_shares_cover_all_and_nobody_waits_for_another_task(runs, evaluations, count, data):
+  attacks = {}
+  for i in range(evaluations):
+    after = data.draw(st.lists(st.sampled_from(list(attacks)), max_size=2)) if attacks else []
+    attacks[f"a{i}"] = part("a.py", models=(), after=tuple(after))
   cells = sweep.cells(config(models={"m": part("m.py")}, attacks=attacks, seeds=range(runs)))
   shares = [sweep.share(cells, index, count) for index in range(count)]
   names = [cell.name for own in shares for cell in own]
   assert set(names) == {cell.name for cell in cells}
-  dealt = [cell.name for own in shares for cell in own if cell.column != "train"]
+  needed = {name for cell in cells for name in cell.needs}
+  dealt = [cell.name for own in shares for cell in own if cell.name not in needed]
   assert len(dealt) == len(set(dealt))
   for own in shares:
     mine = {cell.name for cell in own}
@@ -146,6 +150,32 @@ def test_an_evaluation_can_have_other_fields_for_some_models_under_one_name():
   parts["other"]["models"] = ("a", "b")
   with pytest.raises(ValueError, match="model 'a' has two evaluations called 'pgd'"):
     sweep.cells(config)
+
+
+def test_an_evaluation_comes_after_those_that_it_names():
+  parts = {"one": part("a.py", models=()), "two": part("a.py", models=(), after=("one",))}
+  plain = config(models={"m": part("m.py")}, attacks=parts, seeds=(0,))
+  assert [cell.column for cell in sweep.cells(plain)] == ["train", "one", "two"]
+  assert sweep.cells(plain)[-1].needs == ("m-seed0-train", "m-seed0-one")
+  turned = plain | {"attacks": {name: parts[name] for name in ("two", "one")}}
+  assert sweep.cells(turned) == sweep.cells(plain)
+  parts["one"]["after"] = ("two",)
+  with pytest.raises(ValueError, match="of model 'm' these can never run, they come after each"):
+    sweep.cells(plain)
+  del parts["one"]
+  with pytest.raises(ValueError, match=r"does not have: {'two': \['one'\]}"):
+    sweep.cells(plain)
+
+
+def test_ising_models_of_the_zoo_are_attacked_through_both_gradients(monkeypatch):
+  monkeypatch.syspath_prepend(str(ROOT))
+  module = importlib.import_module("configs.sweeps.nus")
+  every = {cell.name: cell for cell in sweep.cells(module.get_config("cpu").to_dict())}
+  for run in ("ising_mnist-seed0", "ising_discriminative_mnist-seed0"):
+    both, flip = every[f"{run}-nus_honest"], every[f"{run}-nus_honest_flip"]
+    assert flip.name in both.needs
+    assert "--config.transfer_from=(':nus_honest_flip',)" in both.arguments
+    assert "--config.attack_model.backward=flip" in flip.arguments
 
 
 def test_every_model_of_the_zoo_has_both_protocols(monkeypatch):

@@ -18,7 +18,7 @@ queries of Square, 100 draws of noise; full: the first 1,000.
 
 The Ising model has another gradient, what flipping a pixel changes. It gets an evaluation of its
 own, --config.attack_model.backward=flip --config.name=nus_honest_flip --config.keep_images=1000,
-whose images are then graded with the others: --config.transfer_from="('<run>:nus_honest_flip',)"
+whose images are then graded with the others: --config.transfer_from="(':nus_honest_flip',)"
 """
 
 from typing import Any

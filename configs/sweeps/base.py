@@ -20,13 +20,20 @@ def model(config: str, variant: str = "", *overrides: str) -> dict[str, Any]:
 
 
 def attack(
-  config: str, variant: str = "", *overrides: str, models: Sequence[str] = (), name: str = ""
+  config: str,
+  variant: str = "",
+  *overrides: str,
+  models: Sequence[str] = (),
+  name: str = "",
+  after: Sequence[str] = (),
 ) -> dict[str, Any]:
   """An evaluation of every model, or only of `models` (their labels).
 
   Its name is its label, or `name`: so that models can have one evaluation with other fields.
+  `after` names evaluations of the same run that it needs, as those in its transfer_from.
   """
-  return {**model(config, variant, *overrides), "models": tuple(models), "name": name}
+  own = {"models": tuple(models), "name": name, "after": tuple(after)}
+  return {**model(config, variant, *overrides), **own}
 
 
 def grid(names: Sequence[str], data: Sequence[str], variant: str = "") -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """launch/evaluate.py, from a run to its table."""
 
 import importlib
+from pathlib import Path
 
 import jax
 import pytest
@@ -53,6 +54,25 @@ def test_what_every_evaluation_asks_for():
   dataset = toy_evaluation.toy_images(4)
   found = importlib.import_module("launch.evaluate").probes(config, "", toy_run(), dataset)
   assert found.gradient and found.unseen and found.regrade is None
+
+
+@pytest.mark.parametrize(
+  ("text", "place"),
+  [
+    ("runs/b:pgd", ("runs/b", "pgd")),
+    ("runs/b", ("runs/b", "honest")),
+    (":flip", ("runs/a", "flip")),
+  ],
+)
+def test_images_come_from_another_run_or_another_evaluation_of_this_one(text, place):
+  place_of_images = importlib.import_module("launch.evaluate").place_of_images
+  assert place_of_images(text, "runs/a", "honest") == (Path(place[0]), place[1])
+
+
+@pytest.mark.parametrize("text", [":honest", "runs/a", "runs/../runs/a:honest"])
+def test_an_evaluation_does_not_grade_its_own_images(text):
+  with pytest.raises(ValueError, match="is this evaluation itself: name another one"):
+    importlib.import_module("launch.evaluate").place_of_images(text, "runs/a", "honest")
 
 
 @pytest.mark.slow
