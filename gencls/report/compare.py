@@ -366,7 +366,7 @@ def write(
 
   Args:
     entries: from `gather`.
-    name: of the files; where it is not the evaluation's, the heading has both.
+    name: of the files; where it is not the evaluations', the heading has theirs too.
     out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png,
       <name>_one_image.png where images were kept, and <name>_attacks.png where there are more than
       two attacks.
@@ -385,7 +385,8 @@ def write(
   first = entries[0].summary
   hard = {each.title: each.summary for each in honest} or None
   beside = beside_ours(published, summaries, hard) if published else ""
-  own = "" if first["name"] == name else f" ({first['name']})"
+  names = list(dict.fromkeys(each.summary["name"] for each in entries))
+  own = "" if names == [name] else f" ({', '.join(names)})"
   text = (
     f"# {name}{own} on {first['data']['name']}\n\n{_honest_headline(hard)}"
     f"The first {first['num_images']} {first['data']['split']} images. "

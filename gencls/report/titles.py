@@ -13,8 +13,9 @@ def of(entries: Sequence[Entry]) -> list[str]:
   """The models' own titles, with the variants that their folders name.
 
   gaussian_mixture_wide_mnist-seed0 is a "Gaussian mixture (wide)", whichever models stand beside
-  it. Those that are still called alike are told apart by their seeds, or else by their folders. In
-  a results file a model keeps the title that it has there.
+  it. Those that are still called alike are told apart by their seeds, or else by their folders, or
+  as evaluations of one run by the names of these. In a results file a model keeps the title that it
+  has there.
   """
   found = [entry.title if results_file.kept(entry) else _titled(entry) for entry in entries]
   for title in dict.fromkeys(found):
@@ -24,10 +25,16 @@ def of(entries: Sequence[Entry]) -> list[str]:
       continue
     seeded = [_titled(entries[i], seed=True) for i in own]
     if len(set(seeded)) < len(own) or set(seeded) & set(found):
-      seeded = [f"{entries[i].summary['title']} ({entries[i].workdir.name})" for i in own]
+      seeded = [_of_folder(entries[i], [entries[j] for j in own]) for i in own]
     for i, name in zip(own, seeded, strict=True):
       found[i] = name
   return found
+
+
+def _of_folder(entry: Entry, alike: Sequence[Entry]) -> str:
+  """The title with the folder's name, or of several evaluations of one run with theirs."""
+  folders = {each.workdir for each in alike}
+  return f"{entry.summary['title']} ({entry.name if len(folders) == 1 else entry.workdir.name})"
 
 
 def _titled(entry: Entry, seed: bool = False) -> str:
