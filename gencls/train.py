@@ -147,8 +147,8 @@ def train(
     early_stop_patience: stop after so many validations without a better accuracy; None: never.
     log_every: steps between two rows.
     validate_every: steps between two validations, each followed by a checkpoint; None: an epoch.
-    stuck_after: from this step on a validation with a squared error not below the mean image's
-      stops the run; None: never.
+    stuck_after: from this step on a validation with a reconstruction error not below the mean
+      image's stops the run; None: never.
     num_validation_images: how many validation images to use, from the first.
     keep: how many of the latest checkpoints to keep besides the best.
 
@@ -183,7 +183,7 @@ def train(
   data = device_data(train_data, mesh)
   shapes = abstract_state(classifier, tx, train_data.images.shape[1:], mesh, ema=ema)
   names = metric_names(classifier, shapes.params, train_data.images.shape[1:])
-  ladder = _ladder(train_data, names)
+  ladder = _ladder(train_data, names, classifier)
 
   manager = checkpoint.open_manager(Path(workdir) / "checkpoints", keep=keep)
   if manager.all_steps():
@@ -246,12 +246,18 @@ def train(
     manager.close()
 
 
-def _ladder(data: Dataset, names: tuple[str, ...]) -> dict[str, float]:
-  """The rungs of the training split, told in the log; {} for models without a squared error."""
-  if "squared_error" not in names:
-    return {}
+def _ladder(data: Dataset, names: tuple[str, ...], classifier: Classifier) -> rungs.Ladder | None:
+  """The rungs of the training split, told in the log; None for models without such an error."""
+  errors = [name for name in rungs.ERRORS if name in names]
+  if not errors:
+    return None
   ladder = rungs.ladder(
-    data.images, data.labels, num_levels=data.num_levels, num_classes=data.num_classes
+    data.images,
+    data.labels,
+    num_levels=data.num_levels,
+    num_classes=data.num_classes,
+    error=errors[0],
+    threshold=classifier.pixel_threshold,
   )
-  _LOG.info("rungs of the squared error per image: %s", rungs.describe(ladder))
+  _LOG.info("%s", rungs.describe(ladder))
   return ladder

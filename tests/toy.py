@@ -21,13 +21,13 @@ def dataset(n=60, split="train", seed=0):
   return Dataset("toy", split, "made", images, labels, np.arange(n, dtype=np.int32), CLASSES, 256)
 
 
-def classifier(*, bad_term_from=None, bad_logits_from=None, squared_error=None):
+def classifier(*, bad_term_from=None, bad_logits_from=None, error=None):
   """Linear soft-max regression on noisy images, with a running mean that no gradient trains.
 
   Args:
     bad_term_from: step from which the term "log_p_y" is NaN.
     bad_logits_from: number of seen batches from which logits are NaN.
-    squared_error: value of a constant term "squared_error".
+    error: name and value of a constant term.
   """
 
   def init(key, x, y):
@@ -47,8 +47,8 @@ def classifier(*, bad_term_from=None, bad_logits_from=None, squared_error=None):
     if bad_term_from is not None:
       log_p_y = jnp.where(step + 1 >= bad_term_from, jnp.nan, log_p_y)
     terms = {"log_p_y": log_p_y, "a_term": jnp.ones(len(x))}
-    if squared_error is not None:
-      terms["squared_error"] = jnp.full(len(x), squared_error)
+    if error is not None:
+      terms[error[0]] = jnp.full(len(x), error[1])
     return Loss(-log_p_y, terms, {"seen": params["seen"] + 1})
 
   return Classifier(init, loss, logits, "posterior")

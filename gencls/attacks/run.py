@@ -63,7 +63,7 @@ def run(
   max_queries: int | None = None,
   compact: bool = True,
   num_workers: int = 1,
-  devices: Sequence[jax.Device] | None = None,
+  devices: Sequence[workers.Device] | None = None,
 ) -> AttackResult:
   """Attacks images.
 

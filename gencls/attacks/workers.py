@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-Device = jax.Device | None  # None: where the arrays are
+Device = Any  # a jax.Device; None: where the arrays are
 
 
 class Crew(NamedTuple):
@@ -20,7 +20,7 @@ class Crew(NamedTuple):
   stop: threading.Event  # set when one fails: the others return, and nothing new begins
 
 
-def crew(num_workers: int, devices: Sequence[jax.Device] | None) -> Crew:
+def crew(num_workers: int, devices: Sequence[Device] | None) -> Crew:
   """Workers that take the devices in turn.
 
   Raises:
@@ -35,7 +35,7 @@ def crew(num_workers: int, devices: Sequence[jax.Device] | None) -> Crew:
   return Crew(chosen, threading.Event())
 
 
-def local() -> tuple[int, Sequence[jax.Device] | None]:
+def local() -> tuple[int, Sequence[Device] | None]:
   """(num_workers, devices) that make use of this host: its devices, or the cores of its CPU.
 
   A process that is bound to some cores (`taskset`) has no more workers than those.

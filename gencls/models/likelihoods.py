@@ -64,6 +64,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
     log_prob=lambda params, x, output: densities.bernoulli(x, output),
     mean=jax.nn.sigmoid,
     score="unnormalised",
+    terms=lambda log_p_x, num_pixels: {"pixel_cross_entropy": -log_p_x},
   ),
 }
 

@@ -63,7 +63,7 @@ class Loop(NamedTuple):
   validate_every: int
   patience: int | None
   stuck_after: int | None
-  ladder: dict[str, float]
+  ladder: rungs.Ladder | None
 
 
 def run(loop: Loop, state: TrainState, start: int, progress: Progress) -> Outcome:
@@ -138,5 +138,6 @@ def _validate_and_save(
     accuracy,
   )
   if loop.ladder and loop.stuck_after is not None and step >= loop.stuck_after:
-    rungs.check_left_plateau(evaluated["eval/squared_error"], loop.ladder, step)
+    error = evaluated[metric_name("eval", loop.ladder.error)]
+    rungs.check_left_plateau(error, loop.ladder, step)
   return progress

@@ -157,11 +157,13 @@ def test_early_stop_and_its_restart(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stuck_decoder_stops_and_names_its_rung(tmp_path):
-  error = 1e4
-  with pytest.raises(StuckError, match=r"step 15.*stuck at the rung 'black image'"):
-    run(tmp_path, toy.classifier(squared_error=error), stuck_after=11)
-  outcome = run(tmp_path / "fine", toy.classifier(squared_error=0.01), stuck_after=11)
+@pytest.mark.parametrize(
+  ("error", "rung"), [("squared_error", "black image"), ("pixel_cross_entropy", "grey image")]
+)
+def test_a_stuck_decoder_stops_and_names_its_rung(tmp_path, error, rung):
+  with pytest.raises(StuckError, match=rf"step 15.*stuck at the rung '{rung}'"):
+    run(tmp_path, toy.classifier(error=(error, 1e4)), stuck_after=11)
+  outcome = run(tmp_path / "fine", toy.classifier(error=(error, 0.01)), stuck_after=11)
   assert outcome.reason == train.FINISHED
 
 

@@ -10,23 +10,43 @@ from gencls.training import settings as train_settings
 from gencls.training.loop import Progress
 
 
-def test_ladder_equals_brute_force():
+def squares(x, prediction):
+  return (x - prediction) ** 2
+
+
+def cross_entropies(x, prediction):
+  return -np.log(np.where(x == 1, prediction, 1 - prediction))
+
+
+@pytest.mark.parametrize(
+  ("error", "threshold", "of", "lowest"),
+  [
+    ("squared_error", None, squares, ("black image", 0.0)),
+    ("squared_error", 0.5, squares, ("black image", 0.0)),
+    ("pixel_cross_entropy", 0.5, cross_entropies, ("grey image", 0.5)),
+  ],
+)
+def test_ladder_equals_brute_force(error, threshold, of, lowest):
   rng = np.random.default_rng(0)
   images = rng.integers(0, 17, (50, 3, 4, 2)).astype(np.uint8)
   labels = rng.integers(0, 3, 50)
   x = images.reshape(50, -1) / 16.0
+  x = x if threshold is None else (x >= threshold).astype(float)  # 8 of 16 is bright
 
-  def error(prediction):
-    return float(np.mean(np.sum((x - prediction) ** 2, axis=1)))
+  def mean_error(prediction):
+    return float(np.mean(np.sum(of(x, prediction), axis=1)))
 
   means = np.stack([x[labels == c].mean(axis=0) if c in labels else x[0] for c in range(5)])
   expected = {
-    "black image": error(0.0),
-    "best constant": error(x.mean()),
-    "mean image": error(x.mean(axis=0)),
-    "class means": error(means[labels]),
+    lowest[0]: mean_error(lowest[1]),
+    "best constant": mean_error(x.mean()),
+    "mean image": mean_error(x.mean(axis=0)),
+    "class means": mean_error(means[labels]),
   }
-  assert rungs.ladder(images, labels, num_levels=17, num_classes=5) == pytest.approx(expected)
+  found = rungs.ladder(
+    images, labels, num_levels=17, num_classes=5, error=error, threshold=threshold
+  )
+  assert found.rungs == pytest.approx(expected) and found.error == error
 
 
 def test_a_training_split_without_an_example_of_a_class_is_refused():
