@@ -37,8 +37,8 @@ def build(data: str, arg: str) -> ConfigDict:
 
 def discriminative(config: ConfigDict) -> None:
   """A free bias in the place of log Z_y, and the cross-entropy."""
-  changes = {"training": "discriminative", "l2": (1.0, 10.0, 100.0)}
-  config.update({"model": changes})
+  penalties = (1.0, 10.0, 100.0, 1000.0)
+  config.update({"model": {"training": "discriminative", "l2": penalties, "max_iterations": 500}})
 
 
 def published(config: ConfigDict) -> None:
