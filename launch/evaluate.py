@@ -102,12 +102,12 @@ def detection(settings: dict[str, Any], graded: runs.Run) -> Detection | None:
   )
 
 
-def place_of_images(text: str, folder: str, name: str) -> tuple[Path, str]:
-  """(work directory, evaluation) of what is written in transfer_from.
+def place_of_images(text: str, folder: str, name: str) -> tuple[Path, str, bool]:
+  """(work directory, evaluation, whether of this run) of what is written in transfer_from.
 
   Args:
     text: "workdir:evaluation"; "workdir" for the evaluation of the same name there; ":evaluation"
-      for another one of the same run, whose attacks have followed another gradient.
+      for another one of the same run, whose attacks were others or have followed another gradient.
     folder: the work directory that is evaluated.
     name: of the evaluation that grades the images.
 
@@ -115,17 +115,19 @@ def place_of_images(text: str, folder: str, name: str) -> tuple[Path, str]:
     ValueError: if it would grade its own images.
   """
   where, other = merging.folder(f"{folder}{text}" if text.startswith(":") else text, name)
-  if where.resolve() == Path(folder).resolve() and other == name:
+  same_run = where.resolve() == Path(folder).resolve()
+  if same_run and other == name:
     raise ValueError(
       f"transfer_from={text!r} is this evaluation itself: name another one of this run, as "
       "':other', or another run"
     )
-  return where, other
+  return where, other, same_run
 
 
 def probes(config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.Dataset) -> Probes:
   """What a plain config asks for beside the attacks."""
   surface = Surface(**config["surface"])
+  places = [place_of_images(each, folder, config["name"]) for each in config["transfer_from"]]
   own = graded.config["model"].get("num_samples")
 
   @functools.cache  # one checkpoint and one program for each K
@@ -144,8 +146,8 @@ def probes(config: dict[str, Any], folder: str, graded: runs.Run, dataset: data.
     gradient=config["probe_gradient"],
     surface=surface if surface.num_images else None,
     sources=tuple(
-      transfer_source.read(*place_of_images(text, folder, config["name"]), dataset)
-      for text in config["transfer_from"]
+      transfer_source.read(where, name, dataset, same_run=same_run)
+      for where, name, same_run in places
     ),
     regrade=Regrade(tuple(sorted({own, *counts})), estimate) if again else None,
     unseen=True,

@@ -1,4 +1,4 @@
-"""Reads the adversarial images of another run's finished evaluation, for `transfer_cell`."""
+"""Reads the adversarial images of another finished evaluation, for `transfer_cell`."""
 
 from pathlib import Path
 
@@ -12,13 +12,17 @@ from gencls.evaluation.transfer_cell import Source
 from gencls.sanity import TRANSFER, transferred
 
 
-def read(workdir: str | Path, name: str, dataset: data.Dataset) -> Source:
+def read(
+  workdir: str | Path, name: str, dataset: data.Dataset, *, same_run: bool = False
+) -> Source:
   """The attacks of an evaluation whose images can be graded on another model.
 
   Args:
     workdir: of the other run.
     name: of its evaluation.
     dataset: the images that are to be graded: the first of those that were attacked, or all.
+    same_run: whether the images are graded on the run that they were made on, in another
+      evaluation; they are called by that evaluation then, not by the run.
 
   Returns:
     A `Source`; images that were transferred to the other model themselves are left out.
@@ -43,7 +47,8 @@ def read(workdir: str | Path, name: str, dataset: data.Dataset) -> Source:
     _check_cell(cell, dataset, where)
   _check_clean(found, dataset, where)
   cells, files = zip(*pairs, strict=True)
-  return Source(f"{TRANSFER} from {Path(workdir).resolve().name}", cells, files)
+  origin = name if same_run else Path(workdir).resolve().name
+  return Source(f"{TRANSFER} from {origin}", cells, files)
 
 
 def _attack(cell: Cell) -> bool:

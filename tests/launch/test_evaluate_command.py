@@ -59,14 +59,14 @@ def test_what_every_evaluation_asks_for():
 @pytest.mark.parametrize(
   ("text", "place"),
   [
-    ("runs/b:pgd", ("runs/b", "pgd")),
-    ("runs/b", ("runs/b", "honest")),
-    (":flip", ("runs/a", "flip")),
+    ("runs/b:pgd", ("runs/b", "pgd", False)),
+    ("runs/b", ("runs/b", "honest", False)),
+    (":flip", ("runs/a", "flip", True)),
   ],
 )
 def test_images_come_from_another_run_or_another_evaluation_of_this_one(text, place):
   place_of_images = importlib.import_module("launch.evaluate").place_of_images
-  assert place_of_images(text, "runs/a", "honest") == (Path(place[0]), place[1])
+  assert place_of_images(text, "runs/a", "honest") == (Path(place[0]), *place[1:])
 
 
 @pytest.mark.parametrize("text", [":honest", "runs/a", "runs/../runs/a:honest"])
@@ -105,6 +105,10 @@ def test_every_probe_is_asked_for_by_the_config(tmp_path, monkeypatch):
   assert (tmp_path / "two" / "figures" / "sanity_surface.png").is_file()
   table = (tmp_path / "two" / "results" / "sanity" / "table.json").read_text()
   assert str(tmp_path) not in table
+  # Of another evaluation of the same run: called by its name.
+  third = sanity_config(regrade_samples=(), transfer_from=(":sanity",)) | {"name": "third"}
+  summary = run(third, str(tmp_path / "two"), progress=False)
+  assert "transfer from sanity" in {row["label"] for row in summary["rows"]}
   run(again | {"regrade_samples": ()}, str(tmp_path / "two"), progress=False)  # goes on
 
 
