@@ -2,13 +2,14 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gencls.models.binarized import binarize
 from gencls.models.cnn import cnn
 from gencls.models.deep_latent import deep_latent
 from gencls.models.denoised import denoise
+from gencls.models.lattice import check_one_channel
 from gencls.straight_through import DEFAULT_THRESHOLD
 from gencls.types import Classifier
 
@@ -58,9 +59,20 @@ def _binary_estimate(classifier: Classifier, at: float = DEFAULT_THRESHOLD) -> C
   return binarize(classifier, at, score="estimate")
 
 
+def _of_grey_images(factory: Factory) -> Factory:
+  """The same, refusing colours before anything is built: the denoiser has one spin per pixel."""
+
+  @functools.wraps(factory)
+  def build(*, image_shape: Sequence[int], **hyperparameters: Any) -> Classifier:
+    check_one_channel(image_shape, "the denoiser")
+    return factory(image_shape=image_shape, **hyperparameters)
+
+  return build
+
+
 FACTORIES: dict[str, Factory] = {
   "cnn_binary": compose(_binary, cnn),
-  "cnn_denoised": compose(denoise, cnn),
+  "cnn_denoised": compose(denoise, _of_grey_images(cnn)),
   "gfz_binary": compose(
     _binary_estimate, functools.partial(deep_latent, "gfz"), likelihood="bernoulli"
   ),

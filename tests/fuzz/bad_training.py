@@ -6,7 +6,7 @@ import bad_input
 import numpy as np
 import toy
 from bad_input import Case
-from finished import Scene, train
+from finished import Scene, module, toy_data, train, train_config
 
 from gencls import models
 
@@ -93,6 +93,19 @@ _GFZ = [
   ("image_shape", (4, 4), "image_shape must be (H, W, D)", "got (4, 4)"),
   ("num_classes", 1),
 ]
+_COLOURS = ("image_shape", (4, 4, 3), "one spin for each pixel", "got (4, 4, 3)")
+_DENOISED = [
+  _COLOURS,
+  ("method", "mean_feild", "unknown method 'mean_feild'", "did you mean 'mean_field'"),
+  ("h", 0.0, "h must be > 0"),
+  ("centre", 1.0, "centre must be in (0, 1)"),
+]
+_ISING = [_COLOURS, ("backward", "flipp", "unknown backward 'flipp'", "did you mean 'flip'")]
+_MIXTURE = [
+  ("num_components", 0, "num_components must be >= 1"),
+  ("covariance", "spherial", "'spherial'", "spherical"),
+]
+_NAIVE_BAYES = [("backward", "flip", "binarized is False"), ("variance_floor", -1.0)]
 _CVAE = [("hidden_sizes", (8, 0)), ("rule", "nearist", "unknown rule 'nearist'")]
 
 
@@ -116,11 +129,24 @@ def _without_class_2(at: Scene) -> None:
     train(at)
 
 
+def _too_many_components(at: Scene) -> None:
+  mixture = {"name": "gaussian_mixture", "num_components": 100}
+  config = train_config(**{"model": mixture, "train.method": "fit"})
+  with toy_data():
+    module("launch.train").run(config, str(at.empty))
+
+
 CASES: list[Case] = [
   Case("training", "no training image of a class", _without_class_2,
        ("every class needs a training example", "none of class 2", "60 images")),
+  Case("training", "more components than examples of a class", _too_many_components,
+       ("num_components must be at most the examples of every class", "got 100 for 18")),
   Case("training", "data.dir='/nowhere'", _nowhere, ("data_dir", "'/nowhere'"), FileNotFoundError),
   *bad_input.settings("training", train, [*_TRAIN, _PATIENCE]),
   *bad_input.settings("gfz", _build("gfz"), _GFZ),
   *bad_input.settings("cvae", _build("cvae"), _CVAE),
+  *bad_input.settings("cnn_denoised", _build("cnn_denoised"), _DENOISED),
+  *bad_input.settings("ising", _build("ising"), _ISING),
+  *bad_input.settings("gaussian_mixture", _build("gaussian_mixture"), _MIXTURE),
+  *bad_input.settings("gaussian_naive_bayes", _build("gaussian_naive_bayes"), _NAIVE_BAYES),
 ]  # fmt: skip

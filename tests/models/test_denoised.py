@@ -161,6 +161,8 @@ def test_bad_hyperparameters(changes, message):
 
 
 def test_colours_are_refused():
-  model = models.build("cnn_denoised", image_shape=(8, 8, 3), num_classes=3)
+  with pytest.raises(ValueError, match=r"the denoiser has one spin .* got \(8, 8, 3\)"):
+    models.build("cnn_denoised", image_shape=(8, 8, 3), num_classes=3)
+  model = denoise(models.build("cnn", image_shape=(8, 8, 3), num_classes=3))
   with pytest.raises(ValueError, match=r"the denoiser has one spin .* got \(2, 8, 8, 3\)"):
     model.init(jax.random.key(0), jnp.zeros((2, 8, 8, 3)), jnp.zeros(2, jnp.int32))
