@@ -1,0 +1,40 @@
+"""`nus_honest.py` for models whose decoder runs for every class of every image, as the CNN-VAEs.
+
+  python launch/evaluate.py --config=configs/attacks/nus_honest_ensemble.py:cpu --workdir=runs/gfz
+
+Each norm and eps has one AutoAttack (APGD on cross-entropy, towards other classes, FAB, Square),
+whose members meet only the images that still stand, in the place of one attack after the other on
+all of them. Beside it stand PGD on the margin and flips of pixels where the model thresholds its
+input. The worst case is as hard; what each member finds by itself is not known. Known seed.
+cpu: the first 100 images, 50 steps, 3 other classes, 1,000 queries of Square; full: the first
+1,000, as AutoAttack is published.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs.attacks import base, nus_honest
+from configs.attacks.nus import L2, LINF
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """`arg`: "" or "full" (the first 1000 images), "cpu", "smoke"."""
+  short = arg in ("cpu", "smoke")
+  steps, queries, targets = (50, 1000, 3) if short else (100, 5000, 9)
+  ensemble: dict[str, Any] = {
+    "version": "standard",
+    "num_classes": 10,
+    "num_steps": steps,
+    "num_queries": queries,
+    "num_targets": targets,
+  }
+  whole = nus_honest.get_config(arg)
+  kept = ("pgd_linf", "pgd_l2", "flips_linf", "flips_l2")
+  attacks = {label: whole.attacks[label].to_dict() for label in kept}
+  for norm, eps in (("linf", LINF), ("l2", L2)):
+    attacks[f"auto_attack_{norm}"] = base.attack("auto_attack", eps, norm=norm, **ensemble)
+  config = base.get_config("nus_honest_ensemble", attacks, arg=arg)
+  if arg != "smoke":
+    config.num_images = 100 if arg == "cpu" else 1000
+  return config
