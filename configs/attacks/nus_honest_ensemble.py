@@ -29,9 +29,8 @@ def get_config(arg: str = "") -> ConfigDict:
     "num_queries": queries,
     "num_targets": targets,
   }
-  whole = nus_honest.get_config(arg)
-  kept = ("pgd_linf", "pgd_l2", "flips_linf", "flips_l2")
-  attacks = {label: whole.attacks[label].to_dict() for label in kept}
+  every = nus_honest.get_config(arg).to_dict()["attacks"]
+  attacks = {label: every[label] for label in ("pgd_linf", "pgd_l2", "flips_linf", "flips_l2")}
   for norm, eps in (("linf", LINF), ("l2", L2)):
     attacks[f"auto_attack_{norm}"] = base.attack("auto_attack", eps, norm=norm, **ensemble)
   config = base.get_config("nus_honest_ensemble", attacks, arg=arg)

@@ -1,86 +1,23 @@
 """Several models under the same evaluation, side by side: one table, two figures, one JSON."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gencls.evaluation.attack_specs import applies
-from gencls.names import unknown_name
 from gencls.report import (
-  attack_curves,
+  comparable,
   detection_table,
   figures,
   merging,
+  model_figures,
   one_image,
   reading,
   results_file,
   table,
   titles,
 )
-from gencls.report.pages import note
 from gencls.report.published import section as beside_ours
 from gencls.workdir import atomic_write
-
-
-def check_comparable(summaries: Mapping[str, Mapping[str, Any]]) -> None:
-  """Raises ValueError where two models were not evaluated on the same images in the same way."""
-  first_title = next(iter(summaries))
-  first = summaries[first_title]
-  _check_own_attacks(summaries)
-  for title, summary in summaries.items():
-    for field in merging.MUST_AGREE:
-      two = [merging.given(_for_all(s[field])) for s in (summary, first)]
-      if two[0] != two[1]:
-        raise ValueError(
-          f"{title!r} and {first_title!r} differ in {field}: {two[0]} and {two[1]}; "
-          "evaluate both with the same config"
-        )
-    for field in ("model", "attack_model"):
-      # Families differ in the K they are trained with; what the evaluation sets must be the same.
-      two = [s["config"][field]["num_samples"] for s in (summary, first)]
-      both = all("num_samples" in s["model"] for s in (summary, first))
-      if both and two[0] != two[1]:
-        raise ValueError(
-          f"{title!r} and {first_title!r} differ in config.{field}.num_samples: {two[0]} and "
-          f"{two[1]}; evaluate both with the same K"
-        )
-
-
-def _for_all(field: Any) -> Any:
-  """What of a field every model must share: of attacks those that are made for all models."""
-  if not isinstance(field, Mapping):
-    return field
-  return {
-    name: each
-    for name, each in field.items()
-    if not (isinstance(each, Mapping) and each.get("models"))
-  }
-
-
-def _check_own_attacks(summaries: Mapping[str, Mapping[str, Any]]) -> None:
-  """Attacks made for some models must be those of all such models."""
-  own: dict[str, tuple[str, Any]] = {}
-  for title, summary in summaries.items():
-    for label, each in summary["attacks"].items():
-      if each.get("models"):
-        own.setdefault(label, (title, each))
-  for label, (first_title, wanted) in own.items():
-    for title, summary in summaries.items():
-      found = summary["attacks"].get(label)
-      if not applies(wanted["models"], _threshold(summary)):
-        continue
-      if found is None or merging.given(found) != merging.given(wanted):
-        raise ValueError(
-          f"{title!r} and {first_title!r} differ in attacks.{label}, which is for "
-          f"{wanted['models']} models: {found} and {wanted}; evaluate both with the same config"
-        )
-
-
-def _threshold(summary: Mapping[str, Any]) -> float | None:
-  """Of the model; summaries of before it was recorded tell by the gradient alone."""
-  guess = 0.5 if summary.get("gradient") in ("straight_through", "flip") else None
-  return summary.get("pixel_threshold", guess)
 
 
 def headline(summaries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -205,92 +142,6 @@ def _honest_headline(summaries: Mapping[str, Mapping[str, Any]] | None) -> str:
   )
 
 
-def worst_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
-  """Worst-case accuracy against eps, a curve for each model."""
-  norms = list(dict.fromkeys(r["norm"] for s in summaries.values() for r in s["worst"]))
-  panels = {
-    norm: [
-      figures.line(
-        title,
-        [row for row in summary["worst"] if row["norm"] == norm],
-        "accuracy",
-        summary["untouched"]["accuracy"],
-      )
-      for title, summary in summaries.items()
-      if summary["untouched"]
-    ]
-    for norm in norms
-  }
-  first = next(s for s in summaries.values() if s["untouched"])
-  title = f"Worst-case accuracy on {first['data']['name']}"
-  return figures.curves(panels, title, "accuracy, %", note(first), first["largest_class_share"])
-
-
-def attacks_figure(summaries: Mapping[str, Mapping[str, Any]], returned: bool = False) -> Any:
-  """Accuracy under each attack against eps, a panel for each attack.
-
-  Args:
-    summaries: title -> summary.
-    returned: of the images as the attacks returned them, as beside a paper's numbers.
-  """
-  first = next(iter(summaries.values()))
-  title = f"Accuracy under each attack on {first['data']['name']}"
-  title += ", of the images as the attacks returned them" if returned else ""
-  found = attack_curves.panels(summaries, "as_returned" if returned else "accuracy")
-  return attack_curves.draw(found, title, note(first).split(";")[0])
-
-
-def strongest(summaries: Mapping[str, Mapping[str, Any]]) -> str | None:
-  """The attack that comes nearest to the worst case on average, of those that most models have met.
-
-  None where there is none: attacks that are not finished, that look for the smallest perturbation
-  or see a detector do not count.
-  """
-  gaps: dict[str, list[float]] = {}
-  for summary in summaries.values():
-    worst = {(row["norm"], row["eps"]): row["accuracy"] for row in summary["worst"]}
-    unfinished = {each["label"] for each in summary.get("missing", ())}
-    own: dict[str, list[float]] = {}
-    for row in summary["rows"]:
-      least, plain = worst.get((row["norm"], row["eps"])), "attack" in row and "derived" not in row
-      if plain and least and row["label"] not in unfinished and not _sees_detector(row):
-        own.setdefault(row["label"], []).append(row["accuracy"]["mean"] - least["mean"])
-    for label, values in own.items():
-      gaps.setdefault(label, []).append(statistics.fmean(values))
-  most = max(map(len, gaps.values()), default=0)
-  whole = [(statistics.fmean(each), label) for label, each in gaps.items() if len(each) == most]
-  return min(whole)[1] if whole else None
-
-
-def _sees_detector(row: Mapping[str, Any]) -> bool:
-  return row["attack"].get("against") == "detector"
-
-
-def success_figure(summaries: Mapping[str, Mapping[str, Any]], label: str) -> Any:
-  """Success rate of one attack against eps, a curve for each model that has met it.
-
-  Raises:
-    ValueError: if none has.
-  """
-  norms: dict[str, list[figures.Line]] = {}
-  for title, summary in summaries.items():
-    if own := [row for row in summary["rows"] if row["label"] == label]:
-      line = figures.line(title, own, "success_rate", None)
-      norms.setdefault(own[0]["norm"], []).append(line)
-  if not norms:
-    run = {row["label"] for summary in summaries.values() for row in summary["rows"]}
-    if any(label in summary["attacks"] for summary in summaries.values()):
-      raise ValueError(
-        f"no model has met {label!r} yet: leave --attack out, or take one of "
-        f"{', '.join(sorted(run))}"
-      )
-    raise ValueError(unknown_name("attack", label, run))
-  first = next(iter(summaries.values()))
-  heading = f"Success rate of {label} on {first['data']['name']}"
-  ylabel = "turned wrong, % of images classified right"
-  return figures.curves(norms, heading, ylabel, note(first))
-
-
 def named(entries: Sequence[reading.Entry]) -> list[reading.Entry]:
   """The same with titles that tell them apart.
 
@@ -330,7 +181,7 @@ def gather(workdirs: Sequence[str | Path], name: str) -> list[reading.Entry]:
     ValueError: if the evaluations differ in images or protocol.
   """
   entries = named(merging.gather(workdirs, name))
-  check_comparable({each.title: each.summary for each in entries})
+  comparable.check({each.title: each.summary for each in entries})
   return entries
 
 
@@ -350,7 +201,7 @@ def gather_beside(
   """
   found = merging.beside(entries, name, workdirs)
   if found:
-    check_comparable({each.title: each.summary for each in found})
+    comparable.check({each.title: each.summary for each in found})
   return found
 
 
@@ -370,7 +221,7 @@ def write(
     out: folder; gets <name>.md, <name>.json, <name>_worst_case.png, <name>_success_rate.png,
       <name>_one_image.png where images were kept, and <name>_attacks.png where there are more than
       two attacks.
-    attack: whose success rate and image are drawn; None: see `strongest`.
+    attack: whose success rate and image are drawn; None: see `model_figures.strongest`.
     published: numbers of a paper to put beside ours, from `published.read`.
     honest: the same runs evaluated as hard as we can: their headline stands first, a third row
       beside the published ones, and their detectors' numbers below ours.
@@ -399,13 +250,15 @@ def write(
   )
   labels = [r["label"] for s in summaries.values() for r in s["rows"] if "attack" in r]
   if labels:
-    drawn = attack or strongest(summaries) or labels[0]
+    drawn = attack or model_figures.strongest(summaries) or labels[0]
     text += f"![worst case]({name}_worst_case.png)\n\n![success rate]({name}_success_rate.png)\n\n"
-    figures.save(worst_figure(summaries), out / f"{name}_worst_case.png")
-    figures.save(success_figure(summaries, drawn), out / f"{name}_success_rate.png")
+    figures.save(model_figures.worst(summaries), out / f"{name}_worst_case.png")
+    figures.save(model_figures.success(summaries, drawn), out / f"{name}_success_rate.png")
     if len(dict.fromkeys(labels)) > 2:
       text += f"![every attack]({name}_attacks.png)\n\n"
-      figures.save(attacks_figure(summaries, published is not None), out / f"{name}_attacks.png")
+      figures.save(
+        model_figures.attacks(summaries, published is not None), out / f"{name}_attacks.png"
+      )
     shown = one_image.recorded_attack(entries) or drawn  # a results file has the image of one
     if found := one_image.rows(entries, shown):
       summaries = one_image.recorded(summaries, found, shown)

@@ -10,7 +10,7 @@ from typing import Any
 from gencls import paired
 from gencls.evaluation import stored
 from gencls.markdown import grid
-from gencls.report import compare, difference
+from gencls.report import comparable, compare, difference
 from gencls.report import published as papers
 from gencls.report.reading import Entry
 from gencls.report.table import failed, gradient_sentence
@@ -38,7 +38,7 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
   graded = [e for e in entries if e.summary["clean"] and e.summary["untouched"]]
   right = [e for e in graded if not papers.as_published(published, e.title, e.summary)]
   if right:
-    compare.check_comparable({entry.title: entry.summary for entry in right})
+    comparable.check({entry.title: entry.summary for entry in right})
   names = papers.models(published, {entry.title: entry.summary for entry in right})
   results = {e.title: columns.columns(stored.read(e.workdir, e.name)) for e in right if e.cells}
   found = []

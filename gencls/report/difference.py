@@ -8,7 +8,7 @@ import numpy as np
 
 from gencls.evaluation import stored
 from gencls.paired import Difference, paired_interval, unpaired_interval
-from gencls.report import compare, detection_table, html, table, views
+from gencls.report import comparable, compare, detection_table, html, table, views
 from gencls.report.reading import Entry
 from gencls.summary import columns
 from gencls.summary.checks import HELD, WORST
@@ -30,7 +30,7 @@ def rows(first: Entry, second: Entry) -> list[dict[str, Any]]:
     ValueError: if the runs were not evaluated on the same images in the same way, or one of them
       has not been graded yet.
   """
-  compare.check_comparable({entry.title: entry.summary for entry in (first, second)})
+  comparable.check({entry.title: entry.summary for entry in (first, second)})
   both = (first, second)
   results = [columns.columns(stored.read(e.workdir, e.name)) for e in both if e.cells]
   return [*between(first, second, *results), *held(first, second, *results)]

@@ -33,8 +33,8 @@ def of(entries: Sequence[Entry]) -> list[str]:
 
 def _of_folder(entry: Entry, alike: Sequence[Entry]) -> str:
   """The title with the folder's name, or of several evaluations of one run with theirs."""
-  folders = {each.workdir for each in alike}
-  return f"{entry.summary['title']} ({entry.name if len(folders) == 1 else entry.workdir.name})"
+  one_run = len(alike) > 1 and len({each.workdir for each in alike}) == 1
+  return f"{entry.summary['title']} ({entry.name if one_run else entry.workdir.name})"
 
 
 def _titled(entry: Entry, seed: bool = False) -> str:

@@ -14,7 +14,7 @@ from gencls.evaluation.attack_specs import AttackSpec
 from gencls.evaluation.candidates import groups
 from gencls.evaluation.grading import perturbation_norm
 from gencls.evaluation.results import Cell
-from gencls.report import compare, figures, pages, table
+from gencls.report import comparable, compare, figures, pages, table
 from gencls.summary.summarise import summarise
 
 EPS = (0.1, 0.2, 0.3, 0.5)
@@ -263,11 +263,11 @@ def test_results_without_distances_are_still_compared(evaluated):
   new = {**summary, "attacks": {"pgd": {"name": "pgd", "max_seconds": None}}}
   old = {**summary, "attacks": {"pgd": {"name": "pgd"}}}
   del old["minimum"]
-  compare.check_comparable({"old": old, "new": new})
+  comparable.check({"old": old, "new": new})
   assert compare.minimum({"old": old}) == ""
   other = {**summary, "attacks": {"pgd": {"name": "pgd", "max_seconds": 3.0}}}
   with pytest.raises(ValueError, match="differ in attacks"):
-    compare.check_comparable({"old": old, "other": other})
+    comparable.check({"old": old, "other": other})
 
 
 def test_wide_grids_are_drawn_on_a_logarithmic_axis():
