@@ -3,7 +3,7 @@
   python launch/train.py --config=configs/ising_mnist.py --workdir=runs/ising_mnist
 
 Pseudo-likelihood: test accuracy 87.5%, 10 seconds on 2 cores (>= 82% is wanted).
-discriminative: 96.4%, some minutes (>= 88%). published: the linear score normalised over a fixed
+discriminative: 96.1%, some minutes (>= 88%). published: the linear score normalised over a fixed
 batch, 600 images: 83.5% (published: 83.75%, its step chosen on test images).
 smoke: seconds.
 """
