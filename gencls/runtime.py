@@ -74,6 +74,12 @@ def keep_freed_memory() -> bool:
   return all(mallopt(name, value) for name, value in settings.items())
 
 
+def cores() -> int:
+  """The cores that this process may use: those that it is bound to (`taskset`), or all."""
+  bound = getattr(os, "sched_getaffinity", None)
+  return len(bound(0)) if bound else os.cpu_count() or 1
+
+
 def cache_dir() -> Path:
   """The user's folder for compiled programs."""
   base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -21,6 +21,7 @@ SINGLE_STEP = (
   *("foolbox:L2FastGradientAttack", "foolbox:LinfFastGradientAttack"),
 )
 TRANSFER = "transfer"  # the name of what is no attack but images made on another model
+SAME_MODEL = "same_model"  # and of images that another evaluation has made on this one
 # Attacks that see no gradient of the model; all others are white-box. `auto_attack` is both.
 GRADIENT_FREE = (
   TRANSFER,
@@ -50,6 +51,11 @@ def gradient_free(name: str) -> bool:
 def transferred(name: str) -> bool:
   """Whether an attack, by its name, is images that were made on another model."""
   return name == TRANSFER
+
+
+def made_elsewhere(name: str) -> bool:
+  """Whether an attack, by its name, is images that another evaluation has made."""
+  return name in (TRANSFER, SAME_MODEL)
 
 
 def climbs(name: str) -> bool:

@@ -103,8 +103,8 @@ def _arguments(part: Mapping[str, Any]) -> list[str]:
 def share(every: Sequence[Cell], index: int, count: int) -> list[Cell]:
   """The cells that one of several tasks runs: whole runs, so that nobody waits for another's.
 
-  With more tasks than runs, the evaluations of a run are dealt among its tasks; the first of them
-  that starts trains it, and makes an evaluation that others come after.
+  With more tasks than runs, the evaluations of a run are dealt among its tasks, each together with
+  those that it comes after; the first task that starts trains the run.
 
   Args:
     every: all cells of the sweep.
@@ -113,7 +113,7 @@ def share(every: Sequence[Cell], index: int, count: int) -> list[Cell]:
 
   Returns:
     A part of `every`, in its order, with all that its cells need. Every cell is in a part, every
-    evaluation that no other one needs in exactly one.
+    evaluation in exactly one.
 
   Raises:
     ValueError: if there is no such task.
@@ -132,16 +132,22 @@ def share(every: Sequence[Cell], index: int, count: int) -> list[Cell]:
     elif index % len(runs) == number:
       team = range(number, count, len(runs))
       training, others = own[:1], own[1:]
-      dealt = others[team.index(index) :: len(team)]
-      chosen = dealt or (training if team.index(index) == 0 else [])
-      mine += [cell for cell in own if cell in chosen or _needed(cell, chosen, own)]
+      groups = _together(others, {cell.name for cell in training})
+      chosen = [cell for group in groups[team.index(index) :: len(team)] for cell in group]
+      mine += training if chosen or team.index(index) == 0 else []
+      mine += [cell for cell in others if cell in chosen]
   return mine
 
 
-def _needed(cell: Cell, chosen: Sequence[Cell], every: Sequence[Cell]) -> bool:
-  """Whether some of the chosen cells cannot be made without it."""
-  direct = [other for other in every if cell.name in other.needs]
-  return any(other in chosen or _needed(other, chosen, every) for other in direct)
+def _together(evaluations: Sequence[Cell], trained: set[str]) -> list[list[Cell]]:
+  """Evaluations of a run in groups, of which none needs a cell of another group."""
+  groups: list[list[Cell]] = []
+  for cell in evaluations:  # in an order that can be run
+    needs = set(cell.needs) - trained
+    bound = [group for group in groups if needs & {other.name for other in group}]
+    groups = [group for group in groups if group not in bound]
+    groups.append([*(other for group in bound for other in group), cell])
+  return groups
 
 
 def task_of(

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from gencls import json_files, locks, owners
+from gencls import json_files, locks, owners, runtime
 
 _LOG = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ def provenance() -> dict[str, Any]:
     "git": git_revision(),
     "devices": {
       "kind": jax.devices()[0].device_kind,
+      "cores": runtime.cores(),
       "platform": jax.default_backend(),
       "count": jax.device_count(),
       "processes": jax.process_count(),

@@ -130,8 +130,9 @@ def get_config(name: str, attacks: Mapping[str, dict[str, Any]], *, fresh: bool 
       # The margin over a plane through the first images, within eps (linf), points x points.
       "surface": {"num_images": surface_images, "eps": 0.3, "points": 21},
       "regrade_samples": tuple(regrade_samples),  # K of the worst case again, of the kept images
-      # Finished evaluations of other models on the same images, "workdir:evaluation" each: their
-      # adversarial images are graded on this model too. They have to keep them all (keep_images).
+      # Finished evaluations of the same images, of other models ("workdir:evaluation") or of this
+      # run (":evaluation"): their adversarial images are graded here too. They have to keep them
+      # all (keep_images).
       "transfer_from": (),
       "attacks": {k: _short(v) if arg == "smoke" else v for k, v in attacks.items()},
     }

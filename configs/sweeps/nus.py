@@ -10,13 +10,16 @@
 23 trainings, published versions among them, and of each a clean evaluation, the published protocol
 to the letter (configs/attacks/nus_probabilities.py; of the CNN-VAEs, whose published likelihood
 passes no gradient, through a detached one) and the honest one (configs/attacks/nus_honest.py: what
-was detached, or followed another gradient, in a published version is attacked by the right one).
+was detached, or followed another gradient, in a published version is attacked by the right one; the
+Ising models through both of theirs, nus_honest grades the images of nus_honest_flip with its own).
 The CNN-VAEs draw anew for each query where they are published: nus_honest_fresh attacks them so,
-by expectations over their draws. full: the first 1,000 test images. cpu: short attacks; the
-CNN-VAEs, whose decoder runs for each image, have the first 100 only, in evaluations with _100
-behind their names, by an ensemble for each eps, and the networks that they are held against have
-these too; clean numbers are of all images, theirs in two draws. The Ising models are attacked
-through both of their gradients: nus_honest grades the images of nus_honest_flip with its own.
+by expectations over their draws. full: the first 1,000 test images.
+
+cpu: short attacks; clean numbers are of all images, those of the CNN-VAEs in two draws. Their
+decoder runs for every class of each image: they have the first 100 only, in evaluations with _100
+behind their names (as published without Carlini and Wagner, and with 100 levels of contrast and
+blur in the place of 1,000; honest by an ensemble for each eps; by expectations 20 steps of PGD at
+two eps), and so have the networks that they are held against.
 """
 
 from collections.abc import Sequence

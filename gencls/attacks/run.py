@@ -62,7 +62,7 @@ def run(
   max_seconds: float | None = None,
   max_queries: int | None = None,
   compact: bool = True,
-  num_workers: int = 1,
+  num_workers: int | None = None,
   devices: Sequence[workers.Device] | None = None,
 ) -> AttackResult:
   """Attacks images.
@@ -89,9 +89,9 @@ def run(
     compact: whether finished examples are dropped; no result depends on it beyond float error.
     num_workers: batches that run side by side, each in a thread. Pays on CPUs, as XLA:CPU runs
       much of a model on one core; takes the memory of as many batches. Threads do not see JAX
-      settings made by `with`, only those of `jax.config.update`.
-    devices: where the workers run, in turn, each with a copy of the parameters; None: where the
-      inputs are. More devices than workers are not used.
+      settings made by `with`, only those of `jax.config.update`. None: one for each device.
+    devices: where the workers run, in turn, each with a copy of the parameters and programs
+      compiled for it; all of the default backend. None: where the inputs are.
 
   Returns:
     An `AttackResult`; empty for an empty batch.
@@ -175,7 +175,8 @@ def _run_cascade(
     _run_rows(mine, keys, x, goal, rows, batch_size)
     return job.x
 
-  size = batch_size or _auto_batch(cascade.attacks[0], keys, x, goal, len(job.crew.devices))
+  crew = len(job.crew.devices)
+  size = (batch_size or _auto_batch(cascade.attacks[0], keys, x, goal, crew)) * crew
   limit = int(job.max_queries)
   end = cascades.run(cascade, attack_rows, keys, x, goal, job.tally, size, limit)
   if progress is not None:
@@ -196,16 +197,19 @@ def _run_rows(
   if not len(rows):
     return
   size = batch_size or _auto_batch(job.attack, keys, x, goal, len(job.crew.devices))
-  batches = []
-  for first in range(0, len(rows), size):
+  crew, batches = len(job.crew.devices), []
+  parts = [rows[first : first + size] for first in range(0, len(rows), size)]
+  if crew > 1:  # as many and as full batches for every worker
+    parts = np.array_split(rows, min(math.ceil(len(parts) / crew) * crew, len(rows)))
+  for part in parts:
     batches.append(np.full(size, len(x)))
-    batches[-1][: len(rows) - first] = rows[first : first + size]
+    batches[-1][: len(part)] = part
   on = {device: workers.place(job.attack, device) for device in set(job.crew.devices)}
 
   def attack_batch(device: workers.Device, batch: np.ndarray) -> None:
     _run_batch(job._replace(attack=on[device], device=device), keys, x, goal, batch)
 
-  workers.share(job.crew, attack_batch, batches)
+  workers.run_all(job.crew, attack_batch, batches)
 
 
 class _Part(NamedTuple):

@@ -161,7 +161,7 @@ def _ours(
   start = start_images(work.subject, options, keys, x, y, starts, aim, accept)
   if not asked.all():
     keys, x, y, aim, start = jax.tree.map(lambda v: v[asked], (keys, x, y, aim, start))
-  num_workers, devices = workers.local()
+  num_workers, devices = workers.local(len(batch.labels))
   result = attacks.run(
     attack,
     keys,
@@ -186,6 +186,8 @@ def _ours(
   }
   if spec.max_seconds is not None:
     arrays["cut_short"] = ~np.asarray(tally.done)
+  if result.broken_by is not None:
+    arrays["broken_by"] = np.asarray(result.broken_by, np.int32)
   x_adv = np.array(batch.x[real])
   x_adv[asked] = np.asarray(result.x)
   return Found(x_adv, {name: _spread(value, asked) for name, value in arrays.items()})

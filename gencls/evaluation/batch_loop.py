@@ -70,8 +70,8 @@ class Turn(NamedTuple):
 
 
 def auto_batch_size(num_images: int) -> int:
-  """A batch that fits the cache on CPU and fills all accelerators, in equal parts of the set."""
-  most = 100 if jax.default_backend() == "cpu" else 500 * jax.local_device_count()
+  """A batch that fits the cache on CPU and fills an accelerator, in equal parts of the set."""
+  most = 100 if jax.default_backend() == "cpu" else 500
   return math.ceil(num_images / math.ceil(num_images / most))
 
 

@@ -70,7 +70,7 @@ def make_plans(
 
   Returns:
     The clean cell, the untouched images under the draws of grading, then for each norm and eps
-    the grey image, the attacks of that budget and what is transferred from other models, then the
+    the grey image, the attacks of that budget and what other evaluations have made, then the
     minimum-norm attacks, the gradient, the loss surface, the worst cases under other numbers of
     samples or on unseen draws, and last the detector (which is made first).
   """

@@ -13,12 +13,12 @@ GRADIENT, SURFACE = "gradient", "surface"
 
 
 class Probes(NamedTuple):
-  """None of them changes a number of an attack; transferred images are candidates of their own."""
+  """None of them changes a number of an attack; images made elsewhere are candidates too."""
 
   gradient: bool = False  # the gradient held against the loss, see `gradient_cell`
   threshold: float | None = None  # of the attacked model's pixels: the gradient is of flips
   surface: Surface | None = None  # the margin over a plane, see `surface_cell`
-  sources: tuple[Source, ...] = ()  # attacks on other models, see `transfer_cell`
+  sources: tuple[Source, ...] = ()  # attacks of other evaluations, see `transfer_cell`
   regrade: Regrade | None = None  # other numbers of importance samples, see `regrade_cell`
   unseen: bool = False  # the worst case on draws that no known seed has told, see `regrade_cell`
 
@@ -40,7 +40,7 @@ def check_probes(probes: Probes, protocol: Protocol, labels: Sequence[str]) -> N
   if twice:
     raise ValueError(
       f"two attacks or sources are called {', '.join(map(repr, twice))}: sources are named by the "
-      "folder of their run, give runs folders of different names"
+      "folder of their run, or of this run by their evaluation: give them different names"
     )
 
 

@@ -1,8 +1,10 @@
-"""Adversarial images that were made on another model, graded on this one: a cell for each eps.
+"""Adversarial images of another finished evaluation, graded here: a cell for each eps.
 
-At each norm and eps the candidates are the images that every attack on the other model has in that
-ball; of each example the one that fails most on the select draws stands for all, as in a worst
-case. Such a cell is an attack without gradients like any other, called "transfer from <run>".
+At each norm and eps the candidates are the images that every attack there has in that ball; of each
+example the one that fails most on the select draws stands for all, as in a worst case. Images that
+were made on another model are an attack without gradients like any other, called "transfer from
+<run>". Those that another evaluation has made on the same model, by other attacks or through
+another of its gradients, are called "images of <evaluation>".
 
 References:
   Athalye et al. 2018, arXiv:1802.00420, and Carlini et al. 2019, arXiv:1902.06705: a white-box
@@ -20,13 +22,13 @@ from gencls.evaluation.attack_specs import DEFAULT_LOSS, AttackSpec
 from gencls.evaluation.batch_loop import Arrays, Protocol, Turn, Work, over_batches
 from gencls.evaluation.grading import tolerance, worst_case
 from gencls.evaluation.results import Cell
-from gencls.sanity import TRANSFER
 
 
 class Source(NamedTuple):
-  """The attacks of an evaluation of another model, on the same images; see `transfer_source`."""
+  """The attacks of another evaluation, on the same images; see `transfer_source`."""
 
-  label: str  # "transfer from <run>"
+  label: str  # "transfer from <run>" or "images of <evaluation>"
+  name: str  # in the place of an attack's: sanity.TRANSFER or sanity.SAME_MODEL
   cells: tuple[Cell, ...]  # with "x_adv" of every image
   files: tuple[str, ...]  # of `cells`: the name of a file tells what is in it
 
@@ -43,7 +45,7 @@ def identity(source: Source, norm: str, eps: float, protocol: Protocol) -> dict[
   """What decides the images of a cell, in the form of an attack's settings; JSON-able."""
   return {
     "label": source.label,
-    "name": TRANSFER,
+    "name": source.name,
     "norm": norm,
     "hyperparameters": {},
     "files": [source.files[i] for i in at(source, norm, eps)],
@@ -58,7 +60,7 @@ def transfer_cell(
 
   Args:
     work: model, data and protocol.
-    source: the other model's attacks, with at least one cell at this norm and eps.
+    source: the other evaluation's attacks, with at least one cell at this norm and eps.
     norm: of the ball.
     eps: its radius.
 
@@ -68,7 +70,7 @@ def transfer_cell(
   """
   cells = [source.cells[i] for i in at(source, norm, eps)]
   # Of a fixed budget nothing but the norm is read in grading.
-  spec = AttackSpec(source.label, TRANSFER, norm, (eps,), DEFAULT_LOSS, 1, {})
+  spec = AttackSpec(source.label, source.name, norm, (eps,), DEFAULT_LOSS, 1, {})
 
   def make(turn: Turn) -> Arrays:
     batch = turn.batch

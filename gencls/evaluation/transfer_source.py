@@ -9,7 +9,7 @@ from gencls.evaluation import stored
 from gencls.evaluation.cells import GREY
 from gencls.evaluation.results import Cell
 from gencls.evaluation.transfer_cell import Source
-from gencls.sanity import TRANSFER, transferred
+from gencls.sanity import SAME_MODEL, TRANSFER, made_elsewhere
 
 
 def read(
@@ -25,7 +25,7 @@ def read(
       evaluation; they are called by that evaluation then, not by the run.
 
   Returns:
-    A `Source`; images that were transferred to the other model themselves are left out.
+    A `Source`; images that were made elsewhere themselves are left out.
 
   Raises:
     FileNotFoundError: if there is no such evaluation; names those that are there.
@@ -47,15 +47,16 @@ def read(
     _check_cell(cell, dataset, where)
   _check_clean(found, dataset, where)
   cells, files = zip(*pairs, strict=True)
-  origin = name if same_run else Path(workdir).resolve().name
-  return Source(f"{TRANSFER} from {origin}", cells, files)
+  if same_run:
+    return Source(f"images of {name}", SAME_MODEL, cells, files)
+  return Source(f"transfer from {Path(workdir).resolve().name}", TRANSFER, cells, files)
 
 
 def _attack(cell: Cell) -> bool:
   """Whether a cell is of an attack on its own model."""
   if not cell.header["norm"] or cell.header["label"] == GREY:
     return False
-  return not transferred(cell.header["settings"]["attack"]["name"])
+  return not made_elsewhere(cell.header["settings"]["attack"]["name"])
 
 
 def _check_cell(cell: Cell, dataset: data.Dataset, where: str) -> None:

@@ -69,7 +69,8 @@ def deep_latent(
     likelihood: a key of `likelihoods.LIKELIHOODS`.
     dropout_rate: of hidden dense layers, in training only; in [0, 1).
     kl_warmup_steps: training steps over which the KL weight of the objective grows from 0 to 1.
-    memory_budget_gib: what the decoder's activations may take at once, in GiB.
+    memory_budget_gib: what the decoder's activations may take at once, in GiB; of an attack that
+      several workers share, in each.
     max_rows: rows of (x, y, z) processed at once in prediction, within the budget; None: what is
       fastest on the default backend.
     crf: a mean-field CRF on the decoder's logits, whose kernel leaves this out: "centre" or

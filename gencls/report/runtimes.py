@@ -54,13 +54,15 @@ def _ours(summary: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float]
   return {label: median(seconds) for label, seconds in by_label.items() if seconds}
 
 
-def _circumstances(summary: Mapping[str, Any]) -> tuple[int, str]:
-  return summary["num_images"], summary["record"]["devices"]["kind"]
+def _circumstances(summary: Mapping[str, Any]) -> tuple[int, str, int | None]:
+  """(images, device, cores that the process had: None in older files)."""
+  devices = summary["record"]["devices"]
+  return summary["num_images"], devices["kind"], devices.get("cores")
 
 
 def _words(summary: Mapping[str, Any]) -> str:
-  n, kind = _circumstances(summary)
-  return f"n = {n}, {kind}"
+  n, kind, cores = _circumstances(summary)
+  return f"n = {n}, {kind}" + ("" if cores is None else f", {cores} cores")
 
 
 def _cells(labels: Sequence[str], seconds: Seconds, base: Seconds) -> list[str]:

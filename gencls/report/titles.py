@@ -32,9 +32,11 @@ def of(entries: Sequence[Entry]) -> list[str]:
 
 
 def _of_folder(entry: Entry, alike: Sequence[Entry]) -> str:
-  """The title with the folder's name, or of several evaluations of one run with theirs."""
-  one_run = len(alike) > 1 and len({each.workdir for each in alike}) == 1
-  return f"{entry.summary['title']} ({entry.name if one_run else entry.workdir.name})"
+  """The title with what tells it apart: the folder, the evaluation, or both."""
+  folders = [each.workdir for each in alike]
+  names = [entry.workdir.name] if len(set(folders)) > 1 or len(alike) == 1 else []
+  names += [entry.name] if folders.count(entry.workdir) > 1 else []
+  return f"{entry.summary['title']} ({', '.join(names)})"
 
 
 def _titled(entry: Entry, seed: bool = False) -> str:

@@ -66,6 +66,9 @@ def _pairs(grouped: Sequence[Group], untouched: Cell) -> list[sanity.Pair]:
   for group in grouped:
     attacked = [cell for cell in group.cells if cell.header["label"] != GREY]
     names = {c.header["label"]: c.header["settings"]["attack"]["name"] for c in attacked}
+    # Gradients and queries have both made them: they are candidates, and compared with nothing.
+    attacked = [c for c in attacked if names[c.header["label"]] != sanity.SAME_MODEL]
+    names = {label: name for label, name in names.items() if name != sanity.SAME_MODEL}
     free = {label for label, name in names.items() if sanity.gradient_free(name)}
     white = [*[c for c in attacked if c.header["label"] not in free], untouched]
     # Attacks with a target are candidates, but need not find what others find.
@@ -142,11 +145,11 @@ def run(
   def may_rise(curve: sanity.Curve) -> bool:
     """A single step of size eps may rightly go past what the detector accepts.
 
-    And images that stop behind the boundary of their own model have no reason to cross another.
+    And images that were made elsewhere, for other eps or another model, need not fall.
     """
     name = names.get(curve.label, "")
     past_it = curve.against == "detector" and name in sanity.SINGLE_STEP
-    return past_it or sanity.transferred(name)
+    return past_it or sanity.made_elsewhere(name)
 
   def more(number: str, times: int, beside: Sequence[str] = ()) -> tuple[list, list]:
     """What the longer attacks do to the worst case, and what each does by itself."""

@@ -59,8 +59,8 @@ def _steps(grouped: Sequence[Group], clean: Cell, detector: bool) -> list[sanity
 def _made_here(group: Group, detector: bool) -> dict[str, Cell]:
   """label -> cell of the attacks that pursue such a worst case, made for this eps.
 
-  Not what rises rightly, or falls by construction: images of other models, single steps past what
-  a detector accepts, attacks with a target, distances.
+  Not what rises rightly, or falls by construction: images of other evaluations, single steps past
+  what a detector accepts, attacks with a target, distances.
   """
   found = {}
   for cell in group.cells:
@@ -69,7 +69,7 @@ def _made_here(group: Group, detector: bool) -> dict[str, Cell]:
       continue
     name = header["settings"]["attack"]["name"]
     past_it = detector and name in sanity.SINGLE_STEP
-    if evading(cell) != detector or past_it or sanity.transferred(name) or aim(cell) is not None:
+    if evading(cell) != detector or past_it or sanity.made_elsewhere(name) or aim(cell) is not None:
       continue
     found[header["label"]] = as_held(cell) if detector else cell
   return found

@@ -137,7 +137,7 @@ def _validate_and_save(
     evaluated["eval/loss_nats"],
     accuracy,
   )
-  if loop.ladder and loop.stuck_after is not None and step >= loop.stuck_after:
+  if loop.ladder is not None and loop.stuck_after is not None and step >= loop.stuck_after:
     error = evaluated[metric_name("eval", loop.ladder.error)]
     rungs.check_left_plateau(error, loop.ladder, step)
   return progress

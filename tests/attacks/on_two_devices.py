@@ -32,7 +32,7 @@ def spy(name, seen):
 
 
 def main(folder):
-  assert workers.local() == (2, jax.devices())
+  assert workers.local(NUM) == (2, jax.devices())
   x = images(NUM)
   y = predictions(curved(), x)
   seen = set()
@@ -45,7 +45,7 @@ def main(folder):
   for attack, loop in ((pgd, "device"), (both, "python")):
     one = attacks.run(attack, keys(NUM), x, y, loop=loop)
     seen.clear()
-    two = attacks.run(attack, keys(NUM), x, y, loop=loop, num_workers=2, devices=jax.devices())
+    two = attacks.run(attack, keys(NUM), x, y, loop=loop, devices=jax.devices())
     assert seen == set(jax.devices()), seen
     np.testing.assert_allclose(two.x, one.x, atol=1e-5)
     np.testing.assert_array_equal(two.info.success, one.info.success)

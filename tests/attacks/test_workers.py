@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import processes
 import pytest
 import toy_evaluation
+from attack_models import curved, images, keys
 
-from gencls.attacks import workers
+from gencls import attacks, runtime
+from gencls.attacks import programs, workers
 
 TESTS = Path(__file__).resolve().parent.parent
 
@@ -21,12 +24,18 @@ TESTS = Path(__file__).resolve().parent.parent
 def test_a_crew_takes_the_devices_in_turn():
   one = jax.devices()[0]
   assert workers.crew(3, None).devices == (None, None, None)
-  assert workers.crew(2, [one]).devices == (one, one)
+  assert workers.crew(3, [one, None]).devices == (one, None, one)
+  assert workers.crew(None, [one, one]).devices == (one, one)
+  assert workers.crew(None, None).devices == (None,)
 
 
 @pytest.mark.parametrize(
   ("num_workers", "devices", "message"),
-  [(0, None, "num_workers must be >= 1"), (1, [], "devices must name at least one")],
+  [
+    (0, None, "num_workers must be >= 1"),
+    (1, [], "devices must name at least one"),
+    (1, jax.devices() * 2, "num_workers must be >= 2, one for each device"),
+  ],
 )
 def test_a_crew_of_nobody_is_refused(num_workers, devices, message):
   with pytest.raises(ValueError, match=message):
@@ -35,9 +44,12 @@ def test_a_crew_of_nobody_is_refused(num_workers, devices, message):
 
 def test_a_process_bound_to_some_cores_has_as_many_workers(monkeypatch):
   monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 3, 4}, raising=False)
-  assert workers.local() == (3, None)
+  assert workers.local(100) == (3, None)
+  monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64), raising=False)
+  assert workers.local(100) == (4, None)  # at least 25 examples each
+  assert workers.local(20) == (1, None)
   monkeypatch.delattr(os, "sched_getaffinity")
-  assert workers.local() == (os.cpu_count(), None)
+  assert runtime.cores() == os.cpu_count()
 
 
 def test_as_many_batches_run_at_a_time_as_there_are_workers():
@@ -51,8 +63,39 @@ def test_as_many_batches_run_at_a_time_as_there_are_workers():
     time.sleep(0.01)
     running.remove(batch)
 
-  workers.share(workers.crew(2, None), attack_batch, list(range(6)))
+  workers.run_all(workers.crew(2, None), attack_batch, list(range(6)))
   assert max(most) == 2 and not running
+
+
+def test_an_evaluation_shares_its_batches_among_the_workers(tmp_path, monkeypatch):
+  threads, real = set(), programs.start
+
+  def start(*arguments):
+    threads.add(threading.current_thread().name)
+    return real(*arguments)
+
+  monkeypatch.setattr(programs, "start", start)
+  one = toy_evaluation.accuracies(toy_evaluation.run(tmp_path / "one"))
+  assert threads == {"MainThread"}
+  threads.clear()
+  monkeypatch.setattr(workers, "local", lambda num: (2, None))
+  assert toy_evaluation.accuracies(toy_evaluation.run(tmp_path / "two")) == one
+  assert threads and "MainThread" not in threads
+
+
+@pytest.mark.parametrize(("num", "sizes"), [(24, [12, 12]), (20, [10, 10]), (33, [9, 8, 8, 8])])
+def test_batches_are_dealt_evenly(monkeypatch, num, sizes):
+  """A rest that fills half a batch would leave the other workers without work."""
+  found = []
+
+  def run_all(team, attack_batch, batches):
+    found.extend(int(np.sum(batch < num)) for batch in batches)
+
+  monkeypatch.setattr(workers, "run_all", run_all)
+  x = images(num)
+  attack = attacks.build("fgsm", curved(), eps=0.1)
+  attacks.run(attack, keys(num), x, np.zeros(num, np.int32), num_workers=2, batch_size=16)
+  assert found == sizes
 
 
 @pytest.mark.slow

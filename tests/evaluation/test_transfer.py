@@ -142,6 +142,39 @@ def test_images_that_only_transfer_breaks_are_named(made, source, tmp_path):
   assert f"(images {', '.join(map(str, missed[:10]))}" in found[NEW]["detail"]
 
 
+def test_images_of_the_same_model_are_candidates_and_compared_with_nothing(made, tmp_path):
+  """Gradients and queries have both made them: they show neither that a gradient is masked, nor
+  that it is not."""
+
+  def quantised(params, keys, x):
+    del keys
+    return log_joint(params, jnp.round(16 * x) / 16)
+
+  source = transfer_source.read(made[0], "toy", toy_images(N), same_run=True)
+  assert source.label == "images of toy"
+  subject, square = toy_subject(logits=quantised), AttackSpec(
+    "square", "square", "linf", (0.1, 0.5), "margin", 1, {"num_steps": 30}
+  )  # fmt: skip
+  alone = summarise(evaluated(tmp_path / "alone", subject, [*specs()[1:], square]))
+  both = summarise(
+    evaluated(tmp_path / "both", subject, [*specs()[1:], square], Probes(sources=(source,)))
+  )
+  with_them, without = (
+    {(row["norm"], row["eps"]): row for row in each["worst"]} for each in (both, alone)
+  )
+  for place, row in without.items():
+    assert with_them[place]["accuracy"]["mean"] <= row["accuracy"]["mean"]
+  assert with_them["linf", 0.1]["accuracy"]["mean"] < without["linf", 0.1]["accuracy"]["mean"], (
+    "they count"
+  )
+  found, before = (
+    {c["name"]: (c["status"], c["detail"]) for c in each["checks"]} for each in (both, alone)
+  )
+  assert found[BEATS][0] == found[NEW][0] == "not run"
+  name = "a gradient-free attack finds nothing new"
+  assert found[name] == before[name] and found[name][0] == "fail"
+
+
 def test_what_is_transferred_decides_the_cell(source):
   from gencls.evaluation.transfer_cell import identity
 

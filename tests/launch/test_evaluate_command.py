@@ -108,7 +108,7 @@ def test_every_probe_is_asked_for_by_the_config(tmp_path, monkeypatch):
   # Of another evaluation of the same run: called by its name.
   third = sanity_config(regrade_samples=(), transfer_from=(":sanity",)) | {"name": "third"}
   summary = run(third, str(tmp_path / "two"), progress=False)
-  assert "transfer from sanity" in {row["label"] for row in summary["rows"]}
+  assert "images of sanity" in {row["label"] for row in summary["rows"]}
   run(again | {"regrade_samples": ()}, str(tmp_path / "two"), progress=False)  # goes on
 
 

@@ -55,6 +55,9 @@ def test_models_called_alike_are_told_apart_by_their_folders(folders, wanted):
 def test_evaluations_of_one_run_are_told_apart_by_their_names():
   one, two = (entry("mine")._replace(name=name) for name in ("detect_kl", "detect_tv"))
   assert titles.of([one, two]) == ["Bayes (detect_kl)", "Bayes (detect_tv)"]
+  other = entry("other")._replace(name="detect_kl")
+  wanted = ["Bayes (mine, detect_kl)", "Bayes (mine, detect_tv)", "Bayes (other)"]
+  assert titles.of([one, two, other]) == wanted
 
 
 def test_a_model_of_a_results_file_keeps_the_title_that_it_has_there(tmp_path):
