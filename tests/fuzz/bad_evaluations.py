@@ -160,7 +160,7 @@ _REPORTS = [
   Case("report", "an evaluation that is not there", lambda at: _report(at, [at.run], "tou"),
        ("unknown evaluation 'tou'", "did you mean 'toy'"), FileNotFoundError),
   Case("report", "the same run twice", lambda at: _report(at, [at.run, at.run]),
-       ("two models are called 'CNN (run)'", "give each run or results file once")),
+       ("two models are called 'CNN (toy)'", "give each run or results file once")),
   Case("report", "an attack that was not run",
        lambda at: compare.write(compare.gather([at.run], NAME), NAME, at.empty, "pgdd"),
        ("unknown attack 'pgdd'",)),
