@@ -5,8 +5,8 @@
 
 Test accuracy >= 94.3%, a minute or two on 2 cores: the published 60 spherical components. factors:
 97.3%, a few minutes: 20 factor analysers of 8 factors, the floor under their variances by
-validation accuracy. grid:
-covariance and number of components too, for an accelerator. smoke: two components.
+validation accuracy. grid: covariance and number of components too, for an accelerator. smoke: two
+components.
 """
 
 from ml_collections import ConfigDict

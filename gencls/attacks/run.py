@@ -196,8 +196,8 @@ def _run_rows(
   """Attacks the examples `rows` in batches of one size, whatever their number."""
   if not len(rows):
     return
-  size = batch_size or _auto_batch(job.attack, keys, x, goal, len(job.crew.devices))
   crew, batches = len(job.crew.devices), []
+  size = batch_size or _auto_batch(job.attack, keys, x, goal, crew)
   parts = [rows[first : first + size] for first in range(0, len(rows), size)]
   if crew > 1:  # as many and as full batches for every worker
     parts = np.array_split(rows, min(math.ceil(len(parts) / crew) * crew, len(rows)))

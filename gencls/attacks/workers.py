@@ -12,6 +12,7 @@ import jax
 from gencls import runtime
 
 Device = Any  # a jax.Device; None: where the arrays are
+LEAST_PER_CORE = 25  # examples: of smaller batches calls cost the most
 
 
 class Crew(NamedTuple):
@@ -38,9 +39,6 @@ def crew(num_workers: int | None, devices: Sequence[Device] | None) -> Crew:
     )
   chosen = tuple(turns[worker % len(turns)] for worker in range(num_workers))
   return Crew(chosen, threading.Event())
-
-
-LEAST_PER_CORE = 25  # examples: with fewer, what calls cost is more than what cores gain
 
 
 def local(num: int) -> tuple[int, Sequence[Device] | None]:

@@ -15,11 +15,11 @@ from gencls.sanity import SAME_MODEL, TRANSFER, made_elsewhere
 def read(
   workdir: str | Path, name: str, dataset: data.Dataset, *, same_run: bool = False
 ) -> Source:
-  """The attacks of an evaluation whose images can be graded on another model.
+  """The attacks of an evaluation whose images can be graded in another one.
 
   Args:
-    workdir: of the other run.
-    name: of its evaluation.
+    workdir: of its run.
+    name: of the evaluation.
     dataset: the images that are to be graded: the first of those that were attacked, or all.
     same_run: whether the images are graded on the run that they were made on, in another
       evaluation; they are called by that evaluation then, not by the run.

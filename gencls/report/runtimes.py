@@ -54,15 +54,13 @@ def _ours(summary: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float]
   return {label: median(seconds) for label, seconds in by_label.items() if seconds}
 
 
-def _circumstances(summary: Mapping[str, Any]) -> tuple[int, str, int | None]:
-  """(images, device, cores that the process had: None in older files)."""
-  devices = summary["record"]["devices"]
-  return summary["num_images"], devices["kind"], devices.get("cores")
+def _circumstances(summary: Mapping[str, Any]) -> tuple[int, str]:
+  return summary["num_images"], " / ".join(summary["made_by"]["device"])
 
 
 def _words(summary: Mapping[str, Any]) -> str:
-  n, kind, cores = _circumstances(summary)
-  return f"n = {n}, {kind}" + ("" if cores is None else f", {cores} cores")
+  n, device = _circumstances(summary)
+  return f"n = {n}, {device}"
 
 
 def _cells(labels: Sequence[str], seconds: Seconds, base: Seconds) -> list[str]:

@@ -1,6 +1,6 @@
 """From result cells to the numbers of an evaluation: intervals, worst case, distances."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,9 +149,15 @@ def _made_by(cells: Sequence[Cell]) -> dict[str, list[str]]:
       for r in records
     ],
     "versions": [", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records],
-    "device": [f"{r['devices']['kind']} ({r['devices']['platform']})" for r in records],
+    "device": [_device(r["devices"]) for r in records],
   }
   return {name: list(dict.fromkeys(found)) for name, found in texts.items()}
+
+
+def _device(devices: Mapping[str, Any]) -> str:
+  """For example "cpu (cpu, 2 cores)"; cells of before the cores were recorded do not tell them."""
+  cores = devices.get("cores") if devices["platform"] == "cpu" else None
+  return f"{devices['kind']} ({devices['platform']}{'' if cores is None else f', {cores} cores'})"
 
 
 def summarise(cells: Sequence[Cell], unfinished: Collection[str] = ()) -> dict[str, Any]:

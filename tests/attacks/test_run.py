@@ -9,7 +9,6 @@ from attack_models import curved, curved_logits, images, keys, predictions
 from jax.tree_util import Partial
 
 from gencls import attacks
-from gencls.attacks import programs
 from gencls.types import Attack, Goal, Info
 
 NUM = 24
@@ -237,37 +236,6 @@ def test_workers_share_the_batches_and_change_nothing():
   attack = attacks.build("fgsm", Partial(counted, *curved().args), eps=0.1, check_result=False)
   attacks.run(attack, KEYS, X, Y, num_workers=3)
   assert set(counted.traces) == {1, 8}
-
-
-def test_a_worker_that_fails_stops_the_others():
-  stopped = []
-
-  def progress(made, total):
-    stopped.append(made)
-    if len(stopped) == 1:
-      raise RuntimeError("no more")
-
-  with pytest.raises(RuntimeError, match="no more"):
-    _run(num_workers=2, batch_size=16, progress=progress, eps=0.0, num_steps=2000)
-  # The other batch makes 4002 steps, and the host looks at every one.
-  assert len(stopped) < 4002
-
-
-def test_a_worker_that_fails_cancels_the_batches_that_wait(monkeypatch):
-  started, real = [], programs.start
-
-  def start(*arguments):
-    started.append(len(started))
-    return real(*arguments)
-
-  def progress(made, total):
-    raise RuntimeError("no more")
-
-  monkeypatch.setattr(programs, "start", start)
-  with pytest.raises(RuntimeError, match="no more"):
-    _run(num_workers=2, batch_size=1, progress=progress, eps=0.0)
-  # Each worker stops at its first failure, and tells the other.
-  assert len(started) <= 2 < NUM
 
 
 def test_both_loops_give_the_same():

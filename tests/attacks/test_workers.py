@@ -13,11 +13,12 @@ import numpy as np
 import processes
 import pytest
 import toy_evaluation
-from attack_models import curved, images, keys
+from attack_models import curved, images, keys, predictions
 
 from gencls import attacks, runtime
 from gencls.attacks import programs, workers
 
+NUM = 24
 TESTS = Path(__file__).resolve().parent.parent
 
 
@@ -34,7 +35,7 @@ def test_a_crew_takes_the_devices_in_turn():
   [
     (0, None, "num_workers must be >= 1"),
     (1, [], "devices must name at least one"),
-    (1, jax.devices() * 2, "num_workers must be >= 2, one for each device"),
+    (1, [None, None], "num_workers must be >= 2, one for each device"),
   ],
 )
 def test_a_crew_of_nobody_is_refused(num_workers, devices, message):
@@ -96,6 +97,45 @@ def test_batches_are_dealt_evenly(monkeypatch, num, sizes):
   attack = attacks.build("fgsm", curved(), eps=0.1)
   attacks.run(attack, keys(num), x, np.zeros(num, np.int32), num_workers=2, batch_size=16)
   assert found == sizes
+
+
+def _run(batch_size, progress, num_steps):
+  """PGD that cannot succeed, by two workers."""
+  x = images(NUM)
+  attack = attacks.build("pgd", curved(), eps=0.0, num_steps=num_steps)
+  options = {"batch_size": batch_size, "progress": progress, "num_workers": 2}
+  attacks.run(attack, keys(NUM), x, predictions(curved(), x), **options)
+
+
+def test_a_worker_that_fails_stops_the_others():
+  stopped = []
+
+  def progress(made, total):
+    stopped.append(made)
+    if len(stopped) == 1:
+      raise RuntimeError("no more")
+
+  with pytest.raises(RuntimeError, match="no more"):
+    _run(16, progress, num_steps=2000)
+  # The other batch makes 2001 steps, and the host looks at every one.
+  assert len(stopped) < 2001
+
+
+def test_a_worker_that_fails_cancels_the_batches_that_wait(monkeypatch):
+  started, real = [], programs.start
+
+  def start(*arguments):
+    started.append(len(started))
+    return real(*arguments)
+
+  def progress(made, total):
+    raise RuntimeError("no more")
+
+  monkeypatch.setattr(programs, "start", start)
+  with pytest.raises(RuntimeError, match="no more"):
+    _run(1, progress, num_steps=10)
+  # Each worker stops at its first failure, and tells the other.
+  assert len(started) <= 2 < NUM
 
 
 @pytest.mark.slow

@@ -200,6 +200,18 @@ def test_only_attacks_that_climb_must_beat_a_single_step_and_move(known, name):
   assert checks["every attack moves every image it should"] == ("fail" if climbs else "pass")
 
 
+@pytest.mark.filterwarnings("ignore:apgd_t takes the loss margin")  # for three classes
+def test_an_ensemble_keeps_which_member_broke_an_image(tmp_path):
+  settings = {"version": "apgd", "num_classes": 3, "num_steps": 4}
+  ensemble = AttackSpec("aa", "auto_attack", "linf", (0.1,), "margin", 1, settings)
+  cell = next(c for c in run(tmp_path, the_specs=[ensemble]) if c.header["label"] == "aa")
+  broken_by, right = cell.arrays["broken_by"], cell.arrays["correct"] > 0
+  np.testing.assert_array_equal(broken_by == -1, right)
+  untouched = np.argmax(log_joint(toy_subject().params, toy_images().images / (LEVELS - 1)), axis=1)
+  np.testing.assert_array_equal(broken_by == 0, untouched != toy_images().labels)
+  assert set(broken_by) >= {-1, 0, 1}
+
+
 def test_fresh_seed_cells(fresh):
   pgd = next(c for c in fresh if c.header["label"] == "pgd")
   assert pgd.arrays["prediction"].shape == (30, 20)
