@@ -68,8 +68,8 @@ def gradient_fits(probed: Mapping[str, np.ndarray] | None, planned: bool = False
   """The change of the loss is what the gradient says, for nearly every image.
 
   Along the gradient within a factor of 2; at random steps, where there are some, the root mean
-  square of the difference within half that of the change. Steps are short ones, or flips of single
-  pixels where the model thresholds its input, see `gradient_cell`.
+  square of the difference within half that of the change, at one of their lengths. Steps are short
+  ones, or flips of single pixels where the model thresholds its input, see `gradient_cell`.
 
   Args:
     probed: the arrays of `gradient_cell.probe`; None where the evaluation does not probe. A change
@@ -108,10 +108,12 @@ def _missing(probed: Mapping[str, np.ndarray], usable: np.ndarray) -> tuple[floa
   predicted, measured = (
     np.asarray(probed[f"{k}_aside"], np.float64)[usable] for k in ("predicted", "measured")
   )
+  if measured.ndim == 2:  # an evaluation of before, at one length
+    predicted, measured = predicted[:, None], measured[:, None]
   with np.errstate(invalid="ignore"):
-    lack = np.linalg.norm(measured - predicted, axis=1)
-    fits = np.isfinite(lack) & (lack <= _MISSING * np.linalg.norm(measured, axis=1))
-  share = np.mean(~fits)
+    lack = np.linalg.norm(measured - predicted, axis=2)
+    fits = np.isfinite(lack) & (lack <= _MISSING * np.linalg.norm(measured, axis=2))
+  share = np.mean(~np.any(fits, axis=1))
   told = f"{100 * share:.0f}% off by more than half of the change at random steps"
   return float(share), told
 

@@ -52,7 +52,7 @@ def gradient_settings(protocol: Protocol, threshold: float | None) -> dict[str, 
     "seed": protocol.seed,
     "threat": protocol.threat,
     "step": STEP,
-    "aside": [DIRECTIONS, ASIDE],
+    "aside": [DIRECTIONS, *ASIDE],
   }
 
 

@@ -82,6 +82,30 @@ def test_a_gradient_that_lacks_what_is_orthogonal_to_it_is_found():
   assert "12% off by more than half of the change at random" in check(3.0, off=6).detail
 
 
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("level", [0.0, 4000.0])
+def test_a_loss_that_bends_or_is_rounded_within_one_of_the_steps_lacks_nothing(level, lost):
+  """Ripples of a tenth of the longer step and, of thousands of nats, float32 in the shorter."""
+  frequency, height = (50.0, 0.01) if level else (200.0, 30.0)
+
+  def logits(params, keys, x):
+    wave = height * params * jnp.sin(frequency * x) / frequency
+    other = jax.lax.stop_gradient(wave) if lost else wave
+    half = jnp.arange(x.shape[1])[None, :, None, None] % 2 == 0
+    waves = jnp.sum(jnp.where(half, wave, other), axis=(1, 2, 3))
+    return level + jnp.stack([jnp.zeros_like(waves), waves], axis=1)
+
+  weights = jax.random.normal(jax.random.key(1), (1, 8, 8, 1))
+  x = jax.random.uniform(jax.random.key(0), (20, 8, 8, 1), minval=0.1, maxval=0.9)
+  each = keys.example_keys(0, np.arange(20))
+  found = probe(Partial(logits, weights), each, x, jnp.zeros(20, jnp.int32))
+  assert masking.gradient_fits(found).status == ("fail" if lost else "pass")
+  off = np.linalg.norm(found["measured_aside"] - found["predicted_aside"], axis=2)
+  off /= np.linalg.norm(found["measured_aside"], axis=2)
+  long, short = np.mean(off > 0.5, axis=0)
+  assert (short if level else long) > 0.5  # one length alone does not do
+
+
 @pytest.mark.parametrize("detached", [False, True])
 def test_a_detached_likelihood_of_a_latent_model_is_found(detached):
   """At random parameters: the published CNN-VAE, whose likelihood passes no gradient to x."""
