@@ -5,8 +5,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from processes import ROOT
 from toy_evaluation import record
 from toy_report import EPS, write_run
@@ -23,38 +21,6 @@ from gencls.report import (
   results_file,
   views,
 )
-
-SETTINGS = {
-  "name": "pgd",
-  "hyperparameters": {"num_steps": 40, "step_size": 0.01},
-  "eps": [0.1] * 9,
-}
-NAMES = st.text(max_size=6).filter(lambda name: name not in ("$ref", "$shared"))
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-TREES = st.recursive(
-  LEAVES | st.just(SETTINGS),
-  lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
-  max_leaves=30,
-)
-
-
-@given(st.dictionaries(NAMES, TREES, max_size=5))
-def test_what_is_shared_comes_back(tree):
-  text = json.dumps(results_file.share(tree))
-  assert json.dumps(results_file.resolve(json.loads(text))) == json.dumps(tree)
-
-
-def test_what_repeats_stands_once_and_what_stands_once_stays():
-  outer = {"settings": SETTINGS, "more": "x" * 100}
-  shared = results_file.share({"a": outer, "b": outer, "c": {"alone": "y" * 100}})
-  text = json.dumps(shared)
-  assert text.count('"num_steps"') == text.count("x" * 100) == 1
-  assert len(shared["$shared"]) == 1  # the settings are inside `outer` alone
-  assert shared["c"] == {"alone": "y" * 100}
-  assert results_file.share({"a": {"b": 1}, "c": {"b": 1}}) == {"a": {"b": 1}, "c": {"b": 1}}
-  with pytest.raises(ValueError, match=r"not have a field called \$ref"):
-    results_file.share({"a": {"$ref": "#/b"}})
-
 
 TITLES = ("GFZ", "CNN", "Other")
 
@@ -93,6 +59,7 @@ def test_a_report_from_the_file_is_the_report_from_the_runs(runs, tmp_path):
   files = [{p.name: p.read_bytes() for p in (tmp_path / out).iterdir()} for out in "ab"]
   assert "toy_one_image.png" in files[0] and files[0] == files[1]
   assert files[0]["toy.json"].startswith(b'{"$shared":[')
+  assert b'{"$columns":{"label":' in files[0]["toy.json"]
 
 
 def test_a_run_stands_beside_the_models_of_a_file(runs, tmp_path):
@@ -357,6 +324,12 @@ def test_the_page_of_a_file_names_it_as_source_and_has_the_cost(runs, tmp_path):
     ('{"A": {"$ref": "#/$shared/0"}}', "leads nowhere"),
     ('{"$shared": [{"a": {"$ref": "#/$shared/0"}}], "A": {"$ref": "#/$shared/0"}}', "to itself"),
     ('{"$shared": [{}], "A": {"$ref": "#/$shared/0", "x": 1}}', "x stand beside the pointer"),
+    ('{"A": {"rows": {"$columns": {"eps": [1]}}}}', "columns stand in no list"),
+    ('{"A": {"rows": [{"$columns": {"eps": [1], "n": []}}]}}', "eps, n are no lists of one length"),
+    ('{"A": {"rows": [{"$columns": {"eps": 1}}]}}', "eps are no lists"),
+    ('{"A": {"rows": [{"$columns": {}}]}}', "are no lists of one length"),
+    ('{"A": {"rows": [{"$columns": [1]}]}}', "are no columns"),
+    ('{"A": {"rows": [{"$columns": {"eps": [1]}, "x": 1}]}}', "columns, x are no columns"),
     ("{}", "holds no model"),
     ('{"$shared": 1, "A": {"$ref": "#/$shared/0"}}', "leads nowhere"),
     ('{"A": {"rows": []}}', "'A' has no name, title"),
