@@ -29,26 +29,26 @@ SHAPE = (28, 28, 1)
 CLASS_GRADIENTS = ("deepfool",)  # take the gradient of every class at each of their images
 
 
-def load(args: argparse.Namespace) -> tuple[str, LogitsFn, Keys, np.ndarray]:
+def load(workdir: str | None, num_images: int, seed: int) -> tuple[str, LogitsFn, Keys, np.ndarray]:
   """(what it is, logits_fn, keys, images): of a trained run, or of untrained weights."""
-  num_images = max(row.gfz_images for row in ROWS.values())
   indices = np.arange(num_images, dtype=np.int32)
-  keys = example_keys(args.seed, indices)
-  if args.gfz_workdir is not None:
-    run = gencls.load(args.gfz_workdir, num_samples=NUM_SAMPLES)
+  keys = example_keys(seed, indices)
+  if workdir is not None:
+    run = gencls.load(workdir, num_samples=NUM_SAMPLES)
     chosen = run.split("test")
     x = np.asarray(data.to_float(chosen.images[:num_images], chosen.num_levels))
-    return Path(args.gfz_workdir).resolve().name, run.logits_fn, keys, x
+    return Path(workdir).resolve().name, run.logits_fn, keys, x
   classifier = models.build("gfz", image_shape=SHAPE, num_classes=10, num_samples=NUM_SAMPLES)
-  x = np.random.default_rng(args.seed).random((num_images, *SHAPE), np.float32)
+  x = np.random.default_rng(seed).random((num_images, *SHAPE), np.float32)
   y = jnp.zeros(num_images, jnp.int32)
-  params = jax.jit(classifier.init)(purpose_key(args.seed, "init"), jnp.asarray(x), y)
+  params = jax.jit(classifier.init)(purpose_key(seed, "init"), jnp.asarray(x), y)
   return "initial weights, random images", Partial(classifier.logits, params), keys, x
 
 
 def measure(keys: list[str], args: argparse.Namespace, log: Callable[[str], None]) -> dict:
   """Every row that has a GFZ form, once and warm."""
-  model, logits_fn, all_keys, images = load(args)
+  most = max(row.gfz_images for row in ROWS.values())
+  model, logits_fn, all_keys, images = load(args.gfz_workdir, most, args.seed)
   predicted = np.argmax(np.asarray(jax.jit(logits_fn)(all_keys, jnp.asarray(images))), axis=1)
   peak = matmul_peak(None, 5)["jax"]
   rows: dict[str, Any] = {}

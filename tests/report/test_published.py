@@ -245,7 +245,7 @@ def test_what_attacks_cost_stands_beside_the_paper(paper):
     ("CNN", (5.0, 0.5, 0.4)),
     ("Other", (1.0, 1.0, 1.0)),
   ):
-    ours[name]["record"] = {"devices": {"kind": "gpu" if name == "Other" else "cpu"}}
+    ours[name]["made_by"] = {"device": ["gpu" if name == "Other" else "cpu"]}
     for row, each in zip(ours[name]["rows"], took, strict=True):
       row["seconds"] = each  # the first one compiles
   text = published.section(found, ours).split("Seconds of an attack")[1]
