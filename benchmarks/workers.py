@@ -46,10 +46,11 @@ def measure(workdir: str | None, num: int, repeats: int, seed: int) -> dict[str,
 
   def turn(attack: Attack, num_workers: int) -> tuple[float, np.ndarray]:
     start = time.perf_counter()
+    crew = crews[num_workers]
+    size, x, given = math.ceil(num / num_workers), jnp.asarray(images), jnp.asarray(y)
     result = attacks.run(
-      attack, keys, images, y, batch_size=math.ceil(num / num_workers), num_workers=num_workers,
-      devices=crews[num_workers],
-    )  # fmt: skip
+      attack, keys, x, given, batch_size=size, num_workers=num_workers, devices=crew
+    )
     found = np.asarray(result.x)
     return time.perf_counter() - start, found
 

@@ -13,6 +13,7 @@ from gencls.markdown import grid
 from gencls.report import comparable, compare, difference
 from gencls.report import published as papers
 from gencls.report.reading import Entry
+from gencls.report.runtimes import device_of
 from gencls.report.table import failed, gradient_sentence
 from gencls.summary import columns
 from gencls.workdir import atomic_write, to_json
@@ -57,10 +58,7 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
 
 
 def _cost(first: Entry, second: Entry) -> float | None:
-  """Seconds of the attacks that both have made, where all was made on one kind of device."""
-  devices = {device for each in (first, second) for device in each.summary["made_by"]["device"]}
-  if len(devices) > 1:
-    return None
+  """Seconds of the attacks that both have made on the same device."""
   one, two = _seconds(first), _seconds(second)
   both = one.keys() & two.keys()
   total = sum(two[key] for key in both)
@@ -71,7 +69,7 @@ def _seconds(entry: Entry) -> dict[tuple[Any, ...], float]:
   """Of each attack that was run; those that were read off another one took no time."""
   made = [*entry.summary["rows"], *entry.summary.get("minimum", ())]
   return {
-    (row["label"], row["norm"], row["eps"]): row["seconds"]
+    (row["label"], row["norm"], row["eps"], device_of(row, entry.summary)): row["seconds"]
     for row in made
     if "attack" in row and "derived" not in row
   }

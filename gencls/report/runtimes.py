@@ -2,11 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from gencls.markdown import grid
 
-Seconds = Mapping[str, float]  # attack -> seconds
+
+class Took(NamedTuple):
+  """What one attack took a model."""
+
+  seconds: float
+  where: tuple[int, str] | None  # images and device; None: a paper's
+
+
+Times = Mapping[str, Took]  # attack -> what it took
 
 
 def section(
@@ -25,48 +33,60 @@ def section(
   """
   if "seconds" not in published:
     return ""
-  theirs, reference = published["seconds"]["models"], published["seconds"]["reference"]
-  labels = list(dict.fromkeys(label for seconds in theirs.values() for label in seconds))
+  reference = published["seconds"]["reference"]
+  theirs = {
+    model: {label: Took(value, None) for label, value in seconds.items()}
+    for model, seconds in published["seconds"]["models"].items()
+  }
+  labels = list(dict.fromkeys(label for times in theirs.values() for label in times))
+  ours = {title: _ours(summaries[title], labels) for title in models}
+  bases = [ours[title] for title, model in models.items() if model == reference]
   rows = [
-    [f"{model}, paper", *_cells(labels, seconds, theirs[reference])]
-    for model, seconds in theirs.items()
+    [f"{model}, paper", *_cells(labels, times, [theirs[reference]])]
+    for model, times in theirs.items()
   ]
-  for title in models:
-    summary = summaries[title]
-    same = [
-      summaries[other]
-      for other, model in models.items()
-      if model == reference and _circumstances(summaries[other]) == _circumstances(summary)
-    ]
-    base = _ours(same[0], labels) if same else {}
-    rows.append([f"{title} ({_words(summary)})", *_cells(labels, _ours(summary, labels), base)])
-  header = ["seconds", *labels]
+  rows += [
+    [f"{title} ({_words(times, summaries[title])})", *_cells(labels, times, bases)]
+    for title, times in ours.items()
+  ]
+  table = grid(["seconds", *labels], rows)
   return (
     f"Seconds of an attack, in brackets over those of {reference}. Ours: one eps (the median) with "
     "its grading, of as many images as are named, so that only the ratios can be compared with the "
-    f"paper, which does not say over what its seconds are.\n\n{grid(header, rows)}\n\n"
+    f"paper, which does not say over what its seconds are.\n\n{table}\n\n"
   )
 
 
-def _ours(summary: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float]:
-  by_label = {label: [r["seconds"] for r in summary["rows"] if r["label"] == label]
-              for label in labels}  # fmt: skip
-  return {label: median(seconds) for label, seconds in by_label.items() if seconds}
+def device_of(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+  """Where a row was made; rows of before they told are of all devices of the evaluation."""
+  return row.get("device") or " / ".join(summary["made_by"]["device"])
 
 
-def _circumstances(summary: Mapping[str, Any]) -> tuple[int, str]:
-  return summary["num_images"], " / ".join(summary["made_by"]["device"])
+def _ours(summary: Mapping[str, Any], labels: Sequence[str]) -> Times:
+  found = {}
+  for label in labels:
+    rows = [row for row in summary["rows"] if row["label"] == label]
+    if rows:
+      devices = " / ".join(dict.fromkeys(device_of(row, summary) for row in rows))
+      seconds = median(row["seconds"] for row in rows)
+      found[label] = Took(seconds, (summary["num_images"], devices))
+  return found
 
 
-def _words(summary: Mapping[str, Any]) -> str:
-  n, device = _circumstances(summary)
-  return f"n = {n}, {device}"
+def _words(times: Times, summary: Mapping[str, Any]) -> str:
+  devices = dict.fromkeys(took.where[1] for took in times.values() if took.where)
+  return ", ".join([f"n = {summary['num_images']}", *devices])
 
 
-def _cells(labels: Sequence[str], seconds: Seconds, base: Seconds) -> list[str]:
+def _cells(labels: Sequence[str], times: Times, bases: Sequence[Times]) -> list[str]:
+  """Each attack's seconds, and over those of the first base that ran it in the same place."""
   cells = []
   for label in labels:
-    text = f"{seconds[label]:,.3g}" if label in seconds else "-"
-    known = label in seconds and base.get(label, 0) > 0
-    cells.append(text + (f" ({seconds[label] / base[label]:,.3g})" if known else ""))
+    took = times.get(label)
+    if took is None:
+      cells.append("-")
+      continue
+    alike = [base[label] for base in bases if label in base and base[label].where == took.where]
+    over = alike[0].seconds if alike else 0.0
+    cells.append(f"{took.seconds:,.3g}" + (f" ({took.seconds / over:,.3g})" if over > 0 else ""))
   return cells

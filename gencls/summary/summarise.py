@@ -44,12 +44,18 @@ def success_rate(correct: np.ndarray, untouched: np.ndarray, draws: int) -> dict
   return Interval(rate, low, high, robust.n, "from the accuracy's interval")._asdict()
 
 
+def _made(cell: Cell) -> dict[str, Any]:
+  """Which attack it was, and what it took where."""
+  where = {name: cell.header[name] for name in ("label", "norm", "eps", "seconds")}
+  return {**where, "device": _device(cell.header["record"]["devices"])}
+
+
 def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
   """What is reported of one attack (or of the grey image) at one eps."""
   arrays, base = cell.arrays, untouched.arrays["correct"]
   _, correct = candidate([cell, untouched])
   row = {
-    **{name: cell.header[name] for name in ("label", "norm", "eps", "seconds")},
+    **_made(cell),
     "accuracy": _interval(correct, draws),
     "accuracy_of_result": float(np.mean(arrays["correct"], dtype=np.float64)),
     "as_returned": _interval(arrays["correct"], draws),
@@ -111,7 +117,7 @@ def _minimum_row(cell: Cell, untouched: Cell) -> dict[str, Any]:
   returned = cell.arrays.get(minimum_norm.AS_RETURNED, cell.arrays["correct"])
   right = mine & (untouched.arrays["correct"] > 0.5)
   return {
-    **{name: cell.header[name] for name in ("label", "norm", "eps", "seconds")},
+    **_made(cell),
     "found": targeted.share(broken[mine], 1),
     "found_of_right": targeted.share(broken[right], 1),
     "accuracy_of_result": float(np.mean(returned, dtype=np.float64)),

@@ -56,9 +56,24 @@ def test_the_cost_is_of_the_attacks_that_both_have_made(tmp_path, paper):
     rows.append({**rows[-1], "label": "pgd", "derived": "clip", "seconds": 1000.0 * factor**2})
   (pair,) = counterparts.pairs(paper, entries)
   assert pair["cost"] == pytest.approx(1.5)  # 3 over 2: FGSM, clean, grey, read off do not count
-  entries[1].summary["made_by"]["device"] = ["another"]
+  for row in entries[1].summary["rows"]:
+    row["device"] = "another"
   (pair,) = counterparts.pairs(paper, entries)
   assert pair["cost"] is None
+  for entry, device in zip(entries, ("one", "another", "one"), strict=True):
+    entry.summary["made_by"]["device"] = [device]
+    for row in entry.summary["rows"]:
+      del row["device"]  # as rows of before are
+  (pair,) = counterparts.pairs(paper, entries)
+  assert pair["cost"] is None
+  for entry in entries:  # one attack of both ran in the same place, the other ones did not
+    for row in entry.summary["rows"]:
+      row["device"] = "one" if row["label"] == "pgd" and row["eps"] == EPS[0] else entry.title
+      row["seconds"] = (
+        {"GFZ": 5.0, "CNN": 2.0}.get(entry.title, 1.0) if row["device"] == "one" else 9.0
+      )
+  (pair,) = counterparts.pairs(paper, entries)
+  assert pair["cost"] == pytest.approx(2.5)
 
 
 def test_the_page_says_where_the_interval_leaves_out_zero(tmp_path, paper):

@@ -253,6 +253,13 @@ def test_what_attacks_cost_stands_beside_the_paper(paper):
   assert cells(text, "GFZ (n = 100, cpu)") == ["4 (8)"]
   assert cells(text, "CNN (n = 100, cpu)") == ["0.5 (1)"]
   assert cells(text, "Other (n = 100, gpu)") == ["1"]  # no ratio over another device
+  for name, device in (("GFZ", "cpu"), ("CNN", "cpu, 1 cores")):  # of the rows, where they tell
+    ours[name] |= {"rows": [{**row, "device": device} for row in ours[name]["rows"]]}
+  text = published.section(found, ours).split("Seconds of an attack")[1]
+  assert cells(text, "GFZ (n = 100, cpu)") == ["4"]
+  assert cells(text, "CNN (n = 100, cpu, 1 cores)") == ["0.5 (1)"]
+  ours["CNN"]["rows"] = [{**row, "device": "cpu"} for row in ours["CNN"]["rows"]]
+  assert "| 4 (8)" in published.section(found, ours)
   ours["CNN"]["num_images"] = 1000
   text = published.section(found, ours).split("Seconds of an attack")[1]
   assert cells(text, "GFZ (n = 100, cpu)") == ["4"]  # nor over another number of images
