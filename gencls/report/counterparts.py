@@ -60,7 +60,7 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
 def _cost(first: Entry, second: Entry) -> float | None:
   """Seconds of the attacks that both have made on the same device."""
   one, two = _seconds(first), _seconds(second)
-  both = one.keys() & two.keys()
+  both = [key for key in one if key in two]
   total = sum(two[key] for key in both)
   return sum(one[key] for key in both) / total if total > 0 else None
 
