@@ -19,16 +19,20 @@ def pytest_configure(config):
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   # The other worker may be writing it just now: it is compiled again.
   config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache")
-  _take_a_core(os.environ.get("PYTEST_XDIST_WORKER"))
   if config.option.markexpr == "not slow":
+    _take_cores()
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK_TO_COMPILE])
 
 
-def _take_a_core(worker):
-  """Of several workers each stays on a core of its own, where there are enough: small programs
-  gain nothing from two threads, and the threads of two workers stand in each other's way."""
-  if worker is None or not hasattr(os, "sched_setaffinity"):
+def _take_cores():
+  """Of several workers each keeps to cores of its own, where there are enough for all.
+
+  Small programs gain nothing from two threads, and threads of two workers are in each other's way.
+  """
+  worker, count = (os.environ.get(f"PYTEST_XDIST_WORKER{end}", "") for end in ("", "_COUNT"))
+  number = worker.removeprefix("gw")
+  if not (number.isdecimal() and count.isdecimal() and hasattr(os, "sched_setaffinity")):
     return
-  cores, number = sorted(os.sched_getaffinity(0)), int(worker.removeprefix("gw"))
-  if number < len(cores):
-    os.sched_setaffinity(0, {cores[number]})
+  cores = sorted(os.sched_getaffinity(0))
+  if int(number) < int(count) <= len(cores):
+    os.sched_setaffinity(0, cores[int(number) :: int(count)])

@@ -68,8 +68,8 @@ def gradient_fits(probed: Mapping[str, np.ndarray] | None, planned: bool = False
   """The change of the loss is what the gradient says, for nearly every image.
 
   Along the gradient within a factor of 2; at random steps, where there are some, the root mean
-  square of the difference within half that of the change, at one of their lengths. Steps are short
-  ones, or flips of single pixels where the model thresholds its input, see `gradient_cell`.
+  square of the difference within half that of the change. Steps are short ones, or flips of single
+  pixels where the model thresholds its input, see `gradient_cell`.
 
   Args:
     probed: the arrays of `gradient_cell.probe`; None where the evaluation does not probe. A change
@@ -105,17 +105,21 @@ def _missing(probed: Mapping[str, np.ndarray], usable: np.ndarray) -> tuple[floa
   """The share of the usable images whose gradient lacks a large part, and that in words."""
   if "measured_aside" not in probed:  # an evaluation of before
     return 0.0, "not measured at random steps"
-  predicted, measured = (
-    np.asarray(probed[f"{k}_aside"], np.float64)[usable] for k in ("predicted", "measured")
-  )
-  if measured.ndim == 2:  # an evaluation of before, at one length
-    predicted, measured = predicted[:, None], measured[:, None]
-  with np.errstate(invalid="ignore"):
-    lack = np.linalg.norm(measured - predicted, axis=2)
-    fits = np.isfinite(lack) & (lack <= _MISSING * np.linalg.norm(measured, axis=2))
-  share = np.mean(~np.any(fits, axis=1))
+  share = _off(probed, "predicted_aside", usable)
   told = f"{100 * share:.0f}% off by more than half of the change at random steps"
-  return float(share), told
+  if "linear_aside" in probed:
+    alone = _off(probed, "linear_aside", usable)
+    told += f" ({100 * alone:.0f}% by the gradient at the image alone)"
+  return share, told
+
+
+def _off(probed: Mapping[str, np.ndarray], name: str, usable: np.ndarray) -> float:
+  """The share of the usable images whose changes along random signs are not what `name` says."""
+  said, measured = (np.asarray(probed[k], np.float64)[usable] for k in (name, "measured_aside"))
+  with np.errstate(invalid="ignore"):
+    lack = np.linalg.norm(measured - said, axis=1)
+    fits = np.isfinite(lack) & (lack <= _MISSING * np.linalg.norm(measured, axis=1))
+  return float(np.mean(~fits))
 
 
 def _too_few(size: np.ndarray, usable: np.ndarray) -> list[str]:

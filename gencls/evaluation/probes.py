@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gencls.evaluation.batch_loop import Protocol
-from gencls.evaluation.gradient_cell import ASIDE, DIRECTIONS, FLIPS, STEP
+from gencls.evaluation.gradient_cell import ASIDE, DIRECTIONS, FLIPS, MIDPOINTS, STEP
 from gencls.evaluation.regrade_cell import Regrade, check_regrade
 from gencls.evaluation.surface_cell import Surface, check_surface
 from gencls.evaluation.transfer_cell import Source
@@ -52,7 +52,7 @@ def gradient_settings(protocol: Protocol, threshold: float | None) -> dict[str, 
     "seed": protocol.seed,
     "threat": protocol.threat,
     "step": STEP,
-    "aside": [DIRECTIONS, *ASIDE],
+    "aside": [DIRECTIONS, ASIDE, MIDPOINTS],
   }
 
 

@@ -69,9 +69,10 @@ def _seconds(entry: Entry) -> dict[tuple[Any, ...], float]:
   """Of each attack that was run; those that were read off another one took no time."""
   made = [*entry.summary["rows"], *entry.summary.get("minimum", ())]
   return {
-    (row["label"], row["norm"], row["eps"], device_of(row, entry.summary)): row["seconds"]
+    (row["label"], row["norm"], row["eps"], device): row["seconds"]
     for row in made
     if "attack" in row and "derived" not in row
+    if (device := device_of(row, entry.summary)) is not None
   }
 
 
@@ -100,8 +101,9 @@ def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[
     f"difference is shown ({paired.METHOD}; each by itself, {_count(found)} of them, so that one "
     f"in forty would be ahead by chance alone{_unpaired_words(found)}). A lead may be no more than "
     "that of clean accuracy, and a worst case is an upper bound: most failed checks say that some "
-    "attack was weaker than it could be. Cost: seconds of the attacks that both have made, over "
-    "the counterpart's; attacks stop early, so that a model that breaks soon is cheap."
+    "attack was weaker than it could be. Cost: seconds of the attacks that both have made on the "
+    "same device, over the counterpart's; attacks stop early, so that a model that breaks soon is "
+    "cheap."
     f"{gradient_sentence(summaries)}",
     compare.failed(summaries).strip(),
     *(_table(found, norm) for norm in _norms(found)),

@@ -11,10 +11,11 @@ class Took(NamedTuple):
   """What one attack took a model."""
 
   seconds: float
-  where: tuple[int, str] | None  # images and device; None: a paper's
+  where: tuple[int, str] | None  # images and device; None: not on one device alone
 
 
 Times = Mapping[str, Took]  # attack -> what it took
+PAPER = (0, "paper")
 
 
 def section(
@@ -23,7 +24,7 @@ def section(
   """A Markdown table; empty where the paper has no seconds.
 
   Ours are those of the attack at one eps with its grading, the median over eps: the first one also
-  compiles. Only equal numbers of images on one kind of device are divided.
+  compiles. Only equal numbers of images on the same device are divided.
 
   Args:
     published: with `seconds`: {"reference": a model of the paper, "models": model -> attack ->
@@ -35,7 +36,7 @@ def section(
     return ""
   reference = published["seconds"]["reference"]
   theirs = {
-    model: {label: Took(value, None) for label, value in seconds.items()}
+    model: {label: Took(value, PAPER) for label, value in seconds.items()}
     for model, seconds in published["seconds"]["models"].items()
   }
   labels = list(dict.fromkeys(label for times in theirs.values() for label in times))
@@ -57,9 +58,10 @@ def section(
   )
 
 
-def device_of(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-  """Where a row was made; rows of before they told are of all devices of the evaluation."""
-  return row.get("device") or " / ".join(summary["made_by"]["device"])
+def device_of(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str | None:
+  """Where a row was made; None where an older file has several devices and does not tell."""
+  devices = summary["made_by"]["device"]
+  return row.get("device") or (devices[0] if len(devices) == 1 else None)
 
 
 def _ours(summary: Mapping[str, Any], labels: Sequence[str]) -> Times:
@@ -67,9 +69,9 @@ def _ours(summary: Mapping[str, Any], labels: Sequence[str]) -> Times:
   for label in labels:
     rows = [row for row in summary["rows"] if row["label"] == label]
     if rows:
-      devices = " / ".join(dict.fromkeys(device_of(row, summary) for row in rows))
-      seconds = median(row["seconds"] for row in rows)
-      found[label] = Took(seconds, (summary["num_images"], devices))
+      first, *others = dict.fromkeys(device_of(row, summary) for row in rows)
+      where = None if others or first is None else (summary["num_images"], first)
+      found[label] = Took(median(row["seconds"] for row in rows), where)
   return found
 
 
@@ -86,7 +88,8 @@ def _cells(labels: Sequence[str], times: Times, bases: Sequence[Times]) -> list[
     if took is None:
       cells.append("-")
       continue
-    alike = [base[label] for base in bases if label in base and base[label].where == took.where]
-    over = alike[0].seconds if alike else 0.0
+    known = [base[label] for base in bases if label in base and took.where is not None]
+    alike = [each.seconds for each in known if each.where == took.where]
+    over = alike[0] if alike else 0.0
     cells.append(f"{took.seconds:,.3g}" + (f" ({took.seconds / over:,.3g})" if over > 0 else ""))
   return cells

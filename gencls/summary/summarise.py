@@ -155,15 +155,19 @@ def _made_by(cells: Sequence[Cell]) -> dict[str, list[str]]:
       for r in records
     ],
     "versions": [", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records],
-    "device": [_device(r["devices"]) for r in records],
+    "device": [_kind(r["devices"]) for r in records],
   }
   return {name: list(dict.fromkeys(found)) for name, found in texts.items()}
 
 
+def _kind(devices: Mapping[str, Any]) -> str:
+  return f"{devices['kind']} ({devices['platform']})"
+
+
 def _device(devices: Mapping[str, Any]) -> str:
-  """For example "cpu (cpu, 2 cores)"; cells of before the cores were recorded do not tell them."""
+  """What decides the seconds: of a CPU its cores too, which cells of before do not tell."""
   cores = devices.get("cores") if devices["platform"] == "cpu" else None
-  return f"{devices['kind']} ({devices['platform']}{'' if cores is None else f', {cores} cores'})"
+  return _kind(devices) + ("" if cores is None else f", {cores} cores")
 
 
 def summarise(cells: Sequence[Cell], unfinished: Collection[str] = ()) -> dict[str, Any]:

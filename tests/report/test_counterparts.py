@@ -66,6 +66,10 @@ def test_the_cost_is_of_the_attacks_that_both_have_made(tmp_path, paper):
       del row["device"]  # as rows of before are
   (pair,) = counterparts.pairs(paper, entries)
   assert pair["cost"] is None
+  for entry in entries:
+    entry.summary["made_by"]["device"] = ["one", "another"]  # and so of which they are is unknown
+  (pair,) = counterparts.pairs(paper, entries)
+  assert pair["cost"] is None
   for entry in entries:  # one attack of both ran in the same place, the other ones did not
     for row in entry.summary["rows"]:
       row["device"] = "one" if row["label"] == "pgd" and row["eps"] == EPS[0] else entry.title
