@@ -87,9 +87,10 @@ def run(
     max_queries: stops each example after the step in which its forward and backward passes reach
       this number, with the best it has found; such an example counts as done.
     compact: whether finished examples are dropped; no result depends on it beyond float error.
-    num_workers: batches that run side by side, each in a thread. Pays on CPUs, as XLA:CPU runs
-      much of a model on one core; takes the memory of as many batches. Threads do not see JAX
-      settings made by `with`, only those of `jax.config.update`. None: one for each device.
+    num_workers: batches that run side by side, each in a thread; takes the memory of as many.
+      Pays on several devices, and on CPUs of many cores; on two cores little or nothing
+      (docs/results/workers.md). Threads do not see JAX settings made by `with`, only those of
+      `jax.config.update`. None: one for each device.
     devices: where the workers run, in turn, each with a copy of the parameters and programs
       compiled for it; all of the default backend. None: where the inputs are.
 

@@ -1,4 +1,4 @@
-"""A tree of JSON in fewer characters, and back: columns for rows, and what repeats once.
+"""A long tree of JSON in fewer characters, and back: columns for rows, and what repeats once.
 
   [{"eps": 0.1, "n": 5}, {"eps": 0.2, "n": 5}]   [{"$columns": {"eps": [0.1, 0.2], "n": [5, 5]}}]
   long objects and lists that stand twice        {"$ref": "#/$shared/3"}, and "$shared": [...]
@@ -18,13 +18,24 @@ _POINTER = f"#/{SHARED}/"
 _LONG = 80  # characters; what is shorter is no shorter as a pointer
 
 
-def pack(tree: Mapping[str, Any]) -> dict[str, Any]:
-  """The tree, JSON-able, in fewer characters; `unpack` is the inverse.
+def check(tree: Any) -> None:
+  """Refuses what `unpack` would take for its own.
 
   Raises:
     ValueError: if a key is "$columns", "$ref" or "$shared".
   """
-  return _share({name: _columns(value) for name, value in _checked(tree).items()})
+  if isinstance(tree, Mapping) and (taken := tree.keys() & {COLUMNS, REF, SHARED}):
+    raise ValueError(
+      f"{', '.join(sorted(taken))} must not be a field of results, nor a model's title: rename it"
+    )
+  if _nested(tree):
+    for child in _children(tree):
+      check(child)
+
+
+def pack(tree: Mapping[str, Any]) -> dict[str, Any]:
+  """The tree, which passes `check`, shorter where it is long; `unpack` is the inverse."""
+  return _share({name: _columns(value) for name, value in tree.items()})
 
 
 def unpack(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,16 +48,10 @@ def unpack(tree: Mapping[str, Any]) -> dict[str, Any]:
   return {name: _rows(value) for name, value in _resolve(tree).items()}
 
 
-def _checked(node: Mapping[str, Any]) -> Mapping[str, Any]:
-  if taken := node.keys() & {COLUMNS, REF, SHARED}:
-    raise ValueError(f"results must not have a field called {', '.join(sorted(taken))}")
-  return node
-
-
 def _columns(node: Any) -> Any:
   """With columns in the place of neighbours in a list that have the same keys."""
   if isinstance(node, Mapping):
-    return {name: _columns(value) for name, value in _checked(node).items()}
+    return {name: _columns(value) for name, value in node.items()}
   if not isinstance(node, list | tuple):
     return node
   found: list[Any] = []
@@ -55,7 +60,7 @@ def _columns(node: Any) -> Any:
     if not keys or len(group) < 2:
       found += [_columns(each) for each in group]
     else:
-      columns = {k: _columns([each[k] for each in group]) for k in _checked(group[0])}
+      columns = {k: _columns([each[k] for each in group]) for k in group[0]}
       found.append({COLUMNS: columns})
   return found
 

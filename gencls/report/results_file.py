@@ -41,10 +41,9 @@ def to_text(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     summaries: title -> summary, JSON-able.
 
   Raises:
-    ValueError: if a key is "$columns", "$ref" or "$shared".
+    ValueError: if a key or a title is "$columns", "$ref" or "$shared".
   """
-  if compact.SHARED in summaries:
-    raise ValueError(f"no model may be called {compact.SHARED!r} in a results file: rename it")
+  compact.check(summaries)
   if sum(len(summary["rows"]) for summary in summaries.values()) <= _INDENTED_ROWS:
     return to_json(summaries)
   return to_json(compact.pack(summaries), compact=True)
