@@ -4,9 +4,8 @@
 
 PGD on GFZ at MNIST size (untrained unless a run is given), as an evaluation runs it:
 `workers.local` says how many workers, and batches are shared. Of all images in every step, and of
-those that still stand: one program fills the cores of a CPU with many images, and not with the few
-that are left. Both numbers of workers are compiled first and take turns; what is quoted is the
-median of the turns and their spread. Writes workers.json and .md.
+those that still stand. Both numbers of workers are compiled first and take turns; what is quoted is
+the median of the turns and their spread. Writes workers.json and .md.
 """
 
 import argparse

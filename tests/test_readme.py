@@ -38,6 +38,17 @@ def test_tables_are_those_of_the_result_files(page):
   assert fill_readme().filled(PAGES[page]) == PAGES[page], "run: python docs/fill_readme.py"
 
 
+def test_a_block_may_have_the_first_tables_alone():
+  source = "docs/results/fashion_mnist/detect.md"
+  page = fill_readme()
+  whole, two = (
+    page.filled(f"<!-- from {source}{which} -->\n<!-- end -->") for which in ("", ", first 2")
+  )
+  assert two.count("\n|--") == 2 < whole.count("\n|--")
+  first = two.split("-->\n", 1)[1].removesuffix("<!-- end -->").strip()
+  assert first in whole and first.startswith("| model (n = ")
+
+
 def test_every_page_with_tables_is_filled():
   filled = {path.relative_to(ROOT).as_posix() for path in fill_readme().PAGES}
   assert {page for page, text in PAGES.items() if "<!-- from" in text} == filled

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gencls.report import compact
+from gencls.report import compact, results_file
 
 SETTINGS = {
   "name": "pgd",
@@ -55,7 +55,12 @@ def test_what_repeats_stands_once_and_what_stands_once_stays():
   assert compact.pack({"a": names, "b": [names]})["b"] == [{"$ref": "#/$shared/0"}]
 
 
-@pytest.mark.parametrize("tree", [{"$shared": 1}, {"a": {"$ref": "#/b"}}, {"a": [{"$columns": 1}]}])
-def test_its_own_names_are_taken(tree):
-  with pytest.raises(ValueError, match=r"\$\w+ must not be a field of results"):
-    compact.check(tree)
+@pytest.mark.parametrize("word", ["$columns", "$ref", "$shared"])
+@pytest.mark.parametrize("rows", [1, 300])
+def test_a_keyword_of_the_file_is_refused_short_or_long(word, rows):
+  for summaries in (
+    {word: {"rows": []}},
+    {"A": {"rows": [{"eps": 1}] * rows, "config": {word: 3}}},
+  ):
+    with pytest.raises(ValueError, match=rf"\{word} must not be a field of results"):
+      results_file.to_text(summaries)

@@ -387,17 +387,6 @@ def test_a_damaged_image_is_refused(runs, caplog):
     one_image.rows([kept], "pgd")
 
 
-@pytest.mark.parametrize("word", ["$columns", "$ref", "$shared"])
-@pytest.mark.parametrize("rows", [1, 300])
-def test_a_keyword_of_the_file_is_refused_short_or_long(word, rows):
-  for summaries in (
-    {word: {"rows": []}},
-    {"A": {"rows": [{"eps": 1}] * rows, "config": {word: 3}}},
-  ):
-    with pytest.raises(ValueError, match=rf"\{word} must not be a field of results"):
-      results_file.to_text(summaries)
-
-
 def test_a_file_or_evaluation_that_is_not_there(runs, tmp_path):
   with pytest.raises(FileNotFoundError, match=r"there is no results file .*nothing\.json"):
     compare.gather([tmp_path / "nothing.json"], "toy")
