@@ -73,10 +73,11 @@ MOST_BYTES = 950_000  # of one file
 
 
 def save(figure: Any, path: Path) -> None:
-  """Writes a figure as PNG, whole or not at all; a large one with fewer dots per inch."""
+  """Writes a figure as PNG, whole or not at all; a large one in 256 colours, or with fewer dots."""
   dots = DOTS_PER_INCH
-  while len(content := png(figure, dots)) > MOST_BYTES and dots > 1:
-    dots = int(0.8 * dots)
+  if len(content := png(figure, dots)) > MOST_BYTES:
+    while len(content := _of_palette(png(figure, dots))) > MOST_BYTES and dots > 1:
+      dots = int(0.8 * dots)
   atomic_write(path, content)
 
 
@@ -86,6 +87,15 @@ def png(figure: Any, dots_per_inch: int) -> bytes:
   content = io.BytesIO()
   figure.savefig(content, format="png", dpi=dots_per_inch)
   return content.getvalue()
+
+
+def _of_palette(content: bytes) -> bytes:
+  """The PNG in the 256 colours that suit it best: a third of the bytes, of curves."""
+  from PIL import Image  # noqa: PLC0415
+
+  found = io.BytesIO()
+  Image.open(io.BytesIO(content)).convert("RGB").quantize(256).save(found, "png", optimize=True)
+  return found.getvalue()
 
 
 def line(label: str, rows: Sequence[Mapping[str, Any]], field: str, start: Mapping[str, Any] | None,

@@ -1,11 +1,13 @@
 """Tables and figures from result cells."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
 from toy_evaluation import (
@@ -235,15 +237,24 @@ def test_as_many_curves_as_the_zoo_has_can_be_told_apart_and_are_the_same_in_eve
   assert all(looks[0][name] == look for name, look in looks[1].items()) and len(looks[1]) == 15
 
 
-def test_a_figure_of_many_bytes_gets_fewer_dots(monkeypatch, tmp_path):
+def test_a_figure_of_many_bytes_gets_fewer_colours_and_then_fewer_dots(monkeypatch, tmp_path):
   line = figures.Line("model", [0.0, 0.1], [1.0, 0.5], [1.0, 0.4], [1.0, 0.6])
   figure = figures.curves({"linf": [line]}, "title", "accuracy, %", "note")
   whole = figures.png(figure, figures.DOTS_PER_INCH)
-  figures.save(figure, tmp_path / "whole.png")
-  assert len((tmp_path / "whole.png").read_bytes()) == len(whole)
-  monkeypatch.setattr(figures, "MOST_BYTES", len(whole) // 2)
-  figures.save(figure, tmp_path / "less.png")
-  assert len(whole) // 8 < len((tmp_path / "less.png").read_bytes()) <= len(whole) // 2
+
+  def saved(most_bytes):
+    monkeypatch.setattr(figures, "MOST_BYTES", most_bytes)
+    figures.save(figure, tmp_path / "figure.png")
+    content = (tmp_path / "figure.png").read_bytes()
+    assert len(content) <= most_bytes
+    return content, matplotlib.image.imread(io.BytesIO(content))[..., :3]
+
+  content, exact = saved(len(whole))
+  assert content == whole
+  content, close = saved(len(whole) * 2 // 3)
+  assert close.shape == exact.shape and 0 < np.mean(abs(close - exact)) < 0.002
+  content, small = saved(len(content) * 2 // 3)
+  assert small.shape[0] < exact.shape[0] / 1.2
 
 
 def test_sanity_checks_side_by_side():
