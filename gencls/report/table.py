@@ -213,26 +213,29 @@ def checks_of_models(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   """The sanity checks of several models: a row for each check, a column for each model.
 
   Args:
-    summaries: title -> summary. What failed is said below, with its detail.
+    summaries: title -> summary. Below stand what failed, with its detail, and the checks that were
+      run of no model.
   """
   found = {title: {c["name"]: c for c in s["checks"]} for title, s in summaries.items()}
   names = list(dict.fromkeys(name for checks in found.values() for name in checks))
-  rows = [
-    [
-      name,
-      *[_MARKS[checks[name]["status"]] if name in checks else "-" for checks in found.values()],
-    ]
-    for name in names
-  ]
+  status = {
+    name: [checks.get(name, {}).get("status") for checks in found.values()] for name in names
+  }
+  run = [name for name in names if {"pass", "fail"} & {*status[name]}]
+  rows = [[name, *["-" if each is None else _MARKS[each] for each in status[name]]] for name in run]
   failed = [
     f"* {title}, {check['name']}: {check['detail']}"
     for title, checks in found.items()
     for check in checks.values()
     if check["status"] == "fail"
   ]
-  return "\n\n".join(
-    [grid(["sanity check", *found], rows), *(["\n".join(failed)] if failed else [])]
-  )
+  left = "; ".join(name for name in names if name not in run)
+  parts = [
+    grid(["sanity check", *found], rows) if run else "",
+    "\n".join(failed),
+    f"Run of no model: {left}." if left else "",
+  ]
+  return "\n\n".join(part for part in parts if part)
 
 
 def threat_sentence(settings: Mapping[str, Any], attacks: Mapping[str, Mapping[str, Any]]) -> str:

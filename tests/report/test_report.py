@@ -268,6 +268,17 @@ def test_sanity_checks_side_by_side():
   assert text.split("\n")[5:] == ["", "* A, y: why | not"]
 
 
+def test_checks_that_were_run_of_no_model_have_no_row():
+  def one(**status):
+    return {"checks": [{"name": n, "status": s, "detail": ""} for n, s in status.items()]}
+
+  text = table.checks_of_models({"A": one(x="not run", y="pass"), "B": one(x="not run")})
+  assert [line.split("|")[1].strip() for line in text.split("\n")[:3:2]] == ["sanity check", "y"]
+  assert text.split("\n")[3:] == ["", "Run of no model: x."]
+  nothing = table.checks_of_models({"A": one(x="not run"), "B": one(z="not run")})
+  assert nothing == "Run of no model: x; z."
+
+
 def test_two_evaluations_of_one_run_side_by_side(evaluated, tmp_path):
   _, summary, _ = evaluated
   for name in ("nearest", "mean"):
