@@ -17,9 +17,11 @@ IFS=, read -r -a hosts <<< "${TPU_WORKER_HOSTNAMES:?the hosts of the slice, comm
 index=${TPU_WORKER_ID:?the number of this host}
 sweep=(launch/sweep.py --config="$config" --workdir="$workdir")
 
-# Every host goes through the same list. A training that is finished ends at once.
+# Every host goes through the same list, whose lines are quoted for a shell. A training that is
+# finished ends at once.
 "$python" "${sweep[@]}" --list=train | while read -r train; do
-  JAX_PLATFORMS=${JAX_PLATFORMS:-tpu} $train --coordinator="${hosts[0]}:8476" \
+  eval "command=($train)"
+  JAX_PLATFORMS=${JAX_PLATFORMS:-tpu} "${command[@]}" --coordinator="${hosts[0]}:8476" \
     --num_processes="${#hosts[@]}" --process_id="$index" < /dev/null
 done
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 import subprocess
 
@@ -13,13 +14,11 @@ FOLDER = ROOT / "launch" / "batch"
 SCRIPTS = sorted(FOLDER.glob("*.sh"))
 FLAG = re.compile(r"(?<![\w-])--(\w+)=")
 
-# In the place of python: tells how it was called. --list prints two commands.
+# In the place of python: tells how it was called, | between arguments. --list prints two commands.
+COMMANDS = (["launch/train.py", "--a=(8, 16)"], ["launch/train.py", "--b=it's $HOME"])
 FAKE = """#!/bin/bash
-echo "$@" >> "$CALLS"
-case "$*" in *--list=train*)
-  echo "$PYTHON launch/train.py --a"
-  echo "$PYTHON launch/train.py --b"
-esac
+(IFS="|"; echo "$*" >> "$CALLS")
+case "$*" in *--list=train*) cat "$COMMANDS" ;; esac
 """
 
 
@@ -34,11 +33,13 @@ def calls(script, arguments, folder, **environment):
   fake, log = folder / "fake", folder / "calls"
   fake.write_text(FAKE)
   fake.chmod(0o755)
+  commands = folder / "commands"
+  commands.write_text("".join(shlex.join([str(fake), *each]) + "\n" for each in COMMANDS))
   names = ("SLURM_ARRAY_TASK_COUNT", "NUM_TASKS", "TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES")
   clean = {name: value for name, value in os.environ.items() if name not in names}
   ended = subprocess.run(
     ["bash", str(FOLDER / script), *arguments],
-    env=clean | {"PYTHON": str(fake), "CALLS": str(log)} | environment,
+    env=clean | {"PYTHON": str(fake), "CALLS": str(log), "COMMANDS": str(commands)} | environment,
     capture_output=True,
     text=True,
     check=False,
@@ -57,7 +58,7 @@ def test_slurm_tasks_call_the_sweep_with_flags_that_exist(tmp_path):
     "slurm_array.sh", ["c.py", "a folder"], tmp_path, SLURM_ARRAY_TASK_COUNT="8"
   )
   assert ended.returncode == 0
-  assert found == "launch/sweep.py --config=c.py --workdir=a folder --num_tasks=8"
+  assert found == "launch/sweep.py|--config=c.py|--workdir=a folder|--num_tasks=8"
   assert set(FLAG.findall(found)) <= defined("sweep.py")
   _, ended = calls("slurm_array.sh", ["c.py"], tmp_path)
   assert ended.returncode != 0
@@ -66,14 +67,13 @@ def test_slurm_tasks_call_the_sweep_with_flags_that_exist(tmp_path):
 
 def test_hosts_of_a_tpu_pod_train_together_and_evaluate_apart(tmp_path):
   hosts = {"TPU_WORKER_HOSTNAMES": "h0,h1,h2", "TPU_WORKER_ID": "1"}
-  found, ended = calls("tpu_pod.sh", ["c.py", "w"], tmp_path, **hosts)
+  found, ended = calls("tpu_pod.sh", ["c.py", "a folder"], tmp_path, **hosts)
   assert ended.returncode == 0, ended.stderr
-  together = "--coordinator=h0:8476 --num_processes=3 --process_id=1"
+  together = "--coordinator=h0:8476|--num_processes=3|--process_id=1"
   assert found == [
-    "launch/sweep.py --config=c.py --workdir=w --list=train",
-    f"launch/train.py --a {together}",
-    f"launch/train.py --b {together}",
-    "launch/sweep.py --config=c.py --workdir=w --task_index=1 --num_tasks=3",
+    "launch/sweep.py|--config=c.py|--workdir=a folder|--list=train",
+    *(f"{'|'.join(command)}|{together}" for command in COMMANDS),
+    "launch/sweep.py|--config=c.py|--workdir=a folder|--task_index=1|--num_tasks=3",
   ]
   assert set(FLAG.findall(together)) <= defined("train.py")
   assert set(FLAG.findall(found[0] + found[3])) <= defined("sweep.py")
@@ -89,6 +89,9 @@ def test_the_pods_of_kubernetes_are_as_many_as_the_tasks():
   assert (ROOT / arguments["config"]).is_file()
   assert spec["completions"] == spec["parallelism"] == int(arguments["num_tasks"])
   assert (job["kind"], spec["completionMode"]) == ("Job", "Indexed")
+  (rule,) = spec["podFailurePolicy"]["rules"]  # which needs restartPolicy: Never
+  assert (rule["action"], rule["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget"}])
+  assert spec["template"]["spec"]["restartPolicy"] == "Never"
   (volume,) = spec["template"]["spec"]["volumes"]
   (mount,) = container["volumeMounts"]
   assert mount["name"] == volume["name"]
