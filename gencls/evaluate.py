@@ -145,9 +145,9 @@ def evaluate(
       check_target(dataset, protocol, spec, build_attack(subject, protocol, spec, eps))
   if subject.attacked is not None:
     probes = probes._replace(threshold=subject.attacked[0].pixel_threshold)
-  if probes.unseen and protocol.threat == "known_seed":
+  if probes.unseen:
     first = make_plans(folder, protocol, specs, identity, dataset, detection)
-    probes = probes._replace(unseen=_randomised(subject, dataset, protocol, first[1].path))
+    probes = probes._replace(unseen=_knows_draws(subject, dataset, protocol, first[1].path))
   plans = make_plans(folder, protocol, specs, identity, dataset, detection, probes)
   if announce is not None:
     announce(plans)
@@ -191,12 +191,14 @@ def evaluate(
   return [_on_grid(plan, cells[plan.path]) for plan in plans]
 
 
-def _randomised(
+def _knows_draws(
   subject: Subject, dataset: data.Dataset, protocol: Protocol, untouched: Path
 ) -> bool:
-  """Whether other draws may give other logits; by the untouched images' cell if it is there."""
-  if subject.redraw is not None:
+  """Whether attacks know draws that matter; by the untouched images' cell if it is there."""
+  if subject.redraw is not None:  # what `prepare` draws is the same for attack and grading
     return True
+  if protocol.threat != "known_seed":
+    return False
   if untouched.exists():
     return read_result(untouched).header["randomness"]["randomised"]
   return randomness(subject, dataset, protocol).randomised

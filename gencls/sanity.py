@@ -283,12 +283,21 @@ def detect_randomness(logits_fn: LogitsFn, keys: Keys, other: Keys, x: Array) ->
   return Randomness(not np.array_equal(first, second, equal_nan=True), same)
 
 
-def threat_fits(randomness: Randomness, threat: str) -> Check:
-  """The declared threat model is about the randomness that the model has."""
+def threat_fits(randomness: Randomness, threat: str, prepared_anew: bool = False) -> Check:
+  """The declared threat model is about the randomness that the model has.
+
+  Args:
+    randomness: what keys do.
+    threat: "known_seed" or "fresh_seed".
+    prepared_anew: whether `prepare` draws, once for attack and grading alike.
+  """
   name = "forward pass and threat model agree"
   kind = "randomised" if randomness.randomised else "deterministic"
   if not randomness.repeatable:
     return Check(name, "fail", "the same keys give other logits: there is hidden randomness")
+  if threat == "fresh_seed" and prepared_anew:
+    told = "attack and grading share what is drawn once, in `prepare`: set threat='known_seed'"
+    return Check(name, "fail", told)
   if threat == "fresh_seed" and not randomness.randomised:
     return Check(name, "pass", "deterministic: both threat models coincide")
   return Check(name, "pass", f"{kind}, {threat}")

@@ -123,8 +123,7 @@ def _regraded(probes: Probes, protocol: Protocol) -> tuple[int | None, ...]:
   """The numbers of samples that worst cases are graded again under; None: as they were graded."""
   if probes.regrade is not None:
     return probes.regrade.num_samples
-  known = protocol.threat == "known_seed" and protocol.keep_images > 0
-  return (None,) * (probes.unseen and known)
+  return (None,) * (probes.unseen and protocol.keep_images > 0)
 
 
 def _again(

@@ -20,7 +20,7 @@ class Probes(NamedTuple):
   surface: Surface | None = None  # the margin over a plane, see `surface_cell`
   sources: tuple[Source, ...] = ()  # attacks of other evaluations, see `transfer_cell`
   regrade: Regrade | None = None  # other numbers of importance samples, see `regrade_cell`
-  unseen: bool = False  # the worst case on draws that no known seed has told, see `regrade_cell`
+  unseen: bool = False  # the worst case on draws that no attack has known, see `regrade_cell`
 
 
 def check_probes(probes: Probes, protocol: Protocol, labels: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ follow the rule of the threat model. Where the attack has known the draws (a kno
 that `prepare` makes once) every K is graded on draws that it has not known, "unseen": only these
 compare. What the evaluation's own K loses from its own draws to unseen ones rests on knowing them.
 One unseen draw of an image would tell little: there are at least as many as under a fresh seed.
-Every randomised model is graded so under a known seed, whether or not it has a K, in cells called
+Every model whose draws attacks know is graded so, whether or not it has a K, in cells called
 "unseen draws …" where no other K is asked.
 
 References:

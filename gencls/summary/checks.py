@@ -192,7 +192,7 @@ def run(
     masking.surface_rises(
       probed[SURFACE].arrays["margin"] if SURFACE in probed else None, SURFACE in unfinished
     ),
-    sanity.threat_fits(randomness, threat),
+    sanity.threat_fits(randomness, threat, clean.header["prepared_anew"]),
     sanity.one_origin(made_by),
   ]
 

@@ -1,7 +1,8 @@
-"""Known seed against unseen draws: does what breaks the images rest on knowing the draws?
+"""Known against unseen draws: does what breaks the images rest on knowing the draws?
 
-Under a known seed attack and grading share each image's draw. The worst case, as it was chosen, is
-graded on draws that no attack has known too; see `gencls.evaluation.regrade_cell`.
+Under a known seed attack and grading share each image's draw, and under any threat model what
+`prepare` draws once. The worst case, as it was chosen, is graded on draws that no attack has known
+too; see `gencls.evaluation.regrade_cell`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -23,7 +24,7 @@ def check(
   model: Mapping[str, Any],
   unfinished: Collection[str] = (),
 ) -> Check:
-  """Accuracy in the worst case does not rest on the known seed.
+  """Accuracy in the worst case does not rest on draws that the attack has known.
 
   Fails where at any eps the two differ by more than a point and the 95% interval of the paired
   difference does not have 0 in it; passes only where every interval is a point to either side or
@@ -36,10 +37,11 @@ def check(
     model: hyperparameters of the graded model.
     unfinished: labels of the planned cells that are not there yet.
   """
-  if untouched.header["settings"]["threat"] != "known_seed":
-    return Check(NAME, "pass", "fresh seed: no attack knows the draws")
-  if not (untouched.header["randomness"]["randomised"] or clean.header["prepared_anew"]):
-    return Check(NAME, "pass", "deterministic: nothing is drawn")
+  if not clean.header["prepared_anew"]:
+    if untouched.header["settings"]["threat"] != "known_seed":
+      return Check(NAME, "pass", "fresh seed: no attack knows the draws")
+    if not untouched.header["randomness"]["randomised"]:
+      return Check(NAME, "pass", "deterministic: nothing is drawn")
   found = _changes(cells, model)
   if not found:
     planned = any(label.startswith((LABEL, UNSEEN)) for label in unfinished)

@@ -17,7 +17,7 @@ from toy_evaluation import (
   toy_subject,
 )
 
-from gencls.evaluate import evaluate, make_plans
+from gencls.evaluate import evaluate
 from gencls.evaluation.probes import Probes
 from gencls.evaluation.results import Cell
 from gencls.paired import paired_interval
@@ -32,21 +32,30 @@ def steered(params, keys, x):
   return log_joint(params, x) + params["noise"] * tilt
 
 
-def evaluated_alone(folder, noise, keep=120, n=120):
-  """An evaluation under a known seed, without other numbers of samples."""
+def prepared(params, draw, keys, x):
+  """The same, drawn once for all keys."""
+  return steered(params, jnp.broadcast_to(jax.random.key(draw), keys.shape), x)
+
+
+def evaluated_alone(folder, noise, keep=120, n=120, threat="known_seed", once=False):
+  """An evaluation without other numbers of samples; `once`: the model draws when it is prepared."""
   plain = toy_subject()
   params = {**plain.params, "noise": jnp.float32(noise)}
-  fn = jax.tree_util.Partial(steered, params)
+  fn = (
+    jax.tree_util.Partial(prepared, params, 0) if once else jax.tree_util.Partial(steered, params)
+  )
+  redraw = (lambda draw: jax.tree_util.Partial(prepared, params, draw)) if once else None
   subject = plain._replace(
     classifier=plain.classifier._replace(logits=steered),
     params=params,
     logits_fn=fn,
     attack_logits_fn=fn,
+    redraw=redraw,
   )
   return evaluate(
     subject,
     toy_images(n),
-    protocol(keep_images=keep, clean=("accuracy",), batch_size=None),
+    protocol(threat, keep_images=keep, clean=("accuracy",), batch_size=None),
     specs((0.05, 0.1)),
     folder=folder,
     identity={**IDENTITY, "params": f"noise {noise}"},
@@ -96,10 +105,23 @@ def test_where_nothing_is_drawn_or_known_there_is_nothing_to_grade(tmp_path):
   assert not any(is_unseen(cell) for cell in kept)
   found = check_of(kept)
   assert found["status"] == "not run" and "config.keep_images" in found["detail"]
-  fresh = make_plans(
-    tmp_path, protocol("fresh_seed"), specs(), IDENTITY, toy_images(), probes=Probes(unseen=True)
-  )
-  assert not any(plan.label.startswith("unseen") for plan in fresh)
+  fresh = evaluated_alone(tmp_path / "fresh", 8.0, n=8, threat="fresh_seed")
+  assert not any(is_unseen(cell) for cell in fresh)
+  assert check_of(fresh)["detail"] == "fresh seed: no attack knows the draws"
+
+
+@pytest.mark.parametrize("threat", ["known_seed", "fresh_seed"])
+def test_draws_that_are_made_once_are_known_under_any_threat_model(tmp_path, threat):
+  """Keys change nothing of the model; another preparation tilts what it thinks of the images."""
+  cells = evaluated_alone(tmp_path, 4.0, threat=threat, once=True)
+  own = [cell for cell in cells if is_unseen(cell)]
+  assert [cell.header["draws"]["unseen"] for cell in own] == [20, 20]
+  assert all(np.mean(c.arrays["unseen"] - c.arrays["correct"]) > 0.05 for c in own)
+  found = {c["name"]: c for c in summarise(cells)["checks"]}
+  assert found[unseen.NAME]["status"] == "fail"
+  fits = found["forward pass and threat model agree"]
+  assert fits["status"] == ("pass" if threat == "known_seed" else "fail")
+  assert threat == "known_seed" or "in `prepare`: set threat='known_seed'" in fits["detail"]
 
 
 def _checked(known, unknown, unfinished=()):
