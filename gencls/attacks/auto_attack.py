@@ -16,7 +16,7 @@ References:
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gencls.attacks import boundary_planes
 from gencls.attacks import objective as objectives
@@ -141,8 +141,8 @@ def auto_attack(
     raise ValueError(
       f"num_classes must be >= 2 and num_targets >= 1, got {num_classes} and {num_targets}"
     )
-  members = VERSIONS[version](num_steps, num_queries, min(num_targets, num_classes - 1))
-  missing = sorted({name for name, _ in members.values()} - set(registry))
+  chosen = VERSIONS[version](num_steps, num_queries, min(num_targets, num_classes - 1))
+  missing = sorted({name for name, _ in chosen.values()} - set(registry))
   if missing:
     raise ValueError(
       f"auto_attack, version {version!r}, needs the attacks {', '.join(missing)}, which are not in "
@@ -151,8 +151,8 @@ def auto_attack(
   shared: dict[str, Any] = {"randomness": randomness, "eot_samples": eot_samples}
   shared |= {"accept": accept, "accept_weight": accept_weight}
   attacks = []
-  for place, (name, (attack, settings)) in enumerate(_fitting(members, num_classes).items()):
-    if accept is not None and attack in boundary_planes.ATTACKS:
+  for place, (name, (attack, settings)) in enumerate(_fitting(chosen, num_classes).items()):
+    if accept is not None and _is_blind(attack):
       continue
     # Each run of APGD has starts of its own.
     own = {"start_seed": place} if attack == "apgd" else {}
@@ -213,20 +213,41 @@ def _loss(settings: Mapping[str, Any], num_classes: int) -> str:
   return "margin" if few else settings["loss"]
 
 
-def losses(*, version: str = "standard", num_classes: int = 10, **others: Any) -> dict[str, str]:
-  """The loss of each member of `auto_attack`.
+class Member(NamedTuple):
+  """What a member of `auto_attack` does, for those who judge its results."""
+
+  attack: str  # a name in `attacks.REGISTRY`
+  loss: str  # a name in `losses.LOSSES`
+  num_targets: int  # classes that it pursues in turn; 0: it is untargeted
+
+
+def members(
+  *,
+  version: str = "standard",
+  num_classes: int = 10,
+  num_targets: int = 9,
+  adaptive: bool = False,
+  **others: Any,
+) -> dict[str, Member]:
+  """The members of `auto_attack`, in their order: `broken_by` counts them from 1.
 
   Args:
     version: as there.
     num_classes: as there.
-    **others: its other hyperparameters, which change no loss.
-
-  Returns:
-    Name of the member -> a name in `losses.LOSSES`.
+    num_targets: as there.
+    adaptive: whether a detector is to be evaded too.
+    **others: its other hyperparameters, which change none of this.
   """
   del others
   return {
-    name: _loss(settings, num_classes)
-    for name, (_, settings) in VERSIONS[version](1, 1, 1).items()
-    if not _left_out(settings, num_classes)
+    name: Member(attack, _loss(settings, num_classes), settings.get("num_targets", 0))
+    for name, (attack, settings) in VERSIONS[version](
+      1, 1, min(num_targets, num_classes - 1)
+    ).items()
+    if not _left_out(settings, num_classes) and not (adaptive and _is_blind(attack))
   }
+
+
+def _is_blind(attack: str) -> bool:
+  """Whether it cannot pursue a detector."""
+  return attack in boundary_planes.ATTACKS

@@ -197,10 +197,12 @@ def standing_zeros(
   labels: np.ndarray,
   target: np.ndarray | None = None,
   accepted: np.ndarray | None = None,
+  num_targets: int = 0,
 ) -> np.ndarray:
   """[N] bool, `zero_gradients` of the images that are not broken as they are.
 
-  There every loss has something to gain.
+  There every loss has something to gain. An attack that pursues several classes in turn is starved
+  where the gradient is zero towards each of them.
 
   Args:
     loss: as in `zero_gradients`.
@@ -208,11 +210,25 @@ def standing_zeros(
     labels: [N].
     target: [N], `targets.LEFT_OUT` for none; None where all are untargeted.
     accepted: [N] bool, by the detector that has to be evaded too; None for none.
+    num_targets: likeliest classes besides the label that are pursued in turn where `target` is
+      None; 0: the attack is untargeted.
   """
-  zero = zero_gradients(loss, logits, labels, target)
+  if target is None and num_targets:
+    aims = _likeliest(logits, labels)[:, :num_targets].T
+    zero = np.all([zero_gradients(loss, logits, labels, aim) for aim in aims], axis=0)
+  else:
+    zero = zero_gradients(loss, logits, labels, target)
   prediction = predict(logits)  # −1 without finite logits, which are no success
   broken = (prediction >= 0) & (prediction != labels) if target is None else prediction == target
   if accepted is not None:
     broken &= accepted
   asked = np.ones_like(zero) if target is None else target != LEFT_OUT
   return zero & asked & ~broken
+
+
+def _likeliest(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """[N, C − 1] the classes but the label, by logit."""
+  rows = np.where(np.isfinite(logits), logits, np.finfo(logits.dtype).min)
+  own = np.arange(logits.shape[1]) == labels[:, None]
+  order = np.argsort(np.where(own, -np.inf, -rows), axis=1, kind="stable")
+  return order[:, 1:].astype(np.int32)

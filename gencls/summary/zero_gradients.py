@@ -1,7 +1,8 @@
 """The check of gradients by the logits: does what an attack maximises have one?
 
 The margin always has, so that an attack on it cannot fail here; what cross-entropy would have is
-told beside it. An ensemble is judged by the losses of its members, not by that of its judge.
+told beside it. An ensemble is judged by the losses of its members, not by that of its judge, and
+what pursues several classes in turn by its loss towards each of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from gencls import sanity
 from gencls.attacks import auto_attack
+from gencls.attacks.auto_attack import Member
 from gencls.attacks.losses import LOSSES
 from gencls.evaluation import masking
 from gencls.evaluation.grading import predict
@@ -18,7 +20,7 @@ from gencls.evaluation.results import Cell
 from gencls.summary.detection import evading
 from gencls.summary.targeted import aim
 
-_LOSSES_OF = {"auto_attack": auto_attack.losses}
+MEMBERS = {"auto_attack": auto_attack.members}  # of the ensembles
 
 
 def check(
@@ -36,23 +38,34 @@ def check(
   for row in attacked:
     at = "minimum" if row["eps"] is None else f"{row['eps']:g}"
     where = f"{row['label']} {row['norm']} {at}"
-    attack = row["attack"]
-    if attack["name"] in _LOSSES_OF:
-      cell = made[row["label"], row["norm"], row["eps"]]
-      for member, loss in _LOSSES_OF[attack["name"]](**attack["hyperparameters"]).items():
-        counts[f"{where} ({member})"] = _zeros(loss, cell, untouched)
-    elif row["zero_gradient"] is not None:
+    attack, cell = row["attack"], made.get((row["label"], row["norm"], row["eps"]))
+    num_targets = attack["hyperparameters"].get("num_targets", 0)
+    if cell is not None and attack["name"] in MEMBERS:
+      for name, member in members_of(cell).items():
+        counts[f"{where} ({name})"] = _zeros(member.loss, member.num_targets, cell, untouched)
+    elif row["zero_gradient"] is None:
+      continue  # it has no loss
+    elif cell is not None and num_targets:
+      counts[where] = _zeros(attack["loss"], num_targets, cell, untouched)
+    else:
       counts[where] = row["zero_gradient"]
   name, n = "no zero gradient of the loss by the logit it is about", len(untouched.arrays["label"])
   found = sanity.counted(name, counts, n)
   return found._replace(detail=f"{found.detail}; {cross_entropy(untouched)}")
 
 
-def _zeros(loss: str, cell: Cell, untouched: Cell) -> int:
+def members_of(cell: Cell) -> dict[str, Member]:
+  """The members of the ensemble that made a cell, in their order."""
+  attack = cell.header["settings"]["attack"]
+  return MEMBERS[attack["name"]](**attack["hyperparameters"], adaptive=evading(cell))
+
+
+def _zeros(loss: str, num_targets: int, cell: Cell, untouched: Cell) -> int:
   arrays = untouched.arrays
   target = cell.arrays["target"] if aim(cell) is not None else None
   accepted = arrays["accepted"][:, 0] if evading(cell) else None
-  zero = masking.standing_zeros(LOSSES[loss], arrays["logits"], arrays["label"], target, accepted)
+  given = arrays["logits"], arrays["label"], target, accepted
+  zero = masking.standing_zeros(LOSSES[loss], *given, num_targets)
   return int(np.sum(zero))
 
 
