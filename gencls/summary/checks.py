@@ -11,7 +11,7 @@ from gencls.evaluation import masking, minimum_norm
 from gencls.evaluation.acceptance import as_held
 from gencls.evaluation.candidates import Group, candidate
 from gencls.evaluation.results import Cell
-from gencls.summary import convergence, worst_checks, zero_gradients
+from gencls.summary import convergence, members, worst_checks, zero_gradients
 from gencls.summary.detection import check_adaptive, evading, held_groups, own_view
 from gencls.summary.targeted import aim
 from gencls.summary.targeted import curve as targeted_curve
@@ -65,6 +65,7 @@ def _pairs(grouped: Sequence[Group], untouched: Cell) -> list[sanity.Pair]:
   found = []
   for group in grouped:
     attacked = [cell for cell in group.cells if cell.header["label"] != GREY]
+    attacked = members.split(attacked, untouched)
     names = {c.header["label"]: c.header["settings"]["attack"]["name"] for c in attacked}
     # Gradients and queries have both made them: they are candidates, and compared with nothing.
     attacked = [c for c in attacked if names[c.header["label"]] != sanity.SAME_MODEL]

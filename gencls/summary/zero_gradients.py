@@ -11,16 +11,13 @@ from typing import Any
 import numpy as np
 
 from gencls import sanity
-from gencls.attacks import auto_attack
-from gencls.attacks.auto_attack import Member
 from gencls.attacks.losses import LOSSES
 from gencls.evaluation import masking
 from gencls.evaluation.grading import predict
 from gencls.evaluation.results import Cell
 from gencls.summary.detection import evading
+from gencls.summary.members import members_of
 from gencls.summary.targeted import aim
-
-MEMBERS = {"auto_attack": auto_attack.members}  # of the ensembles
 
 
 def check(
@@ -40,8 +37,8 @@ def check(
     where = f"{row['label']} {row['norm']} {at}"
     attack, cell = row["attack"], made.get((row["label"], row["norm"], row["eps"]))
     num_targets = attack["hyperparameters"].get("num_targets", 0)
-    if cell is not None and attack["name"] in MEMBERS:
-      for name, member in members_of(cell).items():
+    if cell is not None and (every := members_of(cell)):
+      for name, member in every.items():
         counts[f"{where} ({name})"] = _zeros(member.loss, member.num_targets, cell, untouched)
     elif row["zero_gradient"] is None:
       continue  # it has no loss
@@ -52,12 +49,6 @@ def check(
   name, n = "no zero gradient of the loss by the logit it is about", len(untouched.arrays["label"])
   found = sanity.counted(name, counts, n)
   return found._replace(detail=f"{found.detail}; {cross_entropy(untouched)}")
-
-
-def members_of(cell: Cell) -> dict[str, Member]:
-  """The members of the ensemble that made a cell, in their order."""
-  attack = cell.header["settings"]["attack"]
-  return MEMBERS[attack["name"]](**attack["hyperparameters"], adaptive=evading(cell))
 
 
 def _zeros(loss: str, num_targets: int, cell: Cell, untouched: Cell) -> int:

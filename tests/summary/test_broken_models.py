@@ -74,6 +74,7 @@ def _attack(label, name="pgd", **hyperparameters):
 # The margin over three classes has local maxima: one start may end in one.
 PGD = {"rel_step_size": 0.3, "num_steps": 6, "num_restarts": 5}
 FEW = [_attack("pgd", **PGD), _attack("square", "square", num_steps=150)]
+AUTO = [_attack("aa", "auto_attack", num_classes=CLASSES, num_steps=6, num_queries=150)]
 ALL = [
   *FEW,
   _attack("fgsm", "fgsm"),
@@ -113,8 +114,12 @@ def test_a_sound_model_passes_every_check(tmp_path):
     (detached_target, FEW, {FITS, NOTHING_NEW}),
     (detached_aside, FEW, {FITS, NOTHING_NEW}),
     (quantised_input, FEW, {FITS, RISES, NO_ZERO_INPUT, NOTHING_NEW}),
+    (quantised_input, AUTO, {FITS, RISES, NOTHING_NEW}),  # its own Square
   ],
 )
+@pytest.mark.filterwarnings("ignore:.*takes the loss margin")  # for three classes
+@pytest.mark.filterwarnings("ignore:.*gradients may be masked")
+@pytest.mark.filterwarnings("ignore:.*standing examples had an input gradient of exactly")
 def test_a_broken_model_is_caught(tmp_path, logits, specs, caught):
   found = checks(tmp_path, logits, specs)
   failed = {name for name, (status, _) in found.items() if status == "fail"}

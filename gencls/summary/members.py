@@ -1,0 +1,65 @@
+"""The members of an ensemble: what each of them broke, as cells of their own.
+
+An ensemble has one cell, but the checks tell gradients from queries: what Square breaks in
+AutoAttack, which its gradient attacks had left, is the sign of masking.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gencls import sanity
+from gencls.attacks import auto_attack
+from gencls.attacks.auto_attack import Member
+from gencls.evaluation.results import Cell
+from gencls.summary.detection import evading
+
+MEMBERS = {"auto_attack": auto_attack.members}
+
+
+def members_of(cell: Cell) -> dict[str, Member]:
+  """The members of the ensemble that made a cell, in their order; empty for any other attack."""
+  attack = cell.header["settings"].get("attack") or {}
+  if attack.get("name") not in MEMBERS:
+    return {}
+  return MEMBERS[attack["name"]](**attack["hyperparameters"], adaptive=evading(cell))
+
+
+def split(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
+  """Every ensemble as what follows gradients, and each member that does not.
+
+  A member stands for the images that it was the first to break, where the others are untouched: it
+  has only met what those before it left.
+
+  Args:
+    cells: of attacks and grey images.
+    untouched: the cell of the clean images.
+  """
+  found = []
+  for cell in cells:
+    every = members_of(cell) if "broken_by" in cell.arrays else {}
+    places = {
+      name: (place, member.attack)
+      for place, (name, member) in enumerate(every.items(), start=1)
+      if sanity.gradient_free(member.attack)
+    }
+    broken_by = cell.arrays.get("broken_by")
+    found.append(
+      _only(cell, ~np.isin(broken_by, [p for p, _ in places.values()]), untouched)
+      if places
+      else cell
+    )
+    for name, (place, attack) in places.items():
+      own = _only(cell, broken_by == place, untouched)
+      settings = cell.header["settings"]
+      renamed = {**settings, "attack": {**settings["attack"], "name": attack}}
+      label = f"{cell.header['label']} ({name})"
+      found.append(own._replace(header={**own.header, "label": label, "settings": renamed}))
+  return found
+
+
+def _only(cell: Cell, chosen: np.ndarray, untouched: Cell) -> Cell:
+  """A cell whose other images are untouched."""
+  names = ("select_correct", "select_margin", "correct")
+  views = {name: np.where(chosen, cell.arrays[name], untouched.arrays[name]) for name in names}
+  return cell._replace(arrays={**cell.arrays, **views})
