@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gencls.markdown import grid, percent
-from gencls.report import compare, published
+from gencls.report import bounds, compare, published
 from gencls.workdir import atomic_write
 
 NOT_RUN = "not run"
@@ -121,8 +121,8 @@ def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
     f"Accuracy in percent. The paper: {numbers['source']}, the least over its attacks "
     f"({numbers['images']}). Its attacks on ours: the least over the same ones (`{one['name']}`), "
     f"on the first {one['num_images']:,} {one['data']['split']} images. What holds: the "
-    f"per-example worst case of `{hard['name']}` on the same images. It is an upper bound: most "
-    "failed checks say that some attack was weaker than it could be. 95% intervals over images."
+    f"per-example worst case of `{hard['name']}` on the same images. {bounds.sentence(shown)} 95% "
+    f"intervals over images. {bounds.threats(one, hard)}"
     f"\n\n{grid(header, lines)}\n\n{compare.failed(shown)}{compare.not_run(shown)}"
   ).rstrip() + "\n"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gencls.report import (
+  bounds,
   comparable,
   detection_table,
   figures,
@@ -135,10 +136,11 @@ def _honest_headline(summaries: Mapping[str, Mapping[str, Any]] | None) -> str:
   """What holds, above what was published."""
   if not summaries:
     return ""
-  name = next(iter(summaries.values()))["name"]
+  first = next(iter(summaries.values()))
   return (
-    f"**What holds**, by the worst case of `{name}`; below it the same models by the published "
-    f"protocol.\n\n{headline(summaries)}\n\n{not_run(summaries)}"
+    f"**What holds**, by the worst case of `{first['name']}`; below it the same models by the "
+    f"published protocol. {bounds.sentence(summaries)} {bounds.threats(first)}\n\n"
+    f"{headline(summaries)}\n\n{failed(summaries)}{not_run(summaries)}"
   )
 
 

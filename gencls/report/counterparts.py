@@ -10,7 +10,7 @@ from typing import Any
 from gencls import paired
 from gencls.evaluation import stored
 from gencls.markdown import grid
-from gencls.report import comparable, compare, difference
+from gencls.report import bounds, comparable, compare, difference
 from gencls.report import published as papers
 from gencls.report.reading import Entry
 from gencls.report.runtimes import device_of
@@ -100,11 +100,9 @@ def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[
     "Ahead or behind: the 95% interval of the difference leaves out zero; =: it does not, and no "
     f"difference is shown ({paired.METHOD}; each by itself, {_count(found)} of them, so that one "
     f"in forty would be ahead by chance alone{_unpaired_words(found)}). A lead may be no more than "
-    "that of clean accuracy, and a worst case is an upper bound: most failed checks say that some "
-    "attack was weaker than it could be. Cost: seconds of the attacks that both have made on the "
-    "same device, over the counterpart's; attacks stop early, so that a model that breaks soon is "
-    "cheap."
-    f"{gradient_sentence(summaries)}",
+    f"that of clean accuracy. {bounds.sentence(summaries)} {bounds.threats(summary)} Cost: seconds "
+    "of the attacks that both have made on the same device, over the counterpart's; attacks stop "
+    f"early, so that a model that breaks soon is cheap.{gradient_sentence(summaries)}",
     compare.failed(summaries).strip(),
     *(_table(found, norm) for norm in _norms(found)),
     "In brackets the two accuracies; \\* some attacks have not been run yet.",

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from gencls.markdown import percent
-from gencls.report import claims, published
+from gencls.report import bounds, claims, published
+from gencls.sanity import ORIGIN, UNCOMMITTED
+from gencls.summary import regraded, unseen
 
 PAPER = {
   "source": "A 2020",
@@ -32,8 +34,11 @@ def interval(mean):
 
 
 def summary(name, rows=(), worst=(), failed=0, n=1000):
+  threat = "fresh_seed" if name == "soft" else "known_seed"
   return {
     "name": name,
+    "protocol": {"threat": threat, "select_draws": 5, "grade_draws": 20},
+    "attacks": {"pgd": {"name": "pgd", "eot_samples": 7}},
     "data": {"name": "toy", "split": "test"},
     "num_images": n,
     "checks": [{"name": f"check {i}", "status": "fail"} for i in range(failed)],
@@ -101,6 +106,9 @@ def test_the_page_says_what_has_not_been_run_and_what_failed(tmp_path):
   assert "A 2020" in text and "10 test images" in text and "first 1,000 test images" in text
   assert "- GFZ: square linf 0.3" in text and "`soft`" in text and "`hard`" in text
   assert "- GFZ: check 0, check 1\n" in text
+  assert "`soft`: Fresh seed: each query of an attack is the mean over fresh keys (pgd 7)" in text
+  assert "`hard`: Known seed: attack and grading share each image's key" in text
+  assert "By failed checks it may be lower still for GFZ. " in text
   assert "| model (n = 1000) " in text and "ABC" not in text
   hard["GFZ"] |= summary("hard", worst=[("linf", 0.3, 0.02, [])])
   hard["GFZ"]["missing"] = []
@@ -108,6 +116,20 @@ def test_the_page_says_what_has_not_been_run_and_what_failed(tmp_path):
   hard["GFZ"]["worst"][0] |= {"accuracy": None, "missing": ["all"]}  # nothing is graded there yet
   assert claims.write(PAPER, soft, hard, path)
   assert row(path.read_text())[3] == claims.NOT_RUN
+
+
+def test_what_a_worst_case_is_a_bound_of_follows_from_the_failed_checks():
+  def one(*failed):
+    return {"checks": [{"name": n, "status": "fail", "detail": UNCOMMITTED} for n in failed]}
+
+  alone = bounds.sentence({"A": one()})
+  assert (
+    alone == "A worst case is an upper bound of what other attacks under its threat model leave."
+  )
+  assert bounds.sentence({"A": one(ORIGIN)}) == alone
+  every = {"A": one("doubling", unseen.NAME), "B": one(), "C": one(regraded.NAME)}
+  told = bounds.sentence({**every, "D": one("doubling")})
+  assert "By failed checks it may be lower still for A and D. The numbers of A and C are" in told
 
 
 def row(text):
