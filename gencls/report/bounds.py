@@ -5,9 +5,10 @@ from typing import Any
 
 from gencls.report import table
 from gencls.sanity import ORIGIN
-from gencls.summary import regraded, unseen
+from gencls.summary import detection, regraded, unseen
 
-_OF_DRAWS = (unseen.NAME, regraded.NAME)  # the numbers are those of the draws that attacks knew
+_OF_DRAWS = {unseen.NAME, regraded.NAME}  # the numbers are those of the draws that attacks knew
+_OF_NO_ATTACK = {ORIGIN, detection.RATE}
 
 
 def sentence(summaries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -17,8 +18,8 @@ def sentence(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     summaries: title -> summary, of the worst cases.
   """
   failed = {title: table.failed(summary) for title, summary in summaries.items()}
-  lower = [t for t, names in failed.items() if {*names} - {*_OF_DRAWS, ORIGIN}]
-  known = [t for t, names in failed.items() if {*names} & {*_OF_DRAWS}]
+  lower = [t for t, names in failed.items() if {*names} - _OF_DRAWS - _OF_NO_ATTACK]
+  known = [t for t, names in failed.items() if {*names} & _OF_DRAWS]
   parts = ["A worst case is an upper bound of what other attacks under its threat model leave."]
   if lower:
     parts.append(f"By failed checks it may be lower still for {_listed(lower)}.")

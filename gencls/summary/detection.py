@@ -16,6 +16,7 @@ from gencls.summary.targeted import aim
 
 KINDS = ("classifier", "detector")  # what an attack is against: the columns of the tables
 EITHER = "either"  # the worst case over both
+RATE = "the detector rejects the share that it may"
 
 
 def evading(cell: Cell) -> bool:
@@ -158,6 +159,23 @@ def curves(
         points = roc.curve(untouched.arrays["score"].ravel(), cell.arrays["score"][wrong])
         found.setdefault((norm, eps), []).append((cell.header["label"], *points))
   return found
+
+
+def check_rate(detector: Cell) -> sanity.Check:
+  """A quantile rejects as many of the fitting images as it may, at least half of them.
+
+  Where many values are equal, as distances of saturated posteriors, no threshold parts them, and
+  the detector is compared at another rate of false positives than it says.
+  """
+  rule = detector.header["settings"]["detector"]["rule"]
+  if rule["name"] != "quantile":
+    return sanity.Check(RATE, "pass", f"{rule['name']} promises no rate")
+  rejected = np.mean(~detector.arrays["accepted"])
+  count, rate = len(detector.arrays["accepted"]), 100 * rule["false_positive_rate"]
+  detail = f"{100 * rejected:.1f}% of {count} fitting images, of {rate:g}%"
+  lacks = rejected < 0.5 * rule["false_positive_rate"]
+  why = ": many values are equal, or classes have too few images; other rates do not compare"
+  return sanity.Check(RATE, "fail" if lacks else "pass", detail + why * bool(lacks))
 
 
 def check_adaptive(grouped: Sequence[Group], untouched: Cell, draws: int) -> sanity.Check:

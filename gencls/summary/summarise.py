@@ -205,6 +205,7 @@ def summarise(cells: Sequence[Cell], unfinished: Collection[str] = ()) -> dict[s
   )
   found.append(regraded.check(again, model, unfinished))
   found.append(unseen.check(cells, untouched, clean, model, unfinished))
+  found += [detection.check_rate(detector) for detector in detectors]
   return {
     "num_images": untouched.header["num_images"],
     "largest_class_share": float(np.max(np.bincount(labels)) / len(labels)),

@@ -25,8 +25,9 @@ import gencls.attacks
 from gencls import detect, evaluate
 from gencls.evaluation import grading, results
 from gencls.evaluation.acceptance import as_held
+from gencls.evaluation.results import Cell
 from gencls.report import compare, detection_table, pages, table
-from gencls.summary import roc
+from gencls.summary import detection, roc
 from gencls.summary.summarise import summarise
 from gencls.thresholds import Rule
 
@@ -311,3 +312,20 @@ def test_configs_without_a_detector_continue_older_evaluations(tmp_path):
   results.check_same_evaluation(path, {**old, "attacks": pgd, "detector": off})
   with pytest.raises(ValueError, match=r"detector: '\(absent\)' -> "):
     results.check_same_evaluation(path, {**old, "detector": {**off, "name": "marginal"}})
+
+
+@pytest.mark.parametrize(
+  ("rule", "rejected", "status"),
+  [
+    ({"name": "quantile", "false_positive_rate": 0.05}, 50, "pass"),
+    ({"name": "quantile", "false_positive_rate": 0.05}, 25, "pass"),
+    ({"name": "quantile", "false_positive_rate": 0.05}, 6, "fail"),
+    ({"name": "quantile", "false_positive_rate": 0.0}, 0, "pass"),
+    ({"name": "mean_std", "alpha": 1.5}, 0, "pass"),
+  ],
+)
+def test_a_detector_of_equal_values_does_not_reject_what_it_may(rule, rejected, status):
+  header = {"settings": {"detector": {"name": "tv", "rule": rule}}}
+  found = detection.check_rate(Cell(header, {"accepted": np.arange(1000) >= rejected}))
+  assert found.status == status
+  assert status == "pass" or found.detail.startswith("0.6% of 1000 fitting images, of 5%: many")

@@ -7,7 +7,7 @@ import pytest
 from gencls.markdown import percent
 from gencls.report import bounds, claims, published
 from gencls.sanity import ORIGIN, UNCOMMITTED
-from gencls.summary import regraded, unseen
+from gencls.summary import detection, regraded, unseen
 
 PAPER = {
   "source": "A 2020",
@@ -126,7 +126,7 @@ def test_what_a_worst_case_is_a_bound_of_follows_from_the_failed_checks():
   assert (
     alone == "A worst case is an upper bound of what other attacks under its threat model leave."
   )
-  assert bounds.sentence({"A": one(ORIGIN)}) == alone
+  assert bounds.sentence({"A": one(ORIGIN, detection.RATE)}) == alone
   every = {"A": one("doubling", unseen.NAME), "B": one(), "C": one(regraded.NAME)}
   told = bounds.sentence({**every, "D": one("doubling")})
   assert "By failed checks it may be lower still for A and D. The numbers of A and C are" in told
