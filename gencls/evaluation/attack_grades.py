@@ -8,7 +8,7 @@ from gencls.evaluation import minimum_norm
 from gencls.evaluation.attack_specs import AttackSpec, evades
 from gencls.evaluation.batch_loop import Arrays, Batch, Work
 from gencls.evaluation.cells import grade_batch, graded_arrays
-from gencls.evaluation.grading import perturbation_norm, reclip, select_share
+from gencls.evaluation.grading import perturbation_norm, reclip, share_right
 from gencls.evaluation.targets import LEFT_OUT, share_in_target
 from gencls.types import Accept
 
@@ -135,14 +135,15 @@ def _select_share(
   protocol = work.protocol
 
   def share(x_adv: np.ndarray) -> np.ndarray:
-    found = select_share(
+    found = share_right(
       work.subject.logits_fn,
       padded(x_adv, batch),
       classes,
       batch.indices,
       threat=protocol.threat,
       seed=protocol.seed,
-      select_draws=protocol.select_draws,
+      purpose="select",
+      draws=protocol.select_draws,
       accept=accept,
       reached=reached,
     )

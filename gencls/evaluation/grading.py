@@ -129,34 +129,18 @@ def share_right(
   seed: int,
   purpose: str,
   draws: int,
-) -> np.ndarray:
-  """[B] float32, the share of the draws of one purpose that are right; else as `grade`."""
-  _, logits = _draws(logits_fn, x, indices, threat, seed, purpose, draws)
-  return _share(np.stack([predict(z) == labels for z in logits], axis=1), axis=1)
-
-
-def select_share(
-  logits_fn: LogitsFn,
-  x: np.ndarray,
-  labels: np.ndarray,
-  indices: np.ndarray,
-  *,
-  threat: str,
-  seed: int,
-  select_draws: int,
   accept: Accept | None = None,
   reached: bool = False,
 ) -> np.ndarray:
-  """[B] float32, the share of the select draws that are right; the arguments are `grade`'s.
+  """[B] float32, the share of the draws of one purpose that are right; else as `grade`.
 
   With a detector the share that are right or rejected, or with `reached`, where the labels are
   targets, of those that are right and accepted.
   """
-  if accept is None:
-    common = {"threat": threat, "seed": seed, "purpose": "select", "draws": select_draws}
-    return share_right(logits_fn, x, labels, indices, **common)
-  keys, logits = _draws(logits_fn, x, indices, threat, seed, "select", select_draws)
+  keys, logits = _draws(logits_fn, x, indices, threat, seed, purpose, draws)
   right = np.stack([predict(z) == labels for z in logits], axis=1)
+  if accept is None:
+    return _share(right, axis=1)
   scores = acceptance.scores(accept, keys, x, logits)
   if reached:
     return _share(right & acceptance.accepts(scores), axis=1)

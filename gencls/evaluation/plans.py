@@ -113,7 +113,7 @@ def make_plans(
     found = plan(SURFACE, **surface_settings(probes.surface, protocol))
     plans.append(found._replace(num_images=min(probes.surface.num_images, n)))
   for count, (norm, eps) in itertools.product(_regraded(probes, protocol), grid):
-    label, again, after = _again(plans, protocol, count, norm, eps)
+    label, again, after = _again(plans, protocol, count, norm, eps, detection is not None)
     found = plan(label, **again, **grading)
     plans.append(found._replace(after=after, num_images=min(protocol.keep_images, n)))
   return [*plans, *fits]
@@ -127,7 +127,7 @@ def _regraded(probes: Probes, protocol: Protocol) -> tuple[int | None, ...]:
 
 
 def _again(
-  plans: Sequence[Plan], protocol: Protocol, count: int | None, norm: str, eps: float
+  plans: Sequence[Plan], protocol: Protocol, count: int | None, norm: str, eps: float, held: bool
 ) -> tuple[str, dict[str, Any], tuple[Path, ...]]:
   """A worst case that is graded again: its label, what it is, and the cells that it is made from.
 
@@ -137,11 +137,14 @@ def _again(
     count: number of samples, None: as it was graded.
     norm: of the ball.
     eps: radius.
+    held: whether what is right or rejected is graded too.
   """
   within = [p for p in plans if p.norm == norm and (p.eps is None or p.eps <= eps)]
   after = (plans[1].path, *(p.path for p in within))
   again: dict[str, Any] = {"norm": norm, "eps": eps, "cells": [p.path.name for p in within]}
   again["unseen_draws"] = unseen_draws(protocol.grade_draws)
+  if held:
+    again["held"] = True
   if count is None:
     return unseen_label(norm, eps), {"unseen": again}, after
   return regraded_label(count, norm, eps), {"regraded": {**again, "num_samples": count}}, after

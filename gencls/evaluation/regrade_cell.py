@@ -9,6 +9,8 @@ follow the rule of the threat model. Where the attack has known the draws (a kno
 that `prepare` makes once) every K is graded on draws that it has not known, "unseen": only these
 compare. What the evaluation's own K loses from its own draws to unseen ones rests on knowing them.
 One unseen draw of an image would tell little: there are at least as many as under a fresh seed.
+With a detector, what is right or rejected, "held", is graded so too, of the image that stands for
+an example there; at the evaluation's own K alone, which the detector was fitted at.
 Every model whose draws attacks know is graded so, whether or not it has a K, in cells called
 "unseen draws …" where no other K is asked.
 
@@ -23,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gencls.data import to_float
+from gencls.evaluation.acceptance import as_held
 from gencls.evaluation.attack_grades import padded
 from gencls.evaluation.batch_loop import Arrays, Turn, Work, over_batches, size_of_batches
 from gencls.evaluation.candidates import Group, attacks_first, candidate, groups
@@ -30,7 +33,7 @@ from gencls.evaluation.cells import GREY, UNTOUCHED
 from gencls.evaluation.grading import MIN_FRESH_DRAWS, grey, reclip, share_right
 from gencls.evaluation.minimum_norm import AS_DISTANCE
 from gencls.evaluation.results import Cell
-from gencls.types import LogitsFn
+from gencls.types import Accept, LogitsFn
 
 LABEL, UNSEEN = "regraded K=", "unseen draws"  # how the labels of such cells begin
 
@@ -100,34 +103,47 @@ def regraded_cell(
   Returns:
     ({"correct": [M] share of the draws that are right}, and where the attack has known the draws
     "unseen", that of `unseen_draws` others; away from the evaluation's own K "correct" is the same;
-    the header's "draws" says how many each of them is a mean of).
+    with a detector "held" and "unseen_held", where both are known; the header's "draws" says how
+    many each of them is a mean of).
   """
   protocol = work.protocol
   group = next(g for g in groups(cells, untouched) if (g.norm, g.eps) == where)
   x = np.asarray(to_float(work.dataset.images, work.dataset.num_levels))
   images = worst_images(group, untouched, cells, x)
   known = protocol.threat == "known_seed" or estimate.anew is not None
-  many = unseen_draws(protocol.grade_draws)
+  many, own = unseen_draws(protocol.grade_draws), protocol.grade_draws
   draws = {"unseen": many} if known else {}
-  draws["correct"] = many if known and estimate.growth != 1 else protocol.grade_draws
+  draws["correct"] = many if known and estimate.growth != 1 else own
+  evading = None
+  if work.accept is not None and known and estimate.growth == 1:
+    seen = group._replace(cells=[as_held(cell) for cell in group.cells])
+    evading = worst_images(seen, as_held(untouched), cells, x)
+    draws |= {"unseen_held": many, "held": own}
 
   def make(turn: Turn) -> Arrays:
     batch = turn.batch
-    x_adv = padded(images[batch.at], batch)
-    right = functools.partial(
-      share_right,
-      x=x_adv,
-      labels=batch.labels,
-      indices=batch.indices,
-      seed=protocol.seed,
-    )
-    arrays = {}
+
+    def share(images: np.ndarray, accept: Accept | None = None) -> Callable[..., np.ndarray]:
+      return functools.partial(
+        share_right,
+        x=padded(images[batch.at], batch),
+        labels=batch.labels,
+        indices=batch.indices,
+        seed=protocol.seed,
+        accept=accept,
+      )
+
+    right, arrays = share(images), {}
+    as_attacked = {"threat": protocol.threat, "purpose": "grade", "draws": own}
+    if evading is not None:
+      held = share(evading, work.accept)
+      arrays["unseen_held"] = _unseen(estimate, held, many)
+      arrays["held"] = held(estimate.logits_fn, **as_attacked)
     if known:
       arrays["unseen"] = _unseen(estimate, right, many)
     if known and estimate.growth != 1:
       return {**arrays, "correct": arrays["unseen"]}
-    own = {"threat": protocol.threat, "purpose": "grade", "draws": protocol.grade_draws}
-    return {**arrays, "correct": right(estimate.logits_fn, **own)}
+    return {**arrays, "correct": right(estimate.logits_fn, **as_attacked)}
 
   # As many samples at once as in the evaluation, so that memory does not grow with K.
   size = size_of_batches(work.dataset, protocol.batch_size) / max(1.0, estimate.growth)

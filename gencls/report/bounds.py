@@ -7,7 +7,11 @@ from gencls.report import table
 from gencls.sanity import ORIGIN
 from gencls.summary import detection, regraded, unseen
 
-_OF_DRAWS = {unseen.NAME, regraded.NAME}  # the numbers are those of the draws that attacks knew
+_OF_DRAWS = {
+  unseen.NAME,
+  unseen.HELD,
+  regraded.NAME,
+}  # the numbers are those of the draws that attacks knew
 _OF_NO_ATTACK = {ORIGIN, detection.RATE}
 
 

@@ -204,7 +204,7 @@ def summarise(cells: Sequence[Cell], unfinished: Collection[str] = ()) -> dict[s
     clean, untouched, rest, grouped, [*run, *minimum], rows, made_by, probed, unfinished
   )
   found.append(regraded.check(again, model, unfinished))
-  found.append(unseen.check(cells, untouched, clean, model, unfinished))
+  found += unseen.checks(cells, untouched, clean, model, unfinished)
   found += [detection.check_rate(detector) for detector in detectors]
   return {
     "num_images": untouched.header["num_images"],

@@ -15,6 +15,22 @@ from gencls.sanity import UNFINISHED, Check
 from gencls.summary.regraded import POINT, half, points
 
 NAME = "unseen draws leave as much right as the known ones"
+HELD = "unseen draws let as few past the detector as the known ones"
+
+
+def checks(
+  cells: Sequence[Cell],
+  untouched: Cell,
+  clean: Cell,
+  model: Mapping[str, Any],
+  unfinished: Collection[str] = (),
+) -> list[Check]:
+  """`check`, and with a detector the same of what is right or rejected."""
+  arguments = cells, untouched, clean, model, unfinished
+  found = [check(*arguments)]
+  if "held" in untouched.arrays:
+    found.append(check(*arguments, held=True))
+  return found
 
 
 def check(
@@ -23,6 +39,7 @@ def check(
   clean: Cell,
   model: Mapping[str, Any],
   unfinished: Collection[str] = (),
+  held: bool = False,
 ) -> Check:
   """Accuracy in the worst case does not rest on draws that the attack has known.
 
@@ -36,17 +53,19 @@ def check(
     clean: the cell of clean numbers.
     model: hyperparameters of the graded model.
     unfinished: labels of the planned cells that are not there yet.
+    held: whether it is about what is right or rejected.
   """
+  name = HELD if held else NAME
   if not clean.header["prepared_anew"]:
     if untouched.header["settings"]["threat"] != "known_seed":
-      return Check(NAME, "pass", "fresh seed: no attack knows the draws")
+      return Check(name, "pass", "fresh seed: no attack knows the draws")
     if not untouched.header["randomness"]["randomised"]:
-      return Check(NAME, "pass", "deterministic: nothing is drawn")
-  found = _changes(cells, model)
+      return Check(name, "pass", "deterministic: nothing is drawn")
+  found = _changes(cells, model, held)
   if not found:
     planned = any(label.startswith((LABEL, UNSEEN)) for label in unfinished)
     fix = "run launch/evaluate.py (again) with config.keep_images >= 1"
-    return Check(NAME, "not run", UNFINISHED if planned else fix)
+    return Check(name, "not run", UNFINISHED if planned else fix)
   wrong, open_, fine = [], [], []
   for (norm, eps), change in sorted(found.items()):
     told = f"{norm} {eps:g}: {points(change)}"
@@ -56,24 +75,24 @@ def check(
       (open_ if half(change) > POINT else fine).append(told)
   detail = f"{'; '.join(wrong or open_ or fine)}; n = {next(iter(found.values())).n}"
   if wrong:
-    return Check(NAME, "fail", f"the numbers are those of a known seed: {detail}")
+    return Check(name, "fail", f"the numbers are those of a known seed: {detail}")
   if open_:
     keep = f"undecided, the interval is wider than ±{100 * POINT:g} point, keep more images"
-    return Check(NAME, "not run", f"{keep} (config.keep_images): {detail}")
-  return Check(NAME, "pass", detail)
+    return Check(name, "not run", f"{keep} (config.keep_images): {detail}")
+  return Check(name, "pass", detail)
 
 
 def _changes(
-  cells: Sequence[Cell], model: Mapping[str, Any]
+  cells: Sequence[Cell], model: Mapping[str, Any], held: bool
 ) -> dict[tuple[str, float], Difference]:
   """(norm, eps) -> unseen less known, of the cells at the evaluation's own number of samples."""
-  found = {}
+  found, (before, after) = {}, ("held", "unseen_held") if held else ("correct", "unseen")
   for cell in cells:
     settings = cell.header["settings"]
     at = settings.get("unseen") or settings.get("regraded")
-    if at is None or "unseen" not in cell.arrays:
+    if at is None or after not in cell.arrays:
       continue
     if at.get("num_samples") in (None, model.get("num_samples")):
-      change = paired_interval(cell.arrays["unseen"], cell.arrays["correct"])
+      change = paired_interval(cell.arrays[after], cell.arrays[before])
       found[at["norm"], at["eps"]] = change
   return found

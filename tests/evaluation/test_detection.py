@@ -61,8 +61,9 @@ def test_misclassified_and_accepted_by_hand():
   np.testing.assert_array_equal(verdict.held, [1, 1, 0, 1, 1])
   np.testing.assert_array_equal(verdict.select_held, verdict.held)
   np.testing.assert_array_equal(verdict.select_held_margin, [2, 2, -1, 5, np.inf])
-  np.testing.assert_array_equal(grading.select_share(*given, **once, accept=accept), verdict.held)
-  np.testing.assert_array_equal(grading.select_share(*given, **once), [1, 1, 0, 0, 0])
+  one = {"threat": "known_seed", "seed": 0, "purpose": "select", "draws": 1}
+  np.testing.assert_array_equal(grading.share_right(*given, **one, accept=accept), verdict.held)
+  np.testing.assert_array_equal(grading.share_right(*given, **one), [1, 1, 0, 0, 0])
   assert grading.grade(*given, **once, grade_draws=1).verdict is None
 
 

@@ -164,12 +164,14 @@ def test_choosing_and_grading_have_draws_of_their_own(detector):
   np.testing.assert_allclose(found.select_correct, np.mean(right, 0), rtol=1e-6)
   np.testing.assert_allclose(found.correct, np.mean(expected["grade"][0], 0), rtol=1e-6)
   share = held if detector else np.mean(right, 0)
-  np.testing.assert_allclose(grading.select_share(*given, **many), share, rtol=1e-6)
+  chosen_on = {"threat": "fresh_seed", "seed": 0, "purpose": "select", "draws": 7}
+  chosen_on["accept"] = accept
+  np.testing.assert_allclose(grading.share_right(*given, **chosen_on), share, rtol=1e-6)
   assert not np.allclose(found.select_correct, found.correct)
   if detector:
     np.testing.assert_allclose(found.verdict.select_held, held, rtol=1e-6)
     np.testing.assert_allclose(found.verdict.held, expected["grade"][2], rtol=1e-6)
-    reached = grading.select_share(*given, **many, reached=True)
+    reached = grading.share_right(*given, **chosen_on, reached=True)
     np.testing.assert_allclose(reached, np.mean(right & accepted, 0), rtol=1e-6)
     assert 0.0 < np.mean(accepted) < 1.0
 

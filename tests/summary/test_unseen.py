@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_regrade import evaluated
+from toy_detection import DETECTION, SEEING
 from toy_evaluation import (
   CLASSES,
   IDENTITY,
@@ -37,7 +38,9 @@ def prepared(params, draw, keys, x):
   return steered(params, jnp.broadcast_to(jax.random.key(draw), keys.shape), x)
 
 
-def evaluated_alone(folder, noise, keep=120, n=120, threat="known_seed", once=False):
+def evaluated_alone(
+  folder, noise, keep=120, n=120, threat="known_seed", once=False, detection=None
+):
   """An evaluation without other numbers of samples; `once`: the model draws when it is prepared."""
   plain = toy_subject()
   params = {**plain.params, "noise": jnp.float32(noise)}
@@ -56,12 +59,13 @@ def evaluated_alone(folder, noise, keep=120, n=120, threat="known_seed", once=Fa
     subject,
     toy_images(n),
     protocol(threat, keep_images=keep, clean=("accuracy",), batch_size=None),
-    specs((0.05, 0.1)),
+    [*specs((0.05, 0.1)), *(SEEING if detection else [])],
     folder=folder,
     identity={**IDENTITY, "params": f"noise {noise}"},
     record=record(),
     progress=False,
     probes=Probes(unseen=True),
+    detection=detection,
   )
 
 
@@ -122,6 +126,27 @@ def test_draws_that_are_made_once_are_known_under_any_threat_model(tmp_path, thr
   fits = found["forward pass and threat model agree"]
   assert fits["status"] == ("pass" if threat == "known_seed" else "fail")
   assert threat == "known_seed" or "in `prepare`: set threat='known_seed'" in fits["detail"]
+
+
+def test_what_gets_past_a_detector_is_graded_on_unseen_draws_too(tmp_path):
+  cells = evaluated_alone(tmp_path, 4.0, detection=DETECTION)
+  summary = summarise(cells)
+  worst = {
+    row["eps"]: row["evading"]["mean"]
+    for row in summary["detection"]["worst"]
+    if row["kind"] == "either"
+  }
+  own = [cell for cell in cells if is_unseen(cell)]
+  assert len(own) == 3  # the attack on the detector has an eps of its own
+  for cell in own:
+    held, unknown = cell.arrays["held"], cell.arrays["unseen_held"]
+    assert 1 - np.mean(held) == pytest.approx(worst[cell.header["settings"]["unseen"]["eps"]])
+    assert set(np.unique(held)) <= {0.0, 1.0} and np.mean(unknown - held) > 0.02
+    assert cell.header["draws"]["unseen_held"] == 20
+  found = {c["name"]: c for c in summary["checks"]}
+  assert found[unseen.HELD]["status"] == found[unseen.NAME]["status"] == "fail"
+  change = paired_interval(own[0].arrays["unseen_held"], own[0].arrays["held"])
+  assert f"0.05: {100 * change.mean:+.1f} [" in found[unseen.HELD]["detail"]
 
 
 def _checked(known, unknown, unfinished=()):
