@@ -35,26 +35,23 @@ def split(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
     cells: of attacks and grey images.
     untouched: the cell of the clean images.
   """
-  found = []
-  for cell in cells:
-    every = members_of(cell) if "broken_by" in cell.arrays else {}
-    places = {
-      name: (place, member.attack)
-      for place, (name, member) in enumerate(every.items(), start=1)
-      if sanity.gradient_free(member.attack)
-    }
-    broken_by = cell.arrays.get("broken_by")
-    found.append(
-      _only(cell, ~np.isin(broken_by, [p for p, _ in places.values()]), untouched)
-      if places
-      else cell
-    )
-    for name, (place, attack) in places.items():
-      own = _only(cell, broken_by == place, untouched)
-      settings = cell.header["settings"]
-      renamed = {**settings, "attack": {**settings["attack"], "name": attack}}
-      label = f"{cell.header['label']} ({name})"
-      found.append(own._replace(header={**own.header, "label": label, "settings": renamed}))
+  return [part for cell in cells for part in _parts(cell, untouched)]
+
+
+def _parts(cell: Cell, untouched: Cell) -> list[Cell]:
+  every = members_of(cell) if "broken_by" in cell.arrays else {}
+  places = {name: i for i, name in enumerate(every, start=1)}
+  free = [name for name, member in every.items() if sanity.gradient_free(member.attack)]
+  if not free:
+    return [cell]
+  broken_by, settings = cell.arrays["broken_by"], cell.header["settings"]
+  found = [_only(cell, ~np.isin(broken_by, [places[name] for name in free]), untouched)]
+  for name in free:
+    own = _only(cell, broken_by == places[name], untouched)
+    attack = {**settings["attack"], "name": every[name].attack}
+    label = f"{cell.header['label']} ({name})"
+    header = {**own.header, "label": label, "settings": {**settings, "attack": attack}}
+    found.append(own._replace(header=header))
   return found
 
 
