@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from gencls import paired
-from gencls.evaluation import stored
 from gencls.markdown import grid
 from gencls.report import bounds, comparable, compare, difference
 from gencls.report import published as papers
 from gencls.report.reading import Entry
 from gencls.report.runtimes import device_of
 from gencls.report.table import failed, gradient_sentence
-from gencls.summary import columns
 from gencls.workdir import atomic_write, to_json
 
 # The verdicts; UNDECIDED: no difference is shown.
@@ -41,16 +39,14 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
   if right:
     comparable.check({entry.title: entry.summary for entry in right})
   names = papers.models(published, {entry.title: entry.summary for entry in right})
-  results = {e.title: columns.columns(stored.read(e.workdir, e.name)) for e in right if e.cells}
   found = []
   for first in right:
     wanted = published.get("counterparts", {}).get(names[first.title], ())
     for second in (entry for entry in right if names[entry.title] in wanted):
-      own = [results[each.title] for each in (first, second) if each.title in results]
       found.append({
         "first": first.title,
         "second": second.title,
-        "rows": difference.between(first, second, *own),
+        "rows": difference.between(first, second),
         "cost": _cost(first, second),
         "failed": {e.title: failed(e.summary) for e in (first, second)},
       })  # fmt: skip

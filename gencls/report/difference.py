@@ -1,16 +1,16 @@
 """Two runs on the same images: the differences of their accuracies, with paired intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencls.evaluation import stored
-from gencls.paired import Difference, paired_interval, unpaired_interval
+from gencls.evaluation.cells import CLEAN
+from gencls.paired import paired_interval, unpaired_interval
 from gencls.report import comparable, compare, detection_table, html, table, views
 from gencls.report.reading import Entry
-from gencls.summary import columns
+from gencls.summary import shares
 from gencls.summary.checks import HELD, WORST
 from gencls.workdir import atomic_write, to_json
 
@@ -19,8 +19,8 @@ def rows(first: Entry, second: Entry) -> list[dict[str, Any]]:
   """Clean accuracy, and the worst case at each norm and eps that both have.
 
   Where both have a detector, the worst case by what is right or rejected too (`held`). Paired over
-  images where the per-example results of both are there, else (models of a results file) by their
-  two intervals.
+  images where the results of both say which are right, else (older results files) by their two
+  intervals.
 
   Returns:
     Rows {what, norm, eps, first, second (mean shares), difference, partial}, JSON-able; `partial`
@@ -31,57 +31,67 @@ def rows(first: Entry, second: Entry) -> list[dict[str, Any]]:
       has not been graded yet.
   """
   comparable.check({entry.title: entry.summary for entry in (first, second)})
-  both = (first, second)
-  results = [columns.columns(stored.read(e.workdir, e.name)) for e in both if e.cells]
-  return [*between(first, second, *results), *held(first, second, *results)]
+  return [*between(first, second), *held(first, second)]
 
 
-def between(first: Entry, second: Entry, *results: columns.Results) -> list[dict[str, Any]]:
-  """The accuracies among `rows`, of comparable runs whose columns, if any, have been read."""
-  places = _places(first, second)
-  if len(results) == 2:
-    one, two = results
-    return [
-      _paired(one, two, columns.CLEAN, "", 0.0, False),
-      *[_paired(one, two, WORST, *place, missing) for place, missing in places],
-    ]
+def between(first: Entry, second: Entry) -> list[dict[str, Any]]:
+  """The accuracies among `rows`, of comparable runs."""
   a, b = (_shares(entry) for entry in (first, second))
   return [
-    _unpaired(a["", 0.0], b["", 0.0], columns.CLEAN, "", 0.0, False),
-    *[_unpaired(a[place], b[place], WORST, *place, missing) for place, missing in places],
+    _row(a["", 0.0], b["", 0.0], CLEAN, "", 0.0, False),
+    *[_row(a[at], b[at], WORST, *at, missing) for at, missing in _places(first, second)],
   ]
 
 
-def held(first: Entry, second: Entry, *results: columns.Results) -> list[dict[str, Any]]:
+def held(first: Entry, second: Entry) -> list[dict[str, Any]]:
   """The shares that are right or rejected by each model's own detector in the worst case over all.
 
-  Empty unless both models have a detector, and met attacks on it too; arguments as of `between`.
+  Empty unless both models have a detector, and met attacks on it too.
   """
   a, b = (_held_shares(entry) for entry in (first, second))
   partial = dict(_places(first, second))
-  places = [(place, partial.get(place, False)) for place in sorted(a.keys() & b.keys())]
-  if len(results) == 2:
-    one, two = results
-    return [_paired(one, two, HELD, *place, some, "held_counted") for place, some in places]
-  return [_unpaired(a[place], b[place], HELD, *place, some) for place, some in places]
+  return [
+    _row(a[at], b[at], HELD, *at, partial.get(at, False)) for at in sorted(a.keys() & b.keys())
+  ]
 
 
-def _held_shares(entry: Entry) -> dict[tuple[str, float], dict[str, Any]]:
+class Share(NamedTuple):
+  """What a model keeps at one place."""
+
+  interval: Mapping[str, Any]  # {mean, low, high, n}
+  images: np.ndarray | None  # [N] of each image; None where an older file does not say
+
+
+def _share(interval: Mapping[str, Any], row: Mapping[str, Any]) -> Share:
+  return Share(interval, shares.unpack(row["counted"]) if "counted" in row else None)
+
+
+def _held_shares(entry: Entry) -> dict[tuple[str, float], Share]:
   """(norm, eps) -> one less the share that evades in the worst case over both kinds of attacks."""
   found = entry.summary.get("detection")  # older files have none
   evading = detection_table.worst(found).get("either", {}) if found else {}
+  images = {
+    (row["norm"], row["eps"]): 1 - shares.unpack(row["counted"])
+    for row in (found["worst"] if found else ())
+    if row["kind"] == "either" and "counted" in row
+  }
   return {
-    at: {**share, "mean": 1 - share["mean"], "low": 1 - share["high"], "high": 1 - share["low"]}
-    for at, share in evading.items()
+    at: Share(
+      {**each, "mean": 1 - each["mean"], "low": 1 - each["high"], "high": 1 - each["low"]},
+      images.get(at),
+    )
+    for at, each in evading.items()
   }
 
 
-def _shares(entry: Entry) -> dict[tuple[str, float], dict[str, Any]]:
-  """The accuracies with their intervals: ("", 0) clean, else the worst case at (norm, eps)."""
-  if entry.summary["clean"] is None:
+def _shares(entry: Entry) -> dict[tuple[str, float], Share]:
+  """The accuracies: ("", 0) clean, else the worst case at (norm, eps)."""
+  clean = entry.summary["clean"]
+  if clean is None:
     raise ValueError(f"{entry.title!r} has no clean accuracy yet: finish its evaluation")
-  worst = {(row["norm"], row["eps"]): row["accuracy"] for row in entry.summary["worst"]}
-  return {("", 0.0): entry.summary["clean"]["accuracy"], **worst}
+  worst = [row for row in entry.summary["worst"] if row["accuracy"]]
+  found = {(row["norm"], row["eps"]): _share(row["accuracy"], row) for row in worst}
+  return {("", 0.0): _share(clean["accuracy"], clean), **found}
 
 
 def _places(first: Entry, second: Entry) -> list[tuple[tuple[str, float], bool]]:
@@ -94,42 +104,17 @@ def _places(first: Entry, second: Entry) -> list[tuple[tuple[str, float], bool]]
   return [(place, any(each[place] for each in partial)) for place in both]
 
 
-def _paired(
-  one: columns.Results,
-  two: columns.Results,
-  what: str,
-  norm: str,
-  eps: float,
-  partial: bool,
-  column: str = "counted",
-) -> dict[str, Any]:
-  a, b = (columns.at(results, what, norm, eps) for results in (one, two))
-  if not (np.array_equal(a.example, b.example) and np.array_equal(a.label, b.label)):
-    raise ValueError(
-      f"the runs were not evaluated on the same images at {what} {norm} {eps:g}: evaluate both "
-      "with the same config"
-    )
-  counted = getattr(a, column), getattr(b, column)
-  shares = float(np.mean(counted[0])), float(np.mean(counted[1]))
-  return _statement(what, norm, eps, shares, paired_interval(*counted), partial)
-
-
-def _unpaired(
-  one: dict[str, Any], two: dict[str, Any], what: str, norm: str, eps: float, partial: bool
-) -> dict[str, Any]:
-  found = unpaired_interval(one, two)
-  return _statement(what, norm, eps, (one["mean"], two["mean"]), found, partial)
-
-
-def _statement(
-  what: str, norm: str, eps: float, shares: tuple[float, float], found: Difference, partial: bool
-) -> dict[str, Any]:
+def _row(one: Share, two: Share, what: str, norm: str, eps: float, partial: bool) -> dict[str, Any]:
+  if one.images is None or two.images is None:
+    found = unpaired_interval(one.interval, two.interval)
+  else:
+    found = paired_interval(one.images, two.images)
   return {
     "what": what,
     "norm": norm,
     "eps": eps,
-    "first": shares[0],
-    "second": shares[1],
+    "first": one.interval["mean"],
+    "second": two.interval["mean"],
     "difference": found._asdict(),
     "partial": partial,
   }

@@ -13,6 +13,7 @@ from typing import Any
 from gencls import json_files
 from gencls.names import unknown_name
 from gencls.report import compact, reading
+from gencls.summary import shares
 from gencls.workdir import to_json
 
 SUFFIX = ".json"
@@ -89,6 +90,7 @@ def _check(summary: Mapping[str, Any]) -> None:
     list(row.get("missing", []))
     if row["accuracy"] is not None:
       sum(row["chosen"].values())
+      _check_images(row)
   for check in summary["checks"]:
     _need(check, "name", "status", "detail")
   for each in summary.get("missing", ()):
@@ -106,8 +108,14 @@ def _check(summary: Mapping[str, Any]) -> None:
       float(summary["largest_class_share"])
       _need(summary["made_by"], "device")
   if summary["clean"] is not None:
+    _check_images(summary["clean"])
     for metric in summary["clean"]["metrics"].values():
       _need(metric, "value")
+
+
+def _check_images(values: Mapping[str, Any]) -> None:
+  if "counted" in values:  # not in older files
+    shares.unpack(values["counted"])
 
 
 def _need(values: Mapping[str, Any], *names: str) -> None:

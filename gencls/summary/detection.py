@@ -11,7 +11,7 @@ from gencls.evaluation.acceptance import as_held
 from gencls.evaluation.candidates import Group, attacks_first, candidate
 from gencls.evaluation.results import Cell
 from gencls.intervals import Interval, share_interval, wilson
-from gencls.summary import roc
+from gencls.summary import roc, shares
 from gencls.summary.targeted import aim
 
 KINDS = ("classifier", "detector")  # what an attack is against: the columns of the tables
@@ -72,7 +72,7 @@ def numbers(
     attack at an eps: `evading`, the share of all images that end misclassified and accepted, clean
     errors included; `detected`, the share of the successes that is rejected; `auc`, of clean test
     images against successes, and `auc_interval`, the same with its interval over images) and
-    `worst` (`evading` in the per-example worst case).
+    `worst` (`evading` in the per-example worst case, and `counted`, the same for each image).
   """
   draws = untouched.header["settings"]["grade_draws"]
   settings = detector.header["settings"]
@@ -86,15 +86,21 @@ def numbers(
     "untouched_evading": _share(1.0 - as_held(untouched).arrays["correct"], draws),
     "rows": [_row(cell, untouched, draws) for cell in cells if cell.header["label"] != GREY],
     "worst": [
-      {
-        "kind": kind,
-        "norm": group.norm,
-        "eps": group.eps,
-        "evading": _share(_evading(attacks_first(group, as_held(untouched))), draws),
-      }
+      _worst_row(kind, group, untouched, draws)
       for kind in (*KINDS, EITHER)
       for group in held_groups(grouped, kind)
     ],
+  }
+
+
+def _worst_row(kind: str, group: Group, untouched: Cell, draws: int) -> dict[str, Any]:
+  found = _evading(attacks_first(group, as_held(untouched)))
+  return {
+    "kind": kind,
+    "norm": group.norm,
+    "eps": group.eps,
+    "evading": _share(found, draws),
+    "counted": shares.pack(found, draws),
   }
 
 

@@ -12,7 +12,7 @@ from gencls.evaluation.candidates import Group, attacks_first, candidate, groups
 from gencls.evaluation.model_options import WALKS
 from gencls.evaluation.results import Cell
 from gencls.intervals import Interval, share_interval
-from gencls.summary import checks, detection, regraded, targeted, unseen
+from gencls.summary import checks, detection, regraded, shares, targeted, unseen
 from gencls.summary.checks import WORST
 
 _CLEAN = ("draws", "deterministic", "prepared_anew", "score", "metrics")
@@ -142,6 +142,7 @@ def _worst_row(group: Group, untouched: Cell, draws: int) -> dict[str, Any]:
     "eps": group.eps,
     "accuracy": _interval(correct, draws),
     "success_rate": success_rate(correct, untouched.arrays["correct"], draws),
+    "counted": shares.pack(correct, draws),
     "chosen": chosen,
   }
 
@@ -181,7 +182,8 @@ def summarise(cells: Sequence[Cell], unfinished: Collection[str] = ()) -> dict[s
     `clean`, `untouched`, `rows` (attack × eps, those of minimum-norm attacks derived), `minimum`
     (distances of minimum-norm attacks), `worst` (per norm and eps), `detection` (see
     `detection.numbers`; None without a detector), `regraded` (see `regraded.rows`) and `checks`. In
-    every row the untouched image is a candidate, so that clean errors count as errors.
+    every row the untouched image is a candidate, so that clean errors count as errors. `counted`
+    (clean, and in rows of `worst`) is the accuracy of each image, see `shares.pack`.
 
   Raises:
     ValueError: if the first two cells are not the clean and the untouched one.
@@ -211,6 +213,7 @@ def summarise(cells: Sequence[Cell], unfinished: Collection[str] = ()) -> dict[s
     "largest_class_share": float(np.max(np.bincount(labels)) / len(labels)),
     "clean": {
       "accuracy": _interval(clean.arrays["correct"], clean.header["draws"]),
+      "counted": shares.pack(clean.arrays["correct"], clean.header["draws"]),
       **{name: clean.header[name] for name in _CLEAN},
     },
     "untouched": {

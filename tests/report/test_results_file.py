@@ -9,11 +9,8 @@ from processes import ROOT
 from toy_evaluation import record
 from toy_report import EPS, write_run
 
-from gencls import paired
 from gencls.report import (
   compare,
-  counterparts,
-  difference,
   html,
   merging,
   one_image,
@@ -246,43 +243,6 @@ def test_another_evaluation_of_a_files_models_lies_beside_it(runs, tmp_path, cap
   found = compare.gather_beside(compare.gather(only, "toy"), "hard", only)
   assert [each.title for each in found] == ["CNN", "Other"]
   assert compare.gather_beside(entries, "hart", given) == [] and "'hart'" in caplog.text
-
-
-def test_models_of_a_file_are_compared_by_their_intervals(runs, tmp_path):
-  of_runs = keep(runs, tmp_path)
-  found = compare.gather([tmp_path / "toy.json"], "toy")
-  paper = {
-    "source": "A 2020",
-    "data": "toy",
-    "counterparts": {"GFZ": ["CNN"]},
-    "tables": [{"norm": "linf", "eps": [0.1],
-                "accuracy": {title: {"pgd": [None]} for title in TITLES}}],
-  }  # fmt: skip
-  (one,), (two,) = counterparts.pairs(paper, of_runs), counterparts.pairs(paper, found)
-  assert one["cost"] == two["cost"] == pytest.approx(1.0) and one["failed"] == two["failed"]
-  assert len(one["rows"]) == 2 * len(EPS) + 1
-  same = ("what", "norm", "eps", "partial")
-  for a, b in zip(one["rows"], two["rows"], strict=True):
-    assert [a[name] for name in same] == [b[name] for name in same]
-    assert (a["first"], a["second"]) == pytest.approx((b["first"], b["second"]))
-    assert b["difference"]["method"] == paired.UNPAIRED
-    assert b["difference"]["low"] < a["difference"]["mean"] < b["difference"]["high"]
-  mixed = difference.rows(of_runs[0], found[1])
-  assert [row["difference"] for row in mixed] == [row["difference"] for row in two["rows"]]
-  text = counterparts.markdown([one, {**two, "first": "Other"}], "A 2020", found)
-  pairs = [[cell.strip() for cell in line.split("|")[1:3]] for line in text.splitlines()[6:8]]
-  assert "where it says unpaired" in text and pairs == [["GFZ", "CNN"], ["Other", "CNN (unpaired)"]]
-  assert "unpaired" not in counterparts.markdown([one], "A 2020", of_runs)
-
-
-def test_two_models_of_files_side_by_side(runs, tmp_path):
-  keep(runs, tmp_path)
-  file = f"{tmp_path}/toy.json"
-  for two in ([f"{file}:GFZ", f"{file}:CNN"], [f"{file}:GFZ", runs[1]]):
-    text = difference.write(two, "toy", None, {})
-    assert "# GFZ minus CNN" in text and paired.UNPAIRED in text and "| - " in text
-  with pytest.raises(ValueError, match="two models, got 3: GFZ, Other, CNN; one of a results file"):
-    difference.write([file, runs[1]], "toy", None, {})
 
 
 class Links(HTMLParser):
