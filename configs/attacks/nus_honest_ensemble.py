@@ -4,11 +4,11 @@
 
 Each norm and eps has one AutoAttack (APGD on cross-entropy and towards every other class, FAB,
 Square), whose members meet only the images that still stand, in the place of one attack after the
-other on all of them: which member broke which image first is kept ("broken_by"), what each finds by
-itself is not known. Beside it stand PGD on the margin, flips of pixels where the model thresholds
-its input, and Square alone at one eps of each norm, for the checks that a gradient is not masked.
-There is no Carlini and Wagner, noise, contrast or blur: the worst case is an upper bound by fewer
-attacks than that of `nus_honest.py`. Known seed.
+other on all of them: which member broke which image first is kept ("broken_by"), and the checks
+count what Square breaks that gradients have left; what each finds by itself is not known. Beside it
+stand PGD on the margin, and flips of pixels where the model thresholds its input. There is no
+Carlini and Wagner, noise, contrast or blur: the worst case is an upper bound by fewer attacks than
+that of `nus_honest.py`. Known seed.
 cpu: the first 100 images, 50 steps, 1,000 queries of Square; full: the first 1,000, as AutoAttack
 is published.
 """
@@ -35,8 +35,6 @@ def get_config(arg: str = "") -> ConfigDict:
   every = nus_honest.get_config(arg).to_dict()["attacks"]
   attacks = {label: every[label] for label in ("pgd_linf", "pgd_l2", "flips_linf", "flips_l2")}
   for norm, eps in (("linf", LINF), ("l2", L2)):
-    alone = every[f"square_{norm}"]
-    attacks[f"square_{norm}"] = alone | {"eps": (eps[1],)}
     attacks[f"auto_attack_{norm}"] = base.attack("auto_attack", eps, norm=norm, **ensemble)
   config = base.get_config("nus_honest_ensemble", attacks, arg=arg)
   if arg != "smoke":
