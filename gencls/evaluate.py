@@ -288,8 +288,8 @@ def _compute(
     assert probes.regrade is not None
     again = plan.settings["regraded"]
     estimate = probes.regrade.estimate(again["num_samples"])
-  where = again["norm"], again["eps"]
-  return regraded_cell(work, plan.label, estimate, where, untouched, others)
+  where, held = (again["norm"], again["eps"]), again.get("held", False)
+  return regraded_cell(work, plan.label, estimate, where, untouched, others, held)
 
 
 def _of_ball(work: Work, plan: Plan, probes: Probes) -> tuple[Arrays, dict[str, Any]]:

@@ -14,6 +14,7 @@ from gencls.types import Array, Keys, LogitsFn
 
 Status = Literal["pass", "fail", "not run"]
 UNFINISHED = "not finished yet"  # why a check was not run that the evaluation is to have
+THREAT = "forward pass and threat model agree"
 ORIGIN = "all cells come from one revision, versions and device"  # says nothing of robustness
 UNCOMMITTED = " + changes"  # behind a revision
 SINGLE_STEP = (
@@ -291,7 +292,7 @@ def threat_fits(randomness: Randomness, threat: str, prepared_anew: bool = False
     threat: "known_seed" or "fresh_seed".
     prepared_anew: whether `prepare` draws, once for attack and grading alike.
   """
-  name = "forward pass and threat model agree"
+  name = THREAT
   kind = "randomised" if randomness.randomised else "deterministic"
   if not randomness.repeatable:
     return Check(name, "fail", "the same keys give other logits: there is hidden randomness")
@@ -312,10 +313,13 @@ class Pair(NamedTuple):
   both: np.ndarray  # the worst case over all of them
   name: str = ""  # of the gradient-free attack
   places: np.ndarray | None = None  # [N] of the images in their data set; None: 0 to N − 1
+  partial: bool = False  # the gradient-free attack has only met what the others left
 
 
 def white_beats_black(pairs: Sequence[Pair], draws: int, black: str = "black-box") -> Check:
   """White-box attacks together leave no more right than a gradient-free one, within one image.
+
+  One that has only met what the others left has no rate to compare.
 
   Args:
     pairs: what is compared.
@@ -323,6 +327,7 @@ def white_beats_black(pairs: Sequence[Pair], draws: int, black: str = "black-box
     black: what the gradient-free attacks are called.
   """
   name = f"white-box beats {black}"
+  pairs = [pair for pair in pairs if not pair.partial]
   if not pairs:
     return Check(name, "not run", f"no {black} attack beside a white-box one")
   worse = []

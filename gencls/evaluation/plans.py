@@ -113,7 +113,9 @@ def make_plans(
     found = plan(SURFACE, **surface_settings(probes.surface, protocol))
     plans.append(found._replace(num_images=min(probes.surface.num_images, n)))
   for count, (norm, eps) in itertools.product(_regraded(probes, protocol), grid):
-    label, again, after = _again(plans, protocol, count, norm, eps, detection is not None)
+    own = count in (None, identity.get("model", {}).get("num_samples"))
+    held = detection is not None and own and (count is None or protocol.threat == "known_seed")
+    label, again, after = _again(plans, protocol, count, norm, eps, held)
     found = plan(label, **again, **grading)
     plans.append(found._replace(after=after, num_images=min(protocol.keep_images, n)))
   return [*plans, *fits]

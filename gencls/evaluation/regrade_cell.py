@@ -88,6 +88,7 @@ def regraded_cell(
   where: tuple[str, float],
   untouched: Cell,
   cells: Sequence[Cell],
+  held: bool = False,
 ) -> tuple[Arrays, dict[str, Any]]:
   """Grades the worst case at one norm and eps under another number of samples.
 
@@ -99,12 +100,13 @@ def regraded_cell(
     untouched: the cell of the clean images.
     cells: of every attack and grey image of the norm at this eps or a smaller one, and of every
       minimum-norm attack.
+    held: whether to grade what is right or rejected too; at the evaluation's own K alone.
 
   Returns:
     ({"correct": [M] share of the draws that are right}, and where the attack has known the draws
     "unseen", that of `unseen_draws` others; away from the evaluation's own K "correct" is the same;
-    with a detector "held" and "unseen_held", where both are known; the header's "draws" says how
-    many each of them is a mean of).
+    with `held` "held" and "unseen_held" too; the header's "draws" says how many each of them is a
+    mean of).
   """
   protocol = work.protocol
   group = next(g for g in groups(cells, untouched) if (g.norm, g.eps) == where)
@@ -115,7 +117,8 @@ def regraded_cell(
   draws = {"unseen": many} if known else {}
   draws["correct"] = many if known and estimate.growth != 1 else own
   evading = None
-  if work.accept is not None and known and estimate.growth == 1:
+  if held:
+    assert work.accept is not None and known and estimate.growth == 1, "`plans` sees to it"
     seen = group._replace(cells=[as_held(cell) for cell in group.cells])
     evading = worst_images(seen, as_held(untouched), cells, x)
     draws |= {"unseen_held": many, "held": own}
@@ -136,9 +139,9 @@ def regraded_cell(
     right, arrays = share(images), {}
     as_attacked = {"threat": protocol.threat, "purpose": "grade", "draws": own}
     if evading is not None:
-      held = share(evading, work.accept)
-      arrays["unseen_held"] = _unseen(estimate, held, many)
-      arrays["held"] = held(estimate.logits_fn, **as_attacked)
+      past = share(evading, work.accept)
+      arrays["unseen_held"] = _unseen(estimate, past, many)
+      arrays["held"] = past(estimate.logits_fn, **as_attacked)
     if known:
       arrays["unseen"] = _unseen(estimate, right, many)
     if known and estimate.growth != 1:

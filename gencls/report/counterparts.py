@@ -115,7 +115,7 @@ def _unpaired_words(found: Sequence[Mapping[str, Any]]) -> str:
   if not any(_unpaired(pair) for pair in found):
     return ""
   return (
-    f"; where it says unpaired, the per-example results of one of both are gone: "
+    f"; where it says unpaired, an older file does not say which images are right: "
     f"{paired.UNPAIRED}, which leaves out that the images are the same and is wider as a rule"
   )
 

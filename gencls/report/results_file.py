@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gencls import json_files
 from gencls.names import unknown_name
 from gencls.report import compact, reading
@@ -17,6 +19,7 @@ from gencls.summary import shares
 from gencls.workdir import to_json
 
 SUFFIX = ".json"
+_ROUNDING = 1e-5
 _INDENTED_ROWS = 200  # with more, whoever reads it is a program
 _NEEDS = ("name", "title", "data", "model", "protocol", "attacks", "config", "record", "made_by",
           "rows", "worst", "checks", "clean", "untouched", "num_images")  # fmt: skip
@@ -90,7 +93,7 @@ def _check(summary: Mapping[str, Any]) -> None:
     list(row.get("missing", []))
     if row["accuracy"] is not None:
       sum(row["chosen"].values())
-      _check_images(row)
+  _check_images(summary)
   for check in summary["checks"]:
     _need(check, "name", "status", "detail")
   for each in summary.get("missing", ()):
@@ -108,14 +111,22 @@ def _check(summary: Mapping[str, Any]) -> None:
       float(summary["largest_class_share"])
       _need(summary["made_by"], "device")
   if summary["clean"] is not None:
-    _check_images(summary["clean"])
     for metric in summary["clean"]["metrics"].values():
       _need(metric, "value")
 
 
-def _check_images(values: Mapping[str, Any]) -> None:
-  if "counted" in values:  # not in older files
-    shares.unpack(values["counted"])
+def _check_images(summary: Mapping[str, Any]) -> None:
+  """Raises ValueError where the images of a row are not those of its interval."""
+  rows = [(row, row["accuracy"]) for row in [summary["clean"], *summary["worst"]] if row]
+  rows += [(row, row["evading"]) for row in (summary.get("detection") or {}).get("worst", ())]
+  for row, interval in rows:
+    if "counted" not in row:  # an older file
+      continue
+    values = shares.unpack(row["counted"])
+    if len(values) != summary["num_images"]:
+      raise ValueError(f"{len(values)} images under counted, of {summary['num_images']}")
+    if abs(float(np.mean(values)) - interval["mean"]) > _ROUNDING:
+      raise ValueError(f"the images under counted have another mean than {interval['mean']}")
 
 
 def _need(values: Mapping[str, Any], *names: str) -> None:

@@ -82,7 +82,8 @@ def _pairs(grouped: Sequence[Group], untouched: Cell) -> list[sanity.Pair]:
         where = f"{label} {group.norm} {group.eps:g}"
         black, both = candidate([*own, untouched])[1], candidate([*white, *own])[1]
         index = untouched.arrays.get("index")
-        found.append(sanity.Pair(where, share, black, both, names[label], index))
+        late = any("member" in cell.header for cell in own)
+        found.append(sanity.Pair(where, share, black, both, names[label], index, late))
   return found
 
 

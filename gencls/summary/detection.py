@@ -16,6 +16,7 @@ from gencls.summary.targeted import aim
 
 KINDS = ("classifier", "detector")  # what an attack is against: the columns of the tables
 EITHER = "either"  # the worst case over both
+ADAPTIVE = "attacks on the detector beat those that do not see it"
 RATE = "the detector rejects the share that it may"
 
 
@@ -176,8 +177,10 @@ def check_rate(detector: Cell) -> sanity.Check:
   rule = detector.header["settings"]["detector"]["rule"]
   if rule["name"] != "quantile":
     return sanity.Check(RATE, "pass", f"{rule['name']} promises no rate")
-  rejected = np.mean(~detector.arrays["accepted"])
-  count, rate = len(detector.arrays["accepted"]), 100 * rule["false_positive_rate"]
+  accepted = detector.arrays["accepted"]
+  if detector.header["settings"]["detector"].get("only_correct"):
+    accepted = accepted[detector.arrays["correct"] > 0]
+  rejected, count, rate = np.mean(~accepted), len(accepted), 100 * rule["false_positive_rate"]
   detail = f"{100 * rejected:.1f}% of {count} fitting images, of {rate:g}%"
   lacks = rejected < 0.5 * rule["false_positive_rate"]
   why = ": many values are equal, or classes have too few images; other rates do not compare"
@@ -186,7 +189,7 @@ def check_rate(detector: Cell) -> sanity.Check:
 
 def check_adaptive(grouped: Sequence[Group], untouched: Cell, draws: int) -> sanity.Check:
   """Attacks that see the detector evade it at least as often as those that do not."""
-  name = "attacks on the detector beat those that do not see it"
+  name = ADAPTIVE
   base = as_held(untouched)
   # With a target they need not find what others find.
   grouped = [

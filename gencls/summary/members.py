@@ -4,6 +4,7 @@ An ensemble has one cell, but the checks tell gradients from queries: what Squar
 AutoAttack, which its gradient attacks had left, is the sign of masking.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,10 +27,11 @@ def members_of(cell: Cell) -> dict[str, Member]:
 
 
 def split(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
-  """Every ensemble as what follows gradients, and each member that does not.
+  """Every ensemble as what follows gradients, and each member behind them that does not.
 
-  A member stands for the images that it was the first to break, where the others are untouched: it
-  has only met what those before it left.
+  Such a member stands for the images that it was the first to break, where the others are
+  untouched: it has only met what those before it left. Where gradients follow behind it, as in
+  version "plus", they might have broken the same images, and the ensemble stays whole.
 
   Args:
     cells: of attacks and grey images.
@@ -41,7 +43,8 @@ def split(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
 def _parts(cell: Cell, untouched: Cell) -> list[Cell]:
   every = members_of(cell) if "broken_by" in cell.arrays else {}
   places = {name: i for i, name in enumerate(every, start=1)}
-  free = [name for name, member in every.items() if sanity.gradient_free(member.attack)]
+  last = itertools.takewhile(lambda name: sanity.gradient_free(every[name].attack), reversed(every))
+  free = [*last][::-1]
   if not free:
     return [cell]
   broken_by, settings = cell.arrays["broken_by"], cell.header["settings"]
@@ -50,7 +53,8 @@ def _parts(cell: Cell, untouched: Cell) -> list[Cell]:
     own = _only(cell, broken_by == places[name], untouched)
     attack = {**settings["attack"], "name": every[name].attack}
     label = f"{cell.header['label']} ({name})"
-    header = {**own.header, "label": label, "settings": {**settings, "attack": attack}}
+    changed = {**settings, "attack": attack}
+    header = {**own.header, "label": label, "settings": changed, "member": name}
     found.append(own._replace(header=header))
   return found
 

@@ -37,6 +37,8 @@ def unpack(packed: Mapping[str, Any]) -> np.ndarray:
     ValueError: if it is damaged.
   """
   images, draws = packed["images"], packed["draws"]
+  if draws < 1:
+    raise ValueError(f"counts of {draws} draws are no shares")
   width = draws.bit_length()
   data = np.frombuffer(base64.b64decode(packed["counts"], validate=True), np.uint8)
   if len(data) != (images * width + 7) // 8:

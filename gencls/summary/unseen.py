@@ -75,7 +75,7 @@ def check(
       (open_ if half(change) > POINT else fine).append(told)
   detail = f"{'; '.join(wrong or open_ or fine)}; n = {next(iter(found.values())).n}"
   if wrong:
-    return Check(name, "fail", f"the numbers are those of a known seed: {detail}")
+    return Check(name, "fail", f"the numbers are those of known draws: {detail}")
   if open_:
     keep = f"undecided, the interval is wider than ±{100 * POINT:g} point, keep more images"
     return Check(name, "not run", f"{keep} (config.keep_images): {detail}")

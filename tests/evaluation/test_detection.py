@@ -330,3 +330,12 @@ def test_a_detector_of_equal_values_does_not_reject_what_it_may(rule, rejected, 
   found = detection.check_rate(Cell(header, {"accepted": np.arange(1000) >= rejected}))
   assert found.status == status
   assert status == "pass" or found.detail.startswith("0.6% of 1000 fitting images, of 5%: many")
+
+
+def test_the_rate_is_of_the_images_that_the_detector_was_fitted_to():
+  """Sixty wrong images are rejected, of the right ones, which it was fitted to, none."""
+  right = np.arange(1000) >= 60
+  spec = {"rule": {"name": "quantile", "false_positive_rate": 0.05}, "only_correct": True}
+  cell = Cell({"settings": {"detector": spec}}, {"accepted": right, "correct": np.float32(right)})
+  found = detection.check_rate(cell)
+  assert found.status == "fail" and found.detail.startswith("0.0% of 940 fitting images, of 5%")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gencls import sanity
 from gencls.markdown import percent
 from gencls.report import bounds, claims, published
 from gencls.sanity import ORIGIN, UNCOMMITTED
@@ -127,7 +128,10 @@ def test_what_a_worst_case_is_a_bound_of_follows_from_the_failed_checks():
     alone == "A worst case is an upper bound of what other attacks under its threat model leave."
   )
   assert bounds.sentence({"A": one(ORIGIN, detection.RATE)}) == alone
-  every = {"A": one("doubling", unseen.NAME), "B": one(), "C": one(regraded.NAME)}
+  # What is no accuracy, or of another number of samples, is no bound of it.
+  others = one(regraded.NAME, unseen.HELD, detection.ADAPTIVE, "pgd: the share right or rejected")
+  assert bounds.sentence({"A": others}) == alone
+  every = {"A": one("doubling", unseen.NAME), "B": one(), "C": one(sanity.THREAT)}
   told = bounds.sentence({**every, "D": one("doubling")})
   assert "By failed checks it may be lower still for A and D. The numbers of A and C are" in told
 

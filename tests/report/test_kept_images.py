@@ -40,14 +40,31 @@ def test_models_of_a_file_are_compared_image_by_image(runs, tmp_path):
   np.testing.assert_allclose(shares.unpack(worst["counted"]), right, atol=1e-6)
 
 
-def test_a_damaged_image_is_named_with_its_file(runs, tmp_path):
+def _other_images(counted):
+  counted["images"] += 8
+
+
+def _of_others(counted):
+  counted |= shares.pack(1 - shares.unpack(counted), counted["draws"])
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    (_other_images, "are not the counts of 308 images"),
+    (lambda counted: counted.update(shares.pack(np.ones(8), 1)), "8 images under counted, of 300"),
+    (_of_others, "the images under counted have another mean than"),
+    (lambda counted: counted.update(draws=0), "counts of 0 draws are no shares"),
+  ],
+)
+@pytest.mark.parametrize("where", ["clean", "worst"])
+def test_damaged_images_are_named_with_their_file(runs, tmp_path, change, said, where):
   keep(runs, tmp_path)
   summaries = results_file.load(tmp_path / "toy.json")
-  summaries["CNN"]["worst"][1]["counted"]["images"] += 8
+  found = summaries["CNN"][where]
+  change((found if where == "clean" else found[0])["counted"])
   (tmp_path / "toy.json").write_text(results_file.to_text(summaries))
-  with pytest.raises(
-    ValueError, match=r"toy.json is damaged \('CNN': .* are not the counts of 308"
-  ):
+  with pytest.raises(ValueError, match=rf"toy.json is damaged \('CNN': .*{said}"):
     results_file.load(tmp_path / "toy.json")
 
 

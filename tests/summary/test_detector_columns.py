@@ -1,5 +1,7 @@
 """The detector in the columns of `load_results` and in differences of two runs."""
 
+import copy
+import json
 import re
 from pathlib import Path
 
@@ -9,9 +11,10 @@ from toy_evaluation import record
 from toy_report import write_run
 
 import gencls
-from gencls.report import compare, difference, views
+from gencls import paired
+from gencls.report import compare, detection_table, difference, results_file, views
 from gencls.report.reading import read
-from gencls.summary import columns
+from gencls.summary import columns, shares
 from gencls.summary.checks import HELD
 
 ATTACKS = ("pgd", "pgd_detector")
@@ -82,17 +85,49 @@ def test_differences_of_what_is_right_or_rejected(runs, tmp_path):
   assert f"{HELD} linf 0.1, right or rejected" in page
 
 
-def test_differences_without_the_images(runs, tmp_path):
-  """Models of a results file: by their intervals, the shares that evade turned round."""
+def test_the_images_of_a_results_file_are_those_of_the_columns(runs, tmp_path):
   compare.write(compare.gather(runs, "toy"), "toy", tmp_path)
-  of_file = compare.gather([tmp_path / "toy.json"], "toy")
+  for entry, run in zip(compare.gather([tmp_path / "toy.json"], "toy"), runs, strict=True):
+    results = columns.load_results(run, "toy")
+    rows = [row for row in entry.summary["detection"]["worst"] if row["kind"] == "either"]
+    assert len(rows) == 5
+    for row in rows:
+      held = columns.at(results, HELD, row["norm"], row["eps"]).held_counted
+      np.testing.assert_allclose(1 - shares.unpack(row["counted"]), held, atol=1e-6)
+    damaged = {**entry.summary, "detection": copy.deepcopy(entry.summary["detection"])}
+    damaged["detection"]["worst"][-1]["counted"]["images"] += 8
+    (tmp_path / "damaged.json").write_text(json.dumps({entry.title: damaged}))
+    with pytest.raises(ValueError, match="damaged"):
+      results_file.load(tmp_path / "damaged.json")
+
+
+def _before_images(entry):
+  """As of an older results file, which does not say which images are right."""
+  detection = copy.deepcopy(entry.summary["detection"])
+  for row in detection["worst"]:
+    del row["counted"]
+  return entry._replace(summary={**entry.summary, "detection": detection})
+
+
+def test_differences_without_the_images(runs, tmp_path):
+  """Models of an older file: by their intervals, the shares that evade turned round."""
+  compare.write(compare.gather(runs, "toy"), "toy", tmp_path)
+  of_file = [_before_images(e) for e in compare.gather([tmp_path / "toy.json"], "toy")]
   of_runs = compare.gather(runs, "toy")
   found = [row for row in difference.rows(*of_file) if row["what"] == HELD]
   exact = [row for row in difference.rows(*of_runs) if row["what"] == HELD]
   assert len(found) == len(exact) == 5
+  evades = [detection_table.worst(e.summary["detection"])["either"] for e in of_file]
   for one, two in zip(found, exact, strict=True):
     assert (one["first"], one["second"]) == pytest.approx((two["first"], two["second"]))
-    assert one["difference"]["low"] < two["difference"]["mean"] < one["difference"]["high"]
+    assert one["difference"]["method"] == paired.UNPAIRED != two["difference"]["method"]
+    a, b = (each[one["norm"], one["eps"]] for each in evades)
+    # Newcombe: of what is held the distance to its lower end is that of what evades to its upper.
+    below = np.hypot(a["high"] - a["mean"], b["mean"] - b["low"])
+    above = np.hypot(a["mean"] - a["low"], b["high"] - b["mean"])
+    mean = b["mean"] - a["mean"]
+    ends = one["difference"]["low"], one["difference"]["high"]
+    assert ends == pytest.approx((mean - below, mean + above), abs=1e-9)
   older = [e._replace(summary={n: v for n, v in e.summary.items() if n != "detection"})
            for e in of_file]  # fmt: skip
   assert not [row for row in difference.rows(*older) if row["what"] == HELD]

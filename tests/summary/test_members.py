@@ -1,5 +1,7 @@
 """Ensembles are taken apart: gradients in one view, each member that sees none in its own."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,14 @@ def test_an_ensemble_is_what_follows_gradients_and_each_member_that_does_not():
   assert members.split([only, SQUARE], UNTOUCHED) == [only, SQUARE]
 
 
+def test_what_gradients_follow_is_no_evidence_against_them():
+  """In "plus" the targeted attacks come behind Square, and have not met what it broke."""
+  settings = copy.deepcopy(ENSEMBLE.header["settings"])
+  settings["attack"]["hyperparameters"] = {"version": "plus", "num_classes": 10}
+  plus = ENSEMBLE._replace(header={**ENSEMBLE.header, "settings": settings})
+  assert members.split([plus], UNTOUCHED) == [plus]
+
+
 def test_without_fab_the_members_have_other_places():
   """Past a detector there are three: Square is the third."""
   evading = _cell("aa", "auto_attack", BROKEN_BY == -1, "detector", broken_by=BROKEN_BY - 1)
@@ -56,6 +66,8 @@ def test_what_square_breaks_in_an_ensemble_is_no_success_of_gradients(cells):
   assert found["aa (square) linf 0.1"] == pytest.approx((0.9, 0.3))
   assert all(white == pytest.approx(0.9) for white, _ in found.values())
   assert len(found) == len(cells)
+  rates = checks.sanity.white_beats_black(pairs, draws=1)
+  assert rates.status == ("not run" if len(cells) == 1 else "fail")  # Square alone breaks more
   everything = checks.sanity.nothing_new(pairs, draws=1)
   assert everything.status == "fail"
   assert "aa (square) linf 0.1 breaks 60.0 points more (images 10, 11," in everything.detail

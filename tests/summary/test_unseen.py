@@ -89,7 +89,7 @@ def test_a_number_that_rests_on_the_seed_is_found(tmp_path):
   found = check_of(cells)
   assert found["status"] == "fail"
   assert f"0.1: {100 * change.mean:+.1f} [{100 * change.low:+.1f}, " in found["detail"]
-  assert found["detail"].startswith("the numbers are those of a known seed: linf 0.05: +")
+  assert found["detail"].startswith("the numbers are those of known draws: linf 0.05: +")
   assert found["detail"].endswith("n = 120")
   again = evaluated_alone(tmp_path, 4.0)  # the cell of the clean images tells that it is randomised
   assert [c.header for c in again] == [c.header for c in cells]
