@@ -206,7 +206,8 @@ def summarise(cells: Sequence[Cell], unfinished: Collection[str] = ()) -> dict[s
     clean, untouched, rest, grouped, [*run, *minimum], rows, made_by, probed, unfinished
   )
   found.append(regraded.check(again, model, unfinished))
-  found += unseen.checks(cells, untouched, clean, model, unfinished)
+  for held in (False, True) if detectors else (False,):
+    found.append(unseen.check(cells, untouched, clean, model, unfinished, held))
   found += [detection.check_rate(detector) for detector in detectors]
   return {
     "num_images": untouched.header["num_images"],

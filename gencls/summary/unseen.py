@@ -18,21 +18,6 @@ NAME = "unseen draws leave as much right as the known ones"
 HELD = "unseen draws let as few past the detector as the known ones"
 
 
-def checks(
-  cells: Sequence[Cell],
-  untouched: Cell,
-  clean: Cell,
-  model: Mapping[str, Any],
-  unfinished: Collection[str] = (),
-) -> list[Check]:
-  """`check`, and with a detector the same of what is right or rejected."""
-  arguments = cells, untouched, clean, model, unfinished
-  found = [check(*arguments)]
-  if "held" in untouched.arrays:
-    found.append(check(*arguments, held=True))
-  return found
-
-
 def check(
   cells: Sequence[Cell],
   untouched: Cell,
