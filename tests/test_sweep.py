@@ -190,6 +190,18 @@ def test_every_model_of_the_zoo_has_both_protocols(monkeypatch):
       assert honest == {c.run for c in cells if c.column == f"nus_probabilities{suffix}"}
 
 
+def test_only_convolutional_networks_on_a_cpu_go_without_carlini_and_wagner(monkeypatch):
+  monkeypatch.syspath_prepend(str(ROOT))
+  module = importlib.import_module("configs.sweeps.nus")
+  for arg, expected in (("", set()), ("cpu", set(module.CONVOLUTIONAL))):
+    without = {
+      cell.run.split("_mnist")[0]
+      for cell in sweep.cells(module.get_config(arg).to_dict())
+      if cell.column == "nus_probabilities" and f"--config.{module.NO_SEARCHES}" in cell.arguments
+    }
+    assert without == expected
+
+
 def test_honest_evaluations_of_the_zoo_are_told_the_right_gradient(monkeypatch):
   monkeypatch.syspath_prepend(str(ROOT))
   module = importlib.import_module("configs.sweeps.nus")
