@@ -53,4 +53,4 @@ def _rest(entry: Entry) -> str:
   if rest == name or (rest and rest[0] not in "_-"):
     return ""
   rest = rest.replace(summary["data"]["name"], "")
-  return re.sub(r"[_-]{2,}", "-", rest).strip("_-")
+  return re.sub(r"[_-]{2,}", "-", rest).strip("_-").replace("_", " ")

@@ -20,6 +20,7 @@ def entry(folder, title="Bayes", model="naive_bayes", data="mnist"):
     ("naive_bayes_mnist-seed0", "Bayes"),
     ("naive_bayes_published_mnist-seed0", "Bayes (published)"),
     ("naive_bayes_wide", "Bayes (wide)"),
+    ("naive_bayes_24_epochs-seed0", "Bayes (24 epochs)"),
     ("mine", "Bayes"),
     ("naive_bayes2", "Bayes"),
   ],
