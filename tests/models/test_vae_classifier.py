@@ -8,7 +8,9 @@ import pytest
 from scipy import stats
 
 from gencls import densities, models
-from gencls.keys import example_keys
+from gencls.keys import example_keys, fold
+from gencls.models.likelihoods import SCALE_FLOOR
+from gencls.nets.images import ConvDecoder
 from gencls.training import settings as train_settings
 from gencls.training.step import initial_state, train_step
 
@@ -33,6 +35,41 @@ def test_kl_against_a_sum_of_log_densities():
   found = densities.kl_to_standard_normal(jnp.float32(mean), jnp.log(jnp.float32(scale)))
   error = (log_q - log_p).std() / np.sqrt(len(z))
   assert abs(found - (log_q - log_p).mean()) < 4 * error
+
+
+def test_pretraining_maximises_the_elbo_by_scipy():
+  """log p(x | z) − KL(q(z | x) ‖ N(0, I)) at the z that is drawn, and nothing of the labels."""
+  classifier = built("pretrained_vae_classifier", decoder_size=16, pretrain_steps=3)
+  x, y = images()
+  params = classifier.init(jax.random.key(1), x, y)
+  noise = np.random.default_rng(0)
+  params = jax.tree.map(lambda a: a + jnp.float32(0.1 * noise.normal(size=a.shape)), params)
+  keys = example_keys(0, y, "train")
+  features = x
+  for i in range(2):  # 4×4 convolutions of stride 2
+    layer = params["encoder"][f"Conv_{i}"]
+    features = jax.lax.conv_general_dilated(
+      features, layer["kernel"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    features = np.maximum(np.asarray(features) + np.asarray(layer["bias"]), 0)
+  dense = params["encoder"]["ConcatDense_0"]
+  h = np.float64(features).reshape(BATCH, -1) @ np.float64(dense["kernel"]) + np.float64(
+    dense["bias"]
+  )
+  mean, raw = np.split(h, 2, axis=1)
+  scale = np.exp(raw) + SCALE_FLOOR
+  z = mean + scale * np.float64([jax.random.normal(key, (3,)) for key in fold(keys, "q")])
+  decoder = ConvDecoder(SHAPE, (4, 4), 16)
+  output = np.float64(decoder.apply({"params": params["decoder"]}, [jnp.float32(z)]))
+  image = 1 / (1 + np.exp(-output.reshape(BATCH, -1)))
+  log_p_x = stats.norm.logpdf(x.reshape(BATCH, -1), image, np.sqrt(0.5)).sum(axis=1)
+  kl = 0.5 * (mean**2 + scale**2 - 1 - 2 * np.log(scale)).sum(axis=1)
+  loss = classifier.loss(params, keys, x, y, jnp.int32(2))
+  np.testing.assert_allclose(loss.total, -(log_p_x - kl), rtol=1e-4)
+  np.testing.assert_allclose(loss.terms["kl"], kl, rtol=1e-4)
+  assert kl.max() > 0.1 and not np.allclose(z, mean, atol=0.1)  # there is something to miss
+  after = classifier.loss(params, keys, x, y, jnp.int32(3))
+  np.testing.assert_allclose(after.total, -after.terms["log_p_y"], rtol=1e-6)
 
 
 @pytest.mark.slow
