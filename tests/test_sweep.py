@@ -184,7 +184,7 @@ def test_every_model_of_the_zoo_has_both_protocols(monkeypatch):
     cells = sweep.cells(module.get_config(arg).to_dict())
     runs = {cell.run for cell in cells}
     columns = [{cell.run for cell in cells if cell.column == f"nus_honest{s}"} for s in suffixes]
-    assert set.union(*columns) == runs and len(runs) == 23
+    assert set.union(*columns) == runs and len(runs) == 25
     assert ["cvae_mnist-seed0" in column for column in columns] == [s == "" for s in suffixes]
     for suffix, honest in zip(suffixes, columns, strict=True):
       assert honest == {c.run for c in cells if c.column == f"nus_probabilities{suffix}"}

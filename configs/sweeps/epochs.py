@@ -22,8 +22,8 @@ def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "" or "full", "cpu", "smoke"."""
   base.check_variant(arg)
   models = {
-    f"gfz_{epochs:02d}_epochs": base.model("configs/gfz_mnist.py", arg, f"train.num_epochs={epochs}")
-    for epochs in EPOCHS[arg]
+    f"gfz_{num:02d}_epochs": base.model("configs/gfz_mnist.py", arg, f"train.num_epochs={num}")
+    for num in EPOCHS[arg]
   }
   whole = "smoke" if arg == "smoke" else ""
   clean = base.attack("configs/attacks/clean.py", whole, "clean_draws=2")

@@ -10,6 +10,7 @@ from gencls.models.cnn import cnn
 from gencls.models.deep_latent import deep_latent
 from gencls.models.denoised import denoise
 from gencls.models.lattice import check_one_channel
+from gencls.models.logistic_regression import logistic_regression
 from gencls.straight_through import DEFAULT_THRESHOLD
 from gencls.types import Classifier
 
@@ -72,6 +73,7 @@ def _of_grey_images(factory: Factory) -> Factory:
 
 FACTORIES: dict[str, Factory] = {
   "cnn_binary": compose(_binary, cnn),
+  "logistic_regression_binary": compose(_binary, logistic_regression),
   "cnn_denoised": compose(denoise, _of_grey_images(cnn)),
   "gfz_binary": compose(
     _binary_estimate, functools.partial(deep_latent, "gfz"), likelihood="bernoulli"

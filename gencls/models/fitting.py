@@ -1,5 +1,6 @@
 """What models fitted without gradients share: blocks of data, and choices made on validation."""
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,6 +91,30 @@ def validation_accuracy(
     return float(sum(parts)) / len(data.validation_x)
 
   return accuracy
+
+
+def penalty_path(
+  minimum: Callable[[Params, float], Fitted], start: Params, penalties: Sequence[float]
+) -> dict[str, Callable[[], Fitted]]:
+  """Candidates of `most_accurate`, from the strongest penalty to the weakest.
+
+  Args:
+    minimum: (params, l2) -> the fit that starts there.
+    start: of the first fit; every other one starts at the minimum before it.
+    penalties: one or several.
+
+  Returns:
+    "l2=..." -> its fit; to be called in this order.
+  """
+  at = start
+
+  def fit(l2: float) -> Fitted:
+    nonlocal at
+    fitted = minimum(at, l2)
+    at = fitted.params
+    return Fitted(at, fitted.metrics | {"l2": float(l2)})
+
+  return {f"l2={l2:g}": functools.partial(fit, l2) for l2 in sorted(penalties, reverse=True)}
 
 
 def most_accurate(

@@ -63,7 +63,7 @@ def ising(
   training: str = "pseudo_likelihood",
   at: float = DEFAULT_THRESHOLD,
   backward: str = "straight_through",
-  l2: Sequence[float] | None = None,
+  l2: float | Sequence[float] | None = None,
   unary_l2: float = 1.0,
   max_iterations: int = 200,
   num_sweeps: int = 200,
@@ -78,9 +78,9 @@ def ising(
     at: pixels at or above it are bright.
     backward: a key of `BACKWARDS`, see the module's docstring. Only gradients differ: another one
       needs no new training.
-    l2: candidates λ of the penalty λ/2 Σ θ_ij² of couplings, against the sum over the training
-      images; `fit` takes the one of the best validation accuracy. The larger, the nearer
-      to Bernoulli naive Bayes. None: `L2[training]`.
+    l2: λ of the penalty λ/2 Σ θ_ij² of couplings, against the sum over the training images; of
+      several `fit` takes the one of the best validation accuracy. The larger, the nearer to
+      Bernoulli naive Bayes. None: `L2[training]`.
     unary_l2: the same of the θ_i: finite where a pixel never changes. The published
       training has neither penalty.
     max_iterations: of L-BFGS, or steps of gradient descent for the published training.
@@ -102,9 +102,10 @@ def ising(
     raise ValueError(unknown_name("training", training, TRAININGS))
   if backward not in BACKWARDS:
     raise ValueError(unknown_name("backward", backward, BACKWARDS))
-  candidates = tuple(l2 if l2 is not None else L2.get(training, (1.0,)))
+  candidates = tuple(l2) if isinstance(l2, Sequence) else (l2,)
+  candidates = L2.get(training, (1.0,)) if l2 is None else candidates
   if not candidates or min(candidates) <= 0:
-    raise ValueError(f"l2 must hold positive numbers, at least one, got {candidates}")
+    raise ValueError(f"l2 must hold positive numbers, at least one, got {l2}")
   if unary_l2 <= 0:
     raise ValueError(f"unary_l2 must be > 0, got {unary_l2}; constant pixels have no finite θ_i")
   if training == "linear_batch_normalised":

@@ -6,7 +6,6 @@ pseudo-likelihood, so that one pass over the images is all it takes, and an iter
 for any number of them.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -67,18 +66,13 @@ def fitter(
       else _pieces(spins, data.x, data.y)
     )
 
-    def minimum(l2: float) -> Fitted:
-      nonlocal start
+    def minimum(params: Params, l2: float) -> Fitted:
       penalties = jnp.asarray([settings.unary_l2, l2]) / len(data.x)
       limits = {"max_iterations": settings.max_iterations, "tolerance": TOLERANCE}
-      found = minimise(objective, start, statistics, penalties, **limits)
-      start = found.params
-      return Fitted(found.params, found.metrics() | {"objective_nats": found.value, "l2": l2})
+      found = minimise(objective, params, statistics, penalties, **limits)
+      return Fitted(found.params, found.metrics() | {"objective_nats": found.value})
 
-    # From strong to weak: each minimum is a good start for the next.
-    candidates = {
-      f"l2={l2:g}": functools.partial(minimum, l2) for l2 in sorted(settings.l2, reverse=True)
-    }
+    candidates = fitting.penalty_path(minimum, start, settings.l2)
     return fitting.most_accurate(
       candidates, lambda p, keys, x: logits(p, spins(x)), data, axes={"l2": settings.l2}
     )

@@ -19,7 +19,7 @@ def logistic_regression(
   image_shape: tuple[int, int, int],
   num_classes: int,
   class_prior: Sequence[float] | None = None,
-  l2: float = 1.0,
+  l2: float | Sequence[float] = 1.0,
   tol: float = 1e-4,
   max_iterations: int = 1000,
   init_scale: float = 0.0,
@@ -34,7 +34,8 @@ def logistic_regression(
     image_shape: (H, W, D).
     num_classes: C.
     class_prior: checked and not used, the bias learns it; every model is built alike.
-    l2: of the weights, for the whole training set; >= 0.
+    l2: of the weights, for the whole training set; >= 0. Of several the fit takes the one of the
+      best validation accuracy.
     tol: the fit ends where no derivative of the objective, divided by N, is larger.
     max_iterations: of L-BFGS, at most; where it needs more, the log and the metrics say so.
     init_scale: weights and bias start uniform in ± init_scale / √(H·W·D). 0: at zero, for the
@@ -49,7 +50,10 @@ def logistic_regression(
   """
   del image_shape
   checks.class_prior(class_prior, num_classes)
-  at_least(0, l2=l2, tol=tol, init_scale=init_scale)
+  penalties = tuple(l2) if isinstance(l2, Sequence) else (l2,)
+  if not penalties or min(penalties) < 0:
+    raise ValueError(f"l2 must be >= 0, got {l2}")
+  at_least(0, tol=tol, init_scale=init_scale)
   at_least(1, max_iterations=max_iterations)
 
   def init(key: Key, x: Array) -> Params:
@@ -60,13 +64,18 @@ def logistic_regression(
 
   def fit(key: Key, data: FitData) -> Fitted:
     fitting.class_counts(data.y, num_classes)
-    arguments = data.x, jax.nn.one_hot(data.y, num_classes), l2 / len(data.x)
-    found = minimise(
-      _objective, init(key, data.x), *arguments, max_iterations=max_iterations, tolerance=tol
-    )
-    return Fitted(found.params, found.metrics() | {"objective_mean": found.value})
+    labels = jax.nn.one_hot(data.y, num_classes)
 
-  return discriminative(init, _scores, num_classes)._replace(fit=fit)
+    def minimum(params: Params, l2: float) -> Fitted:
+      arguments = data.x, labels, l2 / len(data.x)
+      found = minimise(_objective, params, *arguments, max_iterations=max_iterations, tolerance=tol)
+      return Fitted(found.params, found.metrics() | {"objective_mean": found.value})
+
+    candidates = fitting.penalty_path(minimum, init(key, data.x), penalties)
+    return fitting.most_accurate(candidates, classifier.logits, data, axes={"l2": penalties})
+
+  classifier = discriminative(init, _scores, num_classes)
+  return classifier._replace(fit=fit)
 
 
 def _scores(params: Params, x: Array, keys: Keys | None = None) -> Array:

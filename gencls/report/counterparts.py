@@ -5,6 +5,7 @@ The worst case of each pair at every norm and eps, on the same images, with pair
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from gencls import paired
@@ -24,12 +25,12 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
   """Every pair of the paper's whose models were evaluated; versions with its mistakes are left out.
 
   Args:
-    published: with `counterparts`: a model of the paper -> its counterparts.
+    published: with `counterparts`: a model of the paper, or one of `roles`, -> its counterparts.
     entries: evaluated as hard as we can, on the same images.
 
   Returns:
-    {first, second (titles), rows (of `difference.between`), cost (seconds of the first's attacks
-    over the second's, None where they cannot be compared), failed (title -> checks)}, JSON-able.
+    {first, second (titles), rows (of `difference.between`), cost (see `_cost`; None where no attack
+    can be compared), failed (title -> checks)}, JSON-able.
 
   Raises:
     ValueError: if two were not evaluated on the same images in the same way.
@@ -38,7 +39,7 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
   right = [e for e in graded if not papers.as_published(published, e.title, e.summary)]
   if right:
     comparable.check({entry.title: entry.summary for entry in right})
-  names = papers.models(published, {entry.title: entry.summary for entry in right})
+  names = {entry.title: papers.role(published, entry.title, entry.summary) for entry in right}
   found = []
   for first in right:
     wanted = published.get("counterparts", {}).get(names[first.title], ())
@@ -54,15 +55,25 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
 
 
 def _cost(first: Entry, second: Entry) -> float | None:
-  """Seconds of the attacks that both have made on the same device."""
+  """How many times the seconds of the second's attacks the first's take: the median attack.
+
+  Of each attack its median over eps, of the cells that both have made on the same device: one cell
+  that was held up, or found little to do, decides nothing.
+  """
   one, two = _seconds(first), _seconds(second)
-  both = [key for key in one if key in two]
-  total = sum(two[key] for key in both)
-  return sum(one[key] for key in both) / total if total > 0 else None
+  by_attack: dict[tuple[str, str], list[tuple[float, float]]] = {}
+  for key in one:
+    if key in two:
+      by_attack.setdefault(key[:2], []).append((one[key], two[key]))
+  medians = [
+    [median(seconds) for seconds in zip(*cells, strict=True)] for cells in by_attack.values()
+  ]
+  ratios = [a / b for a, b in medians if b > 0]
+  return median(ratios) if ratios else None
 
 
-def _seconds(entry: Entry) -> dict[tuple[Any, ...], float]:
-  """Of each attack that was run; those that were read off another one took no time."""
+def _seconds(entry: Entry) -> dict[tuple[str, str, float, str], float]:
+  """(label, norm, eps, device) -> seconds of a cell; none for what was read off another one."""
   made = [*entry.summary["rows"], *entry.summary.get("minimum", ())]
   return {
     (row["label"], row["norm"], row["eps"], device): row["seconds"]
@@ -97,8 +108,9 @@ def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[
     f"difference is shown ({paired.METHOD}; each by itself, {_count(found)} of them, so that one "
     f"in forty would be ahead by chance alone{_unpaired_words(found)}). A lead may be no more than "
     f"that of clean accuracy. {bounds.sentence(summaries)} {bounds.threats(summary)} Cost: seconds "
-    "of the attacks that both have made on the same device, over the counterpart's; attacks stop "
-    f"early, so that a model that breaks soon is cheap.{gradient_sentence(summaries)}",
+    "over the counterpart's, of the median attack that both have met on the same device (of each "
+    "its median eps); attacks stop early, so that a model that breaks soon is cheap."
+    f"{gradient_sentence(summaries)}",
     compare.failed(summaries).strip(),
     *(_table(found, norm) for norm in _norms(found)),
     "In brackets the two accuracies; \\* some attacks have not been run yet.",

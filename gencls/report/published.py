@@ -8,9 +8,10 @@ gives our name of a model for the paper's; without it a model of the paper is th
 starts with its name. `settings` says how the numbers were made, as dotted names in an evaluation's
 table.json: what differs is said above the tables. `notes` are sentences about what no setting can
 make equal. `seconds` says what attacks cost (`runtimes.py`), `counterparts` which model of the
-paper is held against which (`counterparts.py`), and `flaws` by which settings one knows a model
-with the paper's mistakes, as dotted names again. `headline` is a list of norm and eps: the budgets
-of `claims.py`.
+paper is held against which (`counterparts.py`); there `roles` names models of ours that the paper
+does not tell apart, or has not, by their settings, as dotted names again. `flaws` says by which
+settings one knows a model with the paper's mistakes. `headline` is a list of norm and eps: the
+budgets of `claims.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -110,10 +111,22 @@ def models(published: Mapping[str, Any], summaries: Summaries) -> dict[str, str]
   return {title: _model(title, summary, published) for title, summary in summaries.items()}
 
 
+def role(published: Mapping[str, Any], title: str, summary: Mapping[str, Any]) -> str:
+  """What a model is where it is held against others: its one of `roles`, else as in `models`."""
+  for name, settings in published.get("roles", {}).items():
+    if _has(summary, settings):
+      return name
+  return _model(title, summary, published)
+
+
 def as_published(published: Mapping[str, Any], title: str, summary: Mapping[str, Any]) -> bool:
   """Whether a model has the mistakes of the paper's: all that `flaws` says of it."""
   flaws = published.get("flaws", {}).get(_model(title, summary, published), {})
-  return bool(flaws) and all(_setting(summary, path) == value for path, value in flaws.items())
+  return bool(flaws) and _has(summary, flaws)
+
+
+def _has(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+  return all(_setting(summary, path) == value for path, value in settings.items())
 
 
 def _clean(published: Mapping[str, Any], pairs: Mapping[str, str], summaries: Summaries) -> str:

@@ -1,10 +1,15 @@
 import importlib.util
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from gencls import models
+from gencls import data, models
+from gencls.keys import example_keys
 from gencls.training import optimizers
+from gencls.types import FitData
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(CONFIGS.glob("*_*.py"))
@@ -54,3 +59,42 @@ def test_configs_are_locked_and_typed(monkeypatch):
     config.update({"train": {"num_epochs": 0.5}})
   with pytest.raises(ValueError, match="did you mean 'smoke'"):
     get_config(CONFIGS / "gfz_mnist.py", "smoek", monkeypatch)
+
+
+def few_images(name):
+  """100 digits as they are, or 28×28 images of ten classes where the data may not be at hand."""
+  if name == "digits":
+    split = data.load("digits", "train")
+    return data.to_float(split.images[:100], split.num_levels), split.labels[:100]
+  rng = np.random.default_rng(0)
+  return rng.random((100, 28, 28, 1), np.float32), np.arange(100) % 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "path", [each for each in FILES if not each.stem.endswith("_mnist")
+           or each.stem.endswith("fashion_mnist")], ids=lambda path: path.stem
+)  # fmt: skip
+def test_every_model_learns_and_scores_on_digits_and_fashion_mnist(path, monkeypatch):
+  config = get_config(path, "smoke", monkeypatch).to_dict()
+  x, y = (jnp.asarray(each) for each in few_images(config["data"]["name"]))
+  prior = tuple((np.bincount(y, minlength=10) / len(y)).tolist())
+  classifier = models.build(
+    **config["model"], image_shape=x.shape[1:], num_classes=10, class_prior=prior
+  )
+  keys, some = example_keys(0, jnp.arange(10)), slice(0, 10)
+  if config["train"]["method"] == "fit":
+    params = classifier.fit(jax.random.key(0), FitData(x, y, x[:50], y[:50])).params
+  else:
+    params = classifier.init(jax.random.key(0), x, y)
+    loss = lambda params: jnp.mean(  # noqa: E731
+      classifier.loss(params, keys, x[some], y[some], jnp.int32(0)).total
+    )
+    slopes = jax.tree.leaves(jax.jit(jax.grad(loss))(params))
+    assert all(jnp.isfinite(leaf).all() for leaf in slopes)
+    assert any(jnp.any(leaf != 0) for leaf in slopes)
+  if classifier.prepare:
+    params = classifier.prepare(params, jax.random.key(1))
+  logits = classifier.logits(params, keys, x[some])
+  assert logits.shape == (10, 10) and jnp.isfinite(logits).all()
+  assert jnp.std(logits, axis=1).min() > 0

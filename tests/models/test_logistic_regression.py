@@ -37,6 +37,37 @@ def test_probabilities_are_those_of_scikit_learn(l2):
   assert fitted.metrics["largest_derivative"] <= 1e-6
 
 
+def test_the_penalty_is_chosen_on_validation():
+  """Of several the one of most right, each at its own minimum though they start at each other's."""
+  data = images(SHAPE, CLASSES, 60)
+  penalties = (1e-3, 1.0, 300.0)
+  fitted = build(l2=penalties, tol=1e-5).fit(jax.random.key(0), data)
+  right = {}
+  for l2 in penalties:
+    alone = build(l2=l2, tol=1e-5).fit(jax.random.key(0), data)
+    logits = build().logits(alone.params, None, data.validation_x)
+    right[l2] = float(np.mean(np.argmax(logits, axis=1) == data.validation_y))
+    assert fitted.metrics[f"validation_accuracy/l2={l2:g}"] == pytest.approx(right[l2])
+    if l2 == fitted.metrics["l2"]:
+      np.testing.assert_allclose(fitted.params["weights"], alone.params["weights"], atol=2e-2)
+  assert len(set(right.values())) > 1  # there is something to choose
+  assert right[fitted.metrics["l2"]] == max(right.values())
+  empty = data._replace(validation_x=data.x[:0], validation_y=data.y[:0])
+  with pytest.raises(ValueError, match=r"a choice between l2=300, l2=1, l2=0\.001 needs"):
+    build(l2=penalties).fit(jax.random.key(0), empty)
+
+
+def test_behind_a_threshold_it_is_scikit_learns_of_bits():
+  data = images(SHAPE, CLASSES, 200)
+  classifier = build("logistic_regression_binary", l2=1.0, tol=1e-6, at=0.3)
+  fitted = classifier.fit(jax.random.key(0), data)
+  bits = np.float64(np.asarray(data.x) >= np.float32(0.3)).reshape(len(data.x), -1)
+  reference = sklearn.linear_model.LogisticRegression(C=1.0, tol=1e-9, max_iter=5000)
+  expected = reference.fit(bits, np.asarray(data.y)).predict_proba(bits)
+  got = jax.nn.softmax(classifier.logits(fitted.params, None, data.x))
+  np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
 def test_gradient_descent_may_start_as_in_pytorch():
   x, y = jnp.zeros((2, *SHAPE)), jnp.zeros(2, jnp.int32)
   zero = build().init(jax.random.key(0), x, y)
@@ -143,6 +174,8 @@ def test_bad_values():
   data = images(SHAPE, CLASSES, 30)
   for message, changes in (
     ("l2 must be >= 0", {"l2": -1.0}),
+    ("l2 must be >= 0", {"l2": (1.0, -1.0)}),
+    ("l2 must be >= 0", {"l2": ()}),
     ("tol must be >= 0", {"tol": -1.0}),
     ("max_iterations must be >= 1", {"max_iterations": 0}),
   ):

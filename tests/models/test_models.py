@@ -83,7 +83,15 @@ def test_some_classes_have_the_logits_that_they_have_among_all(name):
 
 
 THRESHOLDS = dict.fromkeys(
-  ("bernoulli_naive_bayes", "ising", "cnn_binary", "gfz_binary", "gfz_crf"), 0.5
+  (
+    "bernoulli_naive_bayes",
+    "ising",
+    "cnn_binary",
+    "logistic_regression_binary",
+    "gfz_binary",
+    "gfz_crf",
+  ),
+  0.5,
 )
 CHANGED = [
   ("gaussian_naive_bayes", {"binarized": True}, 0.5),

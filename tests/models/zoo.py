@@ -34,6 +34,7 @@ HYPERPARAMETERS = {
   "bernoulli_naive_bayes": {},
   "gaussian_mixture": {"num_components": 2, "covariance": "diagonal"},
   "logistic_regression": {},
+  "logistic_regression_binary": {},
   "mlp": {"hidden_sizes": (16,)},
 }
 

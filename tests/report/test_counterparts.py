@@ -46,16 +46,47 @@ def test_only_the_papers_pairs_in_its_direction(tmp_path, paper):
     assert row["difference"]["mean"] == pytest.approx(gap, abs=1e-6)
 
 
-def test_the_cost_is_of_the_attacks_that_both_have_made(tmp_path, paper):
-  entries = gather(tmp_path, CNN=("fgsm",))
-  for entry, factor in zip(entries, (3.0, 2.0, 1.0), strict=True):
+def timed(tmp_path, factors, **leave_out):
+  """The runs with seconds: of FGSM a hundred times those of PGD, growing with eps."""
+  entries = gather(tmp_path, **leave_out)
+  for entry, factor in zip(entries, factors, strict=True):
     for row in entry.summary["rows"]:
       long = 100.0 if row["label"] == "fgsm" else 1.0
-      row["seconds"] = factor * long * (1 if "attack" in row else 1000.0)
+      row["seconds"] = factor * long * (1 + row["eps"]) * (1 if "attack" in row else 1000.0)
+  return entries
+
+
+def test_the_cost_is_of_the_attacks_that_both_have_made(tmp_path, paper):
+  entries = timed(tmp_path, (3.0, 2.0, 1.0), CNN=("fgsm",))
+  for entry, factor in zip(entries, (3.0, 2.0, 1.0), strict=True):
     rows = entry.summary["rows"]
     rows.append({**rows[-1], "label": "pgd", "derived": "clip", "seconds": 1000.0 * factor**2})
   (pair,) = counterparts.pairs(paper, entries)
   assert pair["cost"] == pytest.approx(1.5)  # 3 over 2: FGSM, clean, grey, read off do not count
+
+
+def test_a_cell_that_was_held_up_does_not_change_the_cost(tmp_path, paper):
+  entries = timed(tmp_path, (3.0, 2.0, 1.0))
+  for row in entries[0].summary["rows"]:
+    if (row["label"], row["eps"]) == ("pgd", EPS[0]):
+      row["seconds"] = 1e4
+  (pair,) = counterparts.pairs(paper, entries)
+  (steady,) = counterparts.pairs(paper, timed(tmp_path / "steady", (3.0, 2.0, 1.0)))
+  assert steady["cost"] == pytest.approx(1.5)
+  assert 1.5 <= pair["cost"] < 1.5 * (1 + max(EPS))  # the next eps at most
+
+
+def test_the_cost_is_that_of_the_median_attack(tmp_path, paper):
+  """Not of the sum, in which the longest attack decides."""
+  entries = timed(tmp_path, (1.0, 1.0, 1.0))
+  for row in entries[0].summary["rows"]:
+    row["seconds"] *= {"pgd": 2.0, "fgsm": 8.0}.get(row["label"], 1.0)
+  (pair,) = counterparts.pairs(paper, entries)
+  assert pair["cost"] == pytest.approx(5.0)
+
+
+def test_there_is_no_cost_of_attacks_on_different_devices(tmp_path, paper):
+  entries = timed(tmp_path, (3.0, 2.0, 1.0))
   for row in entries[1].summary["rows"]:
     row["device"] = "another"
   (pair,) = counterparts.pairs(paper, entries)
@@ -63,7 +94,7 @@ def test_the_cost_is_of_the_attacks_that_both_have_made(tmp_path, paper):
   for entry, device in zip(entries, ("one", "another", "one"), strict=True):
     entry.summary["made_by"]["device"] = [device]
     for row in entry.summary["rows"]:
-      del row["device"]  # as rows of before are
+      row.pop("device", None)  # as rows of before are
   (pair,) = counterparts.pairs(paper, entries)
   assert pair["cost"] is None
   for entry in entries:
@@ -78,6 +109,22 @@ def test_the_cost_is_of_the_attacks_that_both_have_made(tmp_path, paper):
       )
   (pair,) = counterparts.pairs(paper, entries)
   assert pair["cost"] == pytest.approx(2.5)
+
+
+def test_roles_tell_apart_what_the_paper_calls_alike(tmp_path, paper):
+  """The first role whose settings a model has; the paper's name where it has none."""
+  entries = gather(tmp_path)
+  entries[1].summary["model"] = {**entries[1].summary["model"], "training": "for the labels"}
+  paper["counterparts"] = {"GFZ": ["CNN, for the labels"]}
+  assert counterparts.pairs(paper, entries) == []
+  paper["roles"] = {
+    "CNN, otherwise": {"model.training": "for the images"},
+    "CNN, for the labels": {"model.training": "for the labels"},
+  }
+  (pair,) = counterparts.pairs(paper, entries)
+  assert (pair["first"], pair["second"]) == ("GFZ", "CNN")
+  paper["counterparts"] = {"GFZ": ["CNN"]}
+  assert counterparts.pairs(paper, entries) == []
 
 
 def test_the_page_says_where_the_interval_leaves_out_zero(tmp_path, paper):
