@@ -18,6 +18,8 @@ from gencls.names import unknown_name
 from gencls.settings import annotations, check_finite, check_kinds
 from gencls.types import Classifier
 
+# In the zoo of docs/published/nus.json "gfz" is called CNN-VAE, "ising" MRF and "mlp" vanilla
+# network.
 REGISTRY: dict[str, Callable[..., Classifier]] = {
   **deep_latent.FACTORIES,
   "cvae": cvae,
@@ -72,7 +74,7 @@ def build(
   arguments = hyperparameters | {
     "image_shape": image_shape,
     "num_classes": num_classes,
-    "class_prior": class_prior,
+    "class_prior": None if class_prior is None else [float(share) for share in class_prior],
   }
   hashable = {k: tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v
               for k, v in arguments.items()}  # fmt: skip

@@ -78,7 +78,7 @@ def few_images(name):
 def test_every_model_learns_and_scores_on_digits_and_fashion_mnist(path, monkeypatch):
   config = get_config(path, "smoke", monkeypatch).to_dict()
   x, y = (jnp.asarray(each) for each in few_images(config["data"]["name"]))
-  prior = tuple((np.bincount(y, minlength=10) / len(y)).tolist())
+  prior = np.bincount(y, minlength=10) / len(y)
   classifier = models.build(
     **config["model"], image_shape=x.shape[1:], num_classes=10, class_prior=prior
   )

@@ -37,6 +37,7 @@ OFFERED = {
   "bernoulli_naive_bayes": ("sample", "fit"),
   "gaussian_mixture": ("sample", "fit"),
   "logistic_regression": ("fit",),
+  "logistic_regression_binary": ("fit",),
 }
 
 
@@ -189,7 +190,7 @@ def test_bad_builds():
   with pytest.raises(ValueError, match="num_classes must be >= 2"):
     models.build("gfz", image_shape=SHAPE, num_classes=1)
   with pytest.raises(ValueError, match="class_prior must hold 3"):
-    models.build("gfz", image_shape=SHAPE, num_classes=3, class_prior=(0.5, 0.5))
+    models.build("gfz", image_shape=SHAPE, num_classes=3, class_prior=np.array([0.5, 0.5]))
 
 
 def test_bad_values_are_refused_by_every_model():
