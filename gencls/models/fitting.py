@@ -93,6 +93,11 @@ def validation_accuracy(
   return accuracy
 
 
+def candidates(given: float | Sequence[float]) -> tuple[float, ...]:
+  """The values of a hyperparameter that are tried: several are chosen from on validation images."""
+  return tuple(given) if isinstance(given, Sequence) else (given,)
+
+
 def penalty_path(
   minimum: Callable[[Params, float], Fitted], start: Params, penalties: Sequence[float]
 ) -> dict[str, Callable[[], Fitted]]:

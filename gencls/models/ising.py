@@ -32,7 +32,7 @@ import jax.numpy as jnp
 
 from gencls import densities
 from gencls.keys import fold
-from gencls.models import checks, ising_fit, linear_mrf
+from gencls.models import checks, fitting, ising_fit, linear_mrf
 from gencls.models.ising_scores import (
   discriminative_logits,
   flip_log_pseudo_likelihoods,
@@ -102,8 +102,7 @@ def ising(
     raise ValueError(unknown_name("training", training, TRAININGS))
   if backward not in BACKWARDS:
     raise ValueError(unknown_name("backward", backward, BACKWARDS))
-  candidates = tuple(l2) if isinstance(l2, Sequence) else (l2,)
-  candidates = L2.get(training, (1.0,)) if l2 is None else candidates
+  candidates = L2.get(training, (1.0,)) if l2 is None else fitting.candidates(l2)
   if not candidates or min(candidates) <= 0:
     raise ValueError(f"l2 must hold positive numbers, at least one, got {l2}")
   if unary_l2 <= 0:

@@ -50,7 +50,7 @@ def logistic_regression(
   """
   del image_shape
   checks.class_prior(class_prior, num_classes)
-  penalties = tuple(l2) if isinstance(l2, Sequence) else (l2,)
+  penalties = fitting.candidates(l2)
   if not penalties or min(penalties) < 0:
     raise ValueError(f"l2 must be >= 0, got {l2}")
   at_least(0, tol=tol, init_scale=init_scale)

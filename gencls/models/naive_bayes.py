@@ -164,7 +164,7 @@ def _naive_bayes(
 ) -> Classifier:
   """The classifier of these pixels; `smoothing` is one named hyperparameter and its candidates."""
   ((name, given),) = smoothing.items()
-  values = tuple(given) if isinstance(given, Sequence) else (given,)
+  values = fitting.candidates(given)
   if not values or min(values) <= 0:
     raise ValueError(f"{name} must be > 0, got {given}")
   num_classes = len(prior)
