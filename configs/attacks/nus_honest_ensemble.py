@@ -9,9 +9,9 @@ Square breaks that gradients have left; what each finds by itself is not known. 
 stand PGD on the margin, and flips of pixels where the model thresholds its input. There is no
 Carlini and Wagner, noise, contrast or blur: the worst case is an upper bound by fewer attacks than
 that of `nus_honest.py`. Known seed.
-cpu: the first 100 images, 50 steps, towards the three likeliest other classes, 200 queries of
-Square (of a deep model every image that stands costs seconds a cell); full: the first 1,000, as
-AutoAttack is published.
+cpu: the first 100 images, without FAB, 50 steps, towards the three likeliest other classes, 200
+queries of Square (of a deep model every image that stands costs ten seconds a cell); full: the
+first 1,000, as AutoAttack is published.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
   short = arg in ("cpu", "smoke")
   steps, queries, targets = (50, 200, 3) if short else (100, 5000, 9)
   ensemble: dict[str, Any] = {
-    "version": "standard",
+    "version": "brief" if short else "standard",
     "num_classes": 10,
     "num_steps": steps,
     "num_queries": queries,

@@ -6,6 +6,8 @@
             and to the end: a majority of 20 draws is not yet a broken image
   apgd      ours, for models whose query is dear, which the thousands of FAB and Square are too many
             for: APGD-CE, APGD on the margin, APGD-T. No loss alone is the strongest on all models
+  brief     ours too: standard without FAB, whose steps cost as much as those of APGD-T and come
+            after them; Square stays, as what it breaks says whether gradients were masked
 
 Each member has its own loss; gradient members make 100 steps, and one restart where none are named.
 Where there are too few classes for a loss or for targets, a warning says what takes its place.
@@ -71,6 +73,11 @@ def _apgd(num_steps: int, num_queries: int, num_targets: int) -> Members:
   }
 
 
+def _brief(num_steps: int, num_queries: int, num_targets: int) -> Members:
+  every = _standard(num_steps, num_queries, num_targets)
+  return {name: member for name, member in every.items() if name != "fab_t"}
+
+
 def _targeted_apgd(num_steps: int, num_targets: int) -> Members:
   settings = {"loss": "dlr", "num_steps": num_steps, "num_targets": num_targets}
   return {"apgd_t": ("apgd", settings)}
@@ -86,6 +93,7 @@ VERSIONS: dict[str, Callable[[int, int, int], Members]] = {
   "plus": _plus,
   "rand": _rand,
   "apgd": _apgd,
+  "brief": _brief,
 }
 
 

@@ -214,6 +214,12 @@ def test_the_version_for_dear_models_has_three_losses_and_no_member_of_thousands
   assert apgd["apgd_t"][1]["num_targets"] == 3
 
 
+def test_the_brief_version_is_the_authors_without_fab():
+  (_, brief), (_, standard) = (_settings(v, num_queries=200) for v in ("brief", "standard"))
+  assert list(brief) == ["apgd_ce", "apgd_t", "square"]
+  assert brief == {name: standard[name] for name in brief}
+
+
 def test_few_classes_change_the_members_with_a_warning():
   with pytest.warns(UserWarning, match="apgd_t takes the loss margin: targeted dlr needs 4"):
     _, three = _settings("standard", num_classes=3)
