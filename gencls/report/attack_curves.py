@@ -28,10 +28,15 @@ def panels(
     for label, norm in keys:
       own = [row for row in summary["rows"] if (row["label"], row["norm"]) == (label, norm)]
       rows = [{"eps": row["eps"], field: row.get(field)} for row in own]
-      found.setdefault(f"{label} ({norm})", []).append(
-        figures.line(title, rows, field, (summary["untouched"] or {}).get("accuracy"))
-      )
+      start = (summary["untouched"] or {}).get("accuracy")
+      line = figures.line(title, rows, field, start, posterior=is_posterior(summary))
+      found.setdefault(f"{label} ({norm})", []).append(line)
   return found
+
+
+def is_posterior(summary: Mapping[str, Any]) -> bool:
+  """Whether a model has p(y | x) alone, and no density; not known before it is graded."""
+  return (summary["clean"] or {}).get("score") == "posterior"
 
 
 @figures.styled
@@ -49,14 +54,14 @@ def draw(curves: Mapping[str, list[figures.Line]], title: str, note: str) -> Any
   columns = min(_COLUMNS, len(curves))
   rows = -(-len(curves) // columns)
   figure, axes = figures.new(columns, rows, (1.8 + 3.6 * columns, 1.0 + 3.0 * rows), sharey=True)
-  labels = list(dict.fromkeys(line.label for lines in curves.values() for line in lines))
+  every = [line for lines in curves.values() for line in lines]
+  own = figures.looks(every)
   handles: dict[str, Any] = {}
   for axis, (name, lines) in zip(axes.flat, curves.items(), strict=False):
     for line in lines:
-      number = labels.index(line.label)
-      style = figures.style(number)
+      accuracies = [100 * mean for mean in line.mean]
       (handles[line.label],) = axis.plot(
-        line.eps, [100 * mean for mean in line.mean], **style, lw=1.6, ms=4, clip_on=False
+        line.eps, accuracies, **own[line.label], lw=1.6, ms=4, clip_on=False
       )
     axis.set_title(name, fontsize=10, fontweight="normal")
     axis.set(ylim=(-3, 103), yticks=range(0, 101, 20), xlabel="eps")
@@ -67,5 +72,6 @@ def draw(curves: Mapping[str, list[figures.Line]], title: str, note: str) -> Any
     row[0].set_ylabel("accuracy, %")
   figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=9)
   figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=12)
-  figure.supxlabel(note, fontsize=8, color=figures.QUIET, x=0.02, ha="left")
+  small = note + figures.kinds(every)
+  figure.supxlabel(small, fontsize=8, color=figures.QUIET, x=0.02, ha="left")
   return figure

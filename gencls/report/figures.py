@@ -14,7 +14,8 @@ INK, QUIET, GOOD, BAD = "#222222", "#8a8a8a", "#1a7f37", "#c0392b"
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")
 _MARKERS = "osD^vPX"  # seven, so that a colour comes again with another one
-_DASHES = ("-", "--", ":", "-.")
+# Of models with a density, and of those that are trained for p(y | x) alone.
+_DASHES = {False: ("-", ":"), True: ("--", "-.")}
 _IN_PANEL, _SHORT = 6, 30  # curves and letters up to which names are written inside a panel
 _WIDE = 100.0  # radii that differ by more are drawn on a logarithmic axis, linear below the first
 _STYLE: Any = {
@@ -43,6 +44,7 @@ class Line(NamedTuple):
   high: Sequence[float]
   strong: bool = False  # the one that counts: thick, black, with a band
   quiet: bool = False  # context: thin and dashed
+  posterior: bool = False  # of a model of p(y | x) alone: dashed
 
 
 def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,7 +109,7 @@ def line(label: str, rows: Sequence[Mapping[str, Any]], field: str, start: Mappi
     rows: rows with `eps` and an interval (or None: no point) under `field`.
     field: "accuracy" or "success_rate".
     start: the interval at eps = 0, or None for no point there.
-    **style: `strong` or `quiet`.
+    **style: `strong`, `quiet` or `posterior`.
   """
   points = [(0.0, start)] if start else []
   points += [(r["eps"], r[field]) for r in sorted(rows, key=lambda r: r["eps"]) if r[field]]
@@ -135,13 +137,13 @@ def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: 
   names = {each.label for each in every}
   many = len(names) > _IN_PANEL or max(map(len, names), default=0) > _SHORT
   beside = 0.6 + 0.08 * max(map(len, names), default=0) if many else 0.0
-  plain = list(dict.fromkeys(each.label for each in every if not (each.strong or each.quiet)))
+  own = looks([each for each in every if not (each.strong or each.quiet)])
   figure, axes = new(len(panels), 1, (1.2 + 5.6 * len(panels) + beside, 4.4), sharey=True)
   for axis, (norm, lines) in zip(axes[0], panels.items(), strict=True):
     if chance is not None:
       axis.axhline(100 * chance, color=QUIET, lw=1, ls=(0, (1, 2)), label="largest class")
     for each in lines:
-      _draw(axis, each, plain)
+      _draw(axis, each, own.get(each.label, {}))
     axis.set_xlabel(f"eps ({norm}, images in [0, 1])")
     axis.set_ylim(-3, 103)
     radii_axis(axis, [eps for each in lines for eps in each.eps])
@@ -154,7 +156,7 @@ def curves(panels: Mapping[str, Sequence[Line]], title: str, ylabel: str, note: 
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=9)
   axes[0][0].set_ylabel(ylabel)
   axes[0][0].set_title(title)
-  figure.supxlabel(note, fontsize=8, color=QUIET, x=0.02, ha="left")
+  figure.supxlabel(note + kinds(every), fontsize=8, color=QUIET, x=0.02, ha="left")
   return figure
 
 
@@ -166,19 +168,38 @@ def radii_axis(axis: Any, eps: Sequence[float]) -> None:
   axis.set_xlim(left=0)
 
 
-def style(number: int) -> dict[str, Any]:
-  """Colour, marker and dashes of the n-th curve; after eight the dashes change."""
-  colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
-  return {"color": colour, "marker": marker, "ls": _DASHES[number // len(COLOURS) % len(_DASHES)]}
+def looks(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
+  """Label -> colour, marker and dashes, other ones for each; dashed are those of p(y | x) alone.
+
+  Densities and posteriors are counted each by themselves; after eight the dashes change.
+  """
+  found: dict[str, dict[str, Any]] = {}
+  count = {False: 0, True: 0}
+  for each in lines:
+    if each.label not in found:
+      n = count[each.posterior]
+      count[each.posterior] += 1
+      dashes = _DASHES[each.posterior]
+      found[each.label] = {
+        "color": COLOURS[n % len(COLOURS)],
+        "marker": _MARKERS[n % len(_MARKERS)],
+        "ls": dashes[n // len(COLOURS) % len(dashes)],
+      }
+  return found
 
 
-def _draw(axis: Any, each: Line, plain: Sequence[str]) -> None:
+def kinds(lines: Sequence[Line]) -> str:
+  """What dashes mean, for the small print; nothing where there is one kind of models alone."""
+  shown = {each.posterior for each in lines if not (each.strong or each.quiet)}
+  return "; dashed: models of p(y | x) alone" if len(shown) > 1 else ""
+
+
+def _draw(axis: Any, each: Line, look: Mapping[str, Any]) -> None:
+  own = dict(look)  # the same in every panel
   if each.strong:
     own = {"color": INK, "marker": "o", "ls": "-"}
   elif each.quiet:
     own = {"color": QUIET, "marker": "", "ls": "--"}
-  else:
-    own = style(plain.index(each.label))  # the same in every panel
   mean, low, high = (100 * np.asarray(v, float) for v in (each.mean, each.low, each.high))
   width = 2.6 if each.strong else 1.2 if each.quiet else 1.7
   axis.plot(

@@ -19,6 +19,7 @@ def worst(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
         [row for row in summary["worst"] if row["norm"] == norm],
         "accuracy",
         summary["untouched"]["accuracy"],
+        posterior=attack_curves.is_posterior(summary),
       )
       for title, summary in summaries.items()
       if summary["untouched"]
@@ -79,7 +80,8 @@ def success(summaries: Mapping[str, Mapping[str, Any]], label: str) -> Any:
   norms: dict[str, list[figures.Line]] = {}
   for title, summary in summaries.items():
     if own := [row for row in summary["rows"] if row["label"] == label]:
-      line = figures.line(title, own, "success_rate", None)
+      kind = attack_curves.is_posterior(summary)
+      line = figures.line(title, own, "success_rate", None, posterior=kind)
       norms.setdefault(own[0]["norm"], []).append(line)
   if not norms:
     run = {row["label"] for summary in summaries.values() for row in summary["rows"]}

@@ -237,6 +237,19 @@ def test_as_many_curves_as_the_zoo_has_can_be_told_apart_and_are_the_same_in_eve
   assert all(looks[0][name] == look for name, look in looks[1].items()) and len(looks[1]) == 15
 
 
+def test_models_of_p_y_given_x_alone_are_dashed_and_the_small_print_says_so():
+  line = figures.Line("", [0.0, 0.1], [1.0, 0.5], [1.0, 0.4], [1.0, 0.6])
+  lines = [line._replace(label=f"model {i}", posterior=i % 2 == 1) for i in range(24)]
+  axis, *_ = (figure := figures.curves({"linf": lines}, "title", "accuracy, %", "note")).axes
+  dashed = {each.get_label() for each in axis.lines if each.get_linestyle() in ("--", "-.")}
+  assert dashed == {each.label for each in lines if each.posterior}
+  looks = {(e.get_color(), e.get_marker(), e.get_linestyle()) for e in axis.lines}
+  assert len(looks) == 24
+  assert figure.get_supxlabel() == "note; dashed: models of p(y | x) alone"
+  alone = figures.curves({"linf": lines[::2]}, "title", "accuracy, %", "note")
+  assert alone.get_supxlabel() == "note"
+
+
 def test_a_figure_of_many_bytes_gets_fewer_colours_and_then_fewer_dots(monkeypatch, tmp_path):
   line = figures.Line("model", [0.0, 0.1], [1.0, 0.5], [1.0, 0.4], [1.0, 0.6])
   figure = figures.curves({"linf": [line]}, "title", "accuracy, %", "note")
