@@ -16,6 +16,8 @@ from gencls.attacks.reconstruction_starts import wrong_reconstructions
 from gencls.evaluate import check_specs
 from gencls.evaluation import settings
 from gencls.intervals import share_interval
+from gencls.report import claims, compare, counterparts
+from gencls.report import published as papers
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {
@@ -52,6 +54,34 @@ def test_a_block_may_have_the_first_tables_alone():
 def test_every_page_with_tables_is_filled():
   filled = {path.relative_to(ROOT).as_posix() for path in fill_readme().PAGES}
   assert {page for page, text in PAGES.items() if "<!-- from" in text} == filled
+
+
+@pytest.mark.parametrize(
+  ("folder", "published", "name", "as_published", "honest"),
+  [
+    (".", "nus", "nus", ("nus", "nus_probabilities"), "nus_honest"),
+    ("mnist", "deep_bayes_mnist", "deep_bayes_table", ("deep_bayes_table",) * 2, "detect"),
+  ],
+)
+def test_pages_that_hold_papers_to_their_claims_are_those_of_the_result_files(
+  folder, published, name, as_published, honest
+):
+  """Made anew from the files beside them, by the code of today."""
+  results, remake = ROOT / "docs" / "results" / folder, "run launch/report.py on the results files"
+  numbers = papers.read(ROOT / "docs" / "published" / f"{published}.json")
+  ours, hard = (
+    compare.gather([results / f"{file}.json"], evaluation)
+    for file, evaluation in (as_published, (honest, honest))
+  )
+  summaries, held = ({each.title: each.summary for each in found} for found in (ours, hard))
+  found = claims.markdown(numbers, summaries, held)
+  assert found == (results / f"{name}_claims.md").read_text(encoding="utf-8"), remake
+  answer = results / f"{name}_answer.md"
+  if pairs := counterparts.pairs(numbers, hard):
+    found = counterparts.markdown(pairs, numbers["source"], hard)
+    assert found == answer.read_text(encoding="utf-8"), remake
+  else:
+    assert not answer.exists()
 
 
 def test_a_typed_number_would_be_noticed():
