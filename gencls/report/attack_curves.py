@@ -36,7 +36,7 @@ def panels(
 
 def is_posterior(summary: Mapping[str, Any]) -> bool:
   """Whether a model has p(y | x) alone, and no density; not known before it is graded."""
-  return (summary["clean"] or {}).get("score") == "posterior"
+  return (summary.get("clean") or {}).get("score") == "posterior"
 
 
 @figures.styled
