@@ -171,21 +171,17 @@ def radii_axis(axis: Any, eps: Sequence[float]) -> None:
 def looks(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
   """Label -> colour, marker and dashes, other ones for each; dashed are those of p(y | x) alone.
 
-  Densities and posteriors are counted each by themselves; after eight the dashes change.
+  Colours come again after eight, with another marker and other dashes.
   """
-  found: dict[str, dict[str, Any]] = {}
-  count = {False: 0, True: 0}
-  for each in lines:
-    if each.label not in found:
-      n = count[each.posterior]
-      count[each.posterior] += 1
-      dashes = _DASHES[each.posterior]
-      found[each.label] = {
-        "color": COLOURS[n % len(COLOURS)],
-        "marker": _MARKERS[n % len(_MARKERS)],
-        "ls": dashes[n // len(COLOURS) % len(dashes)],
-      }
-  return found
+  kinds = {each.label: each.posterior for each in lines}
+  return {
+    label: {
+      "color": COLOURS[n % len(COLOURS)],
+      "marker": _MARKERS[n % len(_MARKERS)],
+      "ls": _DASHES[posterior][n // len(COLOURS) % len(_DASHES[posterior])],
+    }
+    for n, (label, posterior) in enumerate(kinds.items())
+  }
 
 
 def kinds(lines: Sequence[Line]) -> str:
