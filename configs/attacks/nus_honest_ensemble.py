@@ -5,10 +5,11 @@
 Each norm and eps has one AutoAttack (APGD on cross-entropy and towards other classes, FAB, Square),
 whose members meet only the images that still stand, in the place of one attack after the other on
 all of them: which member broke which image first is kept ("broken_by"), and the checks count what
-Square breaks that gradients have left; what each finds by itself is not known. Beside it
-stand PGD on the margin, and flips of pixels where the model thresholds its input. There is no
-Carlini and Wagner, noise, contrast or blur: the worst case is an upper bound by fewer attacks than
-that of `nus_honest.py`. Known seed.
+Square breaks that gradients have left; what each finds by itself is not known. Beside it stand PGD
+on the margin, and flips of pixels where the model thresholds its input. There is no Carlini and
+Wagner, noise, contrast or blur: the worst case is an upper bound by fewer attacks than that of
+`nus_honest.py`. Known seed.
+
 cpu: the first 100 images, without FAB, 50 steps, towards the three likeliest other classes, 200
 queries of Square (of a deep model every image that stands costs ten seconds a cell); full: the
 first 1,000, as AutoAttack is published.

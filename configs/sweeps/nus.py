@@ -23,7 +23,7 @@ published without Carlini and Wagner, and with 100 levels of contrast and blur i
 the networks that they are held against.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -55,17 +55,17 @@ VERSIONS = {
 PLAIN = (*SHALLOW, *NETWORKS, "cvae", *CNN_VAES)
 # What honest attacks are told of a published version in the place of its own gradient.
 UNMASKED = {
-  "cnn_denoised_published": "attack_model.detached=False",
-  "gaussian_naive_bayes_published": "attack_model.backward=flip",
+  "cnn_denoised_published": ("attack_model.detached=False",),
+  "gaussian_naive_bayes_published": ("attack_model.backward=flip",),
 }
+DETACHED = "attack_model.detached_target=True"
 # These have two gradients, of which neither finds all that the other does.
 TWO_GRADIENTS = ("ising", "ising_discriminative")
-CHEAP = [name for name in dict.fromkeys((*PLAIN, *VERSIONS)) if name not in CNN_VAES]
 PROBABILITIES, HONEST = "configs/attacks/nus_probabilities.py", "configs/attacks/nus_honest.py"
-ENSEMBLE = "configs/attacks/nus_honest_ensemble.py"
-# Without Carlini and Wagner, whom the paper has not run on CNN-VAEs either ("weeks"), and with
-# searches of 100 levels in the place of 1,000.
+ENSEMBLE, FRESH = "configs/attacks/nus_honest_ensemble.py", "configs/attacks/nus_honest_fresh.py"
+# The paper has not run it on CNN-VAEs either ("weeks").
 NO_SEARCHES = "attacks.carlini_wagner.eps=()"
+# Of 100 levels in the place of 1,000.
 FEWER = (
   "num_images=100",
   NO_SEARCHES,
@@ -81,66 +81,63 @@ def get_config(arg: str = "") -> ConfigDict:
   for run, (name, variant, *fields) in VERSIONS.items():
     own = arg if variant is None or arg == "smoke" else variant
     models[f"{run}_mnist"] = base.model(f"configs/{name}_mnist.py", own, *fields)
-  cnn_vaes = [f"{name}_mnist" for name in CNN_VAES]
-  others = [label for label in models if label not in cnn_vaes]
   whole = "smoke" if arg == "smoke" else ""  # all test images
-  attacks = {
-    "clean": base.attack("configs/attacks/clean.py", whole, models=others),
-    "clean_cnn_vaes": base.attack(
-      "configs/attacks/clean.py", whole, "clean_draws=2", models=cnn_vaes, name="clean"
-    ),
-  }
+  every = [*dict.fromkeys((*PLAIN, *VERSIONS))]
+  cheap = [name for name in every if name not in CNN_VAES]
+  draws = {name: ("clean_draws=2",) for name in CNN_VAES}
+  attacks = _with_own("clean", "configs/attacks/clean.py", whole, (), every, draws)
   if arg == "cpu":
-    attacks |= _evaluations(arg, CHEAP, (), "", "num_images=1000", slow=CONVOLUTIONAL)
-    attacks |= _evaluations(arg, NETWORKS, CNN_VAES, "_100")
+    images, short = "num_images=1000", [*NETWORKS, *CNN_VAES]
+    attacks |= _published(arg, cheap, "", images, slow=CONVOLUTIONAL)
+    attacks |= _honest(arg, HONEST, cheap, "", images)
+    attacks |= _published(arg, short, "_100", *FEWER) | _honest(arg, ENSEMBLE, short, "_100")
   else:
-    attacks |= _evaluations(arg, CHEAP, CNN_VAES, "")
+    attacks |= _published(arg, every, "") | _honest(arg, HONEST, every, "")
   return base.get_config(models, attacks)
 
 
-def _evaluations(
-  arg: str,
-  plain: Sequence[str],
-  detached: Sequence[str],
-  suffix: str,
-  *fields: str,
-  slow: Sequence[str] = (),
+def _published(
+  arg: str, names: Sequence[str], suffix: str, *fields: str, slow: Sequence[str] = ()
 ) -> dict[str, Any]:
-  """Both protocols, for models attacked as they are and for those whose gradient was detached."""
-  one, two = ([f"{name}_mnist" for name in names] for names in (plain, detached))
-  name = f"nus_honest{suffix}"
-  honest, published = (ENSEMBLE, (*fields, *FEWER)) if suffix else (HONEST, fields)
-  masked = [f"{run}_mnist" for run in UNMASKED if run in plain]
-  twice = [f"{run}_mnist" for run in TWO_GRADIENTS if run in plain]
-  costly = [f"{run}_mnist" for run in slow if run in plain]
-  others = [model for model in (*one, *two) if model not in (*masked, *twice)]
-  found = {
-    f"nus_probabilities{suffix}": base.attack(
-      PROBABILITIES, arg, *published, models=[model for model in one if model not in costly]
-    ),
-    name: base.attack(honest, arg, *fields, models=others),
-  }
-  if costly:
-    found[f"nus_probabilities{suffix}_slow"] = base.attack(
-      PROBABILITIES, arg, *published, NO_SEARCHES, models=costly, name=f"nus_probabilities{suffix}"
-    )
+  """The published protocol; its gradients pass no likelihood of a CNN-VAE."""
+  own = dict.fromkeys(slow, (NO_SEARCHES,)) | dict.fromkeys(CNN_VAES, (DETACHED,))
+  return _with_own(f"nus_probabilities{suffix}", PROBABILITIES, arg, fields, names, own)
+
+
+def _honest(
+  arg: str, config: str, names: Sequence[str], suffix: str, *fields: str
+) -> dict[str, Any]:
+  """The honest protocol, for the Ising models after one that follows their other gradient."""
+  name, flip = f"nus_honest{suffix}", f"nus_honest_flip{suffix}"
+  twice = [f"{run}_mnist" for run in TWO_GRADIENTS if run in names]
+  others = [run for run in names if run not in TWO_GRADIENTS]
+  found = _with_own(name, config, arg, fields, others, UNMASKED)
   if twice:
-    flip, kept = f"{name}_flip", "keep_images=1000"
+    kept, both = "keep_images=1000", f"transfer_from=(':{flip}',)"
     found[flip] = base.attack(
-      HONEST, arg, *fields, kept, "attack_model.backward=flip", models=twice
+      config, arg, *fields, kept, "attack_model.backward=flip", models=twice
     )
-    both = (*fields, f"transfer_from=(':{flip}',)")
-    found[f"{name}_both"] = base.attack(HONEST, arg, *both, models=twice, name=name, after=[flip])
-  for run, unmasked in UNMASKED.items():
-    if f"{run}_mnist" in masked:
-      found[f"{name}_{run}"] = base.attack(
-        HONEST, arg, *fields, unmasked, models=[f"{run}_mnist"], name=name
-      )
-  if two:
-    hidden = (*published, "attack_model.detached_target=True")
-    found[f"detached{suffix}"] = base.attack(
-      PROBABILITIES, arg, *hidden, models=two, name=f"nus_probabilities{suffix}"
+    found[f"{name}_both"] = base.attack(
+      config, arg, *fields, both, models=twice, name=name, after=[flip]
     )
-    fresh = f"nus_honest_fresh{suffix}"
-    found[fresh] = base.attack("configs/attacks/nus_honest_fresh.py", arg, *fields, models=two)
+  if drawn := [f"{run}_mnist" for run in CNN_VAES if run in names]:
+    found[f"nus_honest_fresh{suffix}"] = base.attack(FRESH, arg, *fields, models=drawn)
   return found
+
+
+def _with_own(
+  name: str,
+  config: str,
+  arg: str,
+  fields: Sequence[str],
+  names: Sequence[str],
+  own: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+  """An evaluation of one name, for each set of fields that models have of their own."""
+  models: dict[tuple[str, ...], list[str]] = {}
+  for run in names:
+    models.setdefault(tuple(own.get(run, ())), []).append(f"{run}_mnist")
+  return {
+    f"{name}_{number}": base.attack(config, arg, *fields, *extra, models=runs, name=name)
+    for number, (extra, runs) in enumerate(models.items())
+  }
