@@ -130,7 +130,9 @@ def pretrained_vae_classifier(data: str) -> ConfigDict:
     "hidden_size": 20,
     "channels": (64, 128),
     "decoder_size": 500,
-    "likelihood": "gaussian",  # its scale is learned: at the fixed ½ the code gets 13 nats only
+    # Its scale is learned. The fixed variance ½ of the squared error leaves the code 13 nats on
+    # MNIST, and nothing on digits.
+    "likelihood": "gaussian",
   }
   config = get_config(data, model)
   config.update({"train": {"batch_size": 100, "num_epochs": 40, "learning_rate": 1e-3}})
