@@ -122,7 +122,7 @@ def vae_classifier(data: str) -> ConfigDict:
 
 
 def pretrained_vae_classifier(data: str) -> ConfigDict:
-  """A classifier on the frozen encoder of a VAE: 20 epochs of the VAE, then 20 of the head."""
+  """A classifier on the frozen encoder of a VAE: 20 epochs of the VAE, then 40 of the head."""
   model = {
     "name": "pretrained_vae_classifier",
     "pretrain_steps": 11000,
@@ -135,7 +135,7 @@ def pretrained_vae_classifier(data: str) -> ConfigDict:
     "likelihood": "gaussian",
   }
   config = get_config(data, model)
-  config.update({"train": {"batch_size": 100, "num_epochs": 40, "learning_rate": 1e-3}})
+  config.update({"train": {"batch_size": 100, "num_epochs": 60, "learning_rate": 1e-3}})
   return config
 
 
@@ -185,20 +185,19 @@ def cpu(config: ConfigDict) -> None:
     "stuck_after": 1500,
   }
   chosen = config.to_dict()
-  if chosen["data"]["name"] == "fashion_mnist":
-    # A decoder that is pre-trained has to be there when it is looked at, after 1,500 steps.
-    train["num_epochs"] = 8 if "pretrain_steps" in chosen["model"] else 3
-  elif "pretrain_steps" in chosen["model"]:
-    train["num_epochs"] = 16
+  if "pretrain_steps" in chosen["model"]:
+    # Epochs of the head take seconds, and it needs many of them: after 8 it is at 91.7% on MNIST.
+    pretraining = 4 if chosen["data"]["name"] == "fashion_mnist" else 8
+    train |= {"num_epochs": 5 * pretraining, "learning_rate": 2e-3}
+    config.update({"model": {"pretrain_steps": 550 * pretraining}})
+  elif chosen["data"]["name"] == "fashion_mnist":
+    train["num_epochs"] = 3
   elif chosen["model"]["name"] in ("gfz", "gfy", "gbz", "gby", "dfz"):
     # Those with a decoder need more steps: GFZ is at 95.6% after 5 epochs of 550 steps and at
     # 97.2% after 12 of 1,100, GBZ at 93.7% after 8 of 1,100 and at 94.9% after 12.
     train |= {"batch_size": 50, "num_epochs": 12}
     train["micro_batch_size"] = 25  # they stay in the cache: benchmarks/throughput.py
   config.update({"train": train, "validate": {"num_images": 500}})
-  if "pretrain_steps" in chosen["model"]:
-    # Half of them: epochs of the head take seconds, and the schedule has to leave it steps.
-    config.update({"model": {"pretrain_steps": 275 * train["num_epochs"]}})
   if chosen["model"]["name"] in LATENT_MODELS:
     config.update({"validate": {"num_samples": 1}})
 

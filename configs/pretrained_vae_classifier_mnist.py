@@ -3,7 +3,7 @@
   python launch/train.py --config=configs/pretrained_vae_classifier_mnist.py:cpu \\
     --workdir=runs/pretrained_vae_classifier_mnist
 
-full (not run yet): test accuracy >= 95.5% is wanted after 20 epochs of the VAE and 20 of
+full (not run yet): test accuracy >= 95.5% is wanted after 20 epochs of the VAE and 40 of
 the head, on an accelerator.
 cpu: minutes on 2 cores. smoke: seconds, chance.
 """

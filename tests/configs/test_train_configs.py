@@ -52,13 +52,13 @@ def test_configs_build_what_they_name(path, monkeypatch):
 
 @pytest.mark.parametrize("arg", ["", "cpu", "smoke"])
 @pytest.mark.parametrize("data_name", DATA)
-def test_head_of_a_pretrained_classifier_has_half_of_the_training(data_name, arg, monkeypatch):
+def test_a_pretrained_head_has_at_least_half_of_the_training(data_name, arg, monkeypatch):
   path = CONFIGS / f"pretrained_vae_classifier_{data_name}.py"
   config = get_config(path, arg, monkeypatch).to_dict()
   num_examples = len(data.load("digits", "train").labels) if data_name == "digits" else 55_000
   given = {name: config["train"][name] for name in ("batch_size", "num_epochs", "max_steps")}
   _, total = num_steps(num_examples, **given)
-  assert 0.3 * total <= config["model"]["pretrain_steps"] <= 0.5 * total
+  assert 0.2 * total <= config["model"]["pretrain_steps"] <= 0.5 * total
 
 
 def test_configs_are_locked_and_typed(monkeypatch):
