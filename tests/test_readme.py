@@ -60,6 +60,7 @@ def test_every_page_with_tables_is_filled():
   ("folder", "published", "name", "as_published", "honest"),
   [
     (".", "nus", "nus", ("nus", "nus_probabilities"), "nus_honest"),
+    ("nus_100", "nus", "nus_100", ("nus_100", "nus_probabilities_100"), "nus_honest_100"),
     ("mnist", "deep_bayes_mnist", "deep_bayes_table", ("deep_bayes_table",) * 2, "detect"),
   ],
 )
