@@ -221,6 +221,28 @@ def test_honest_evaluations_of_the_zoo_are_told_the_right_gradient(monkeypatch):
     }
     fresh = {c.run.split("_mnist")[0] for c in every if c.column.startswith("nus_honest_fresh")}
     assert fresh == set(module.CNN_VAES)
+    detached = {
+      run for (run, column), argument in told.items()
+      if column.startswith("nus_probabilities") and argument == f"--config.{module.DETACHED}"
+    }  # fmt: skip
+    assert detached == set(module.CNN_VAES)
+
+
+def test_models_of_one_table_of_the_zoo_meet_the_same_attacks(monkeypatch):
+  """Else the report refuses them; an attack may be left out of some."""
+  monkeypatch.syspath_prepend(str(ROOT))
+  module = importlib.import_module("configs.sweeps.nus")
+  for arg in ("", "cpu", "smoke"):
+    changed: dict[str, set[tuple[str, ...]]] = {}
+    for cell in sweep.cells(module.get_config(arg).to_dict()):
+      own = [each for each in cell.arguments if each.startswith("--config.attacks.")]
+      made = tuple(each for each in own if each != f"--config.{module.NO_SEARCHES}")
+      changed.setdefault(cell.column, set()).add(made)
+    assert all(len(each) == 1 for each in changed.values()), changed
+    if arg == "cpu":
+      assert {f"--config.{each}" for each in module.FEWER[2:]} == set(
+        next(iter(changed["nus_probabilities_100"]))
+      )
 
 
 def test_every_factorisation_has_the_published_and_the_honest_evaluation(monkeypatch):

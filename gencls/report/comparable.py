@@ -7,14 +7,38 @@ from gencls.evaluation.attack_specs import applies
 from gencls.report import merging
 
 
+def left_out(summary: Mapping[str, Any]) -> set[str]:
+  """The attacks of an evaluation's config that it was not to make: their eps is empty."""
+  return {label for label, each in summary["attacks"].items() if each.get("eps", True) == []}
+
+
+def left_out_sentence(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """Which models have not met which attack; a sentence with a space before, or nothing."""
+  without: dict[str, list[str]] = {}
+  for title, summary in summaries.items():
+    for label in sorted(left_out(summary)):
+      without.setdefault(label, []).append(title)
+  each = [f"{label} ({', '.join(titles)})" for label, titles in without.items()]
+  return f" Left out: {', '.join(each)}." if each else ""
+
+
 def check(summaries: Mapping[str, Mapping[str, Any]]) -> None:
-  """Raises ValueError where two models were not evaluated on the same images in the same way."""
+  """Raises ValueError where two models were not evaluated on the same images in the same way.
+
+  An attack may be left out of some models (`left_out_sentence` says so); the others must have the
+  same one.
+  """
   first_title = next(iter(summaries))
   first = summaries[first_title]
   _check_own_attacks(summaries)
+  attacks = {title: _for_all(summary) for title, summary in summaries.items()}
+  wanted = {label: each for every in reversed(attacks.values()) for label, each in every.items()}
   for title, summary in summaries.items():
     for field in merging.MUST_AGREE:
-      two = [merging.given(_for_all(s[field])) for s in (summary, first)]
+      two = [merging.given(s[field]) for s in (summary, first)]
+      if field == "attacks":
+        out = left_out(summary)
+        two = [attacks[title], {name: wanted[name] for name in wanted if name not in out}]
       if two[0] != two[1]:
         raise ValueError(
           f"{title!r} and {first_title!r} differ in {field}: {two[0]} and {two[1]}; "
@@ -31,14 +55,13 @@ def check(summaries: Mapping[str, Mapping[str, Any]]) -> None:
         )
 
 
-def _for_all(field: Any) -> Any:
-  """What of a field every model must share: of attacks those that are made for all models."""
-  if not isinstance(field, Mapping):
-    return field
+def _for_all(summary: Mapping[str, Any]) -> dict[str, Any]:
+  """The attacks that every model must share: those made for all models, and not left out."""
+  out = left_out(summary)
   return {
-    name: each
-    for name, each in field.items()
-    if not (isinstance(each, Mapping) and each.get("models"))
+    label: merging.given(each)
+    for label, each in summary["attacks"].items()
+    if label not in out and not each.get("models")
   }
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from gencls.json_files import read_object
 from gencls.markdown import grid, percent
-from gencls.report import detection_table, runtimes
+from gencls.report import comparable, detection_table, runtimes
 
 _FIELDS = ("source", "data", "images")
 _TABLE = ("norm", "eps", "accuracy")
@@ -102,7 +102,10 @@ def section(
   if other:
     notes.append(f"**Not as published: {'; '.join(other)}.**")
   parts = [_clean(published, pairs, summaries)]
-  parts += [_table(table, pairs, summaries, honest) for table in tables(published)]
+  made = [
+    t for t in tables(published) if not _none_of(t, {name: summaries[name] for name in pairs})
+  ]
+  parts += [_table(table, pairs, summaries, honest) for table in made]
   return f"{' '.join(notes)}\n\n{''.join(parts)}{runtimes.section(published, summaries, pairs)}"
 
 
@@ -143,6 +146,11 @@ def _clean(published: Mapping[str, Any], pairs: Mapping[str, str], summaries: Su
       "-" if ours is None else percent(ours["accuracy"]),
     ])  # fmt: skip
   return f"{grid(['clean accuracy, %', 'paper', 'ours'], rows)}\n\n"
+
+
+def _none_of(table: Mapping[str, Any], summaries: Summaries) -> bool:
+  """Whether every model has left out all attacks of a table."""
+  return all({*_labels(table)} <= comparable.left_out(each) for each in summaries.values())
 
 
 def _table(
@@ -219,12 +227,15 @@ def _detected(
 def _differences(published: Mapping[str, Any], summaries: Summaries) -> list[str]:
   """The settings that are not the paper's, with the models that have them so, unless all do.
 
-  What an evaluation has not is passed over, but for a setting of an attack that it has.
+  What an evaluation has not, or leaves out, is passed over, but for a setting of an attack that it
+  has.
   """
   found: dict[str, list[str]] = {}
   for path, wanted in published.get("settings", {}).items():
     for title, summary in summaries.items():
       value, attack = _setting(summary, path), path.rpartition(".")[0]
+      if attack.removeprefix("attacks.") in comparable.left_out(summary):
+        continue
       if value is None and attack.startswith("attacks.") and _setting(summary, attack):
         value = "not set"
       if value is not None and value != wanted:

@@ -52,13 +52,17 @@ def test_configs_build_what_they_name(path, monkeypatch):
 
 @pytest.mark.parametrize("arg", ["", "cpu", "smoke"])
 @pytest.mark.parametrize("data_name", DATA)
-def test_a_pretrained_head_has_at_least_half_of_the_training(data_name, arg, monkeypatch):
+def test_pretrained_vaes_and_their_heads_both_have_their_share(data_name, arg, monkeypatch):
   path = CONFIGS / f"pretrained_vae_classifier_{data_name}.py"
   config = get_config(path, arg, monkeypatch).to_dict()
   num_examples = len(data.load("digits", "train").labels) if data_name == "digits" else 55_000
   given = {name: config["train"][name] for name in ("batch_size", "num_epochs", "max_steps")}
   _, total = num_steps(num_examples, **given)
-  assert 0.2 * total <= config["model"]["pretrain_steps"] <= 0.5 * total
+  steps, stuck_after = config["model"]["pretrain_steps"], config["train"]["stuck_after"]
+  assert 0.2 * total <= steps <= 0.5 * total
+  if data_name == "mnist" and arg != "smoke":
+    assert total - steps >= 32 * 550  # epochs of the head, fewer leave it at 92%
+  assert stuck_after is None or total < stuck_after or steps > stuck_after
 
 
 def test_configs_are_locked_and_typed(monkeypatch):

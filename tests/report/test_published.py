@@ -32,6 +32,7 @@ def summary(rows, detector=None):
     for a, e, m in rows
   ]
   own = {"data": {"name": "mnist"}, "num_images": 100, "rows": found, "detection": None}
+  own["attacks"] = {}
   if detector:
     detected = [
       {"label": "pgd", "norm": "linf", "eps": 0.2, "against": "classifier", "detected": interval(s)}
@@ -140,6 +141,13 @@ def test_several_tables_and_the_papers_names(paper):
     published.read(paper(tables=[{"norm": "l2"}]))
 
 
+def test_a_table_is_left_out_with_all_of_its_attacks(paper):
+  found = published.read(paper())
+  for left_out, shown in ((("pgd", "fgsm"), False), (("pgd",), True)):
+    ours = {**summary([]), "attacks": {label: {"eps": []} for label in left_out}}
+    assert ("GFZ, paper" in published.section(found, {"GFZ": ours})) == shown
+
+
 def test_what_is_not_as_published_is_said(paper):
   settings = {"protocol.threat": "fresh_seed", "attacks.pgd.loss": "cross_entropy", "model.k": 10}
   found = published.read(paper(settings=settings, notes=["A note."]))
@@ -154,6 +162,9 @@ def test_what_is_not_as_published_is_said(paper):
   assert f"**Not as published: {said}.**" in text
   older = {**ours, "attacks": {"pgd": {"loss": None}}}  # of before there was the setting
   assert "attacks.pgd.loss: not set (cross_entropy)" in published.section(found, {"GFZ": older})
+  left_out = {**other, "attacks": {"pgd": {"loss": "margin", "eps": []}}}
+  text = published.section(found, {"GFZ": left_out})
+  assert "Not as published" not in text
   ours["protocol"]["threat"], ours["attacks"]["pgd"]["loss"] = "fresh_seed", "cross_entropy"
   assert "Not as published" not in published.section(found, {"GFZ": ours})
 
