@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gencls.markdown import grid, percent
-from gencls.report import bounds, compare, published
+from gencls.report import bounds, comparable, compare, published
 from gencls.workdir import atomic_write
 
 NOT_RUN = "not run"
@@ -115,14 +115,16 @@ def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
       held = NOT_RUN if claim.holds is None else f"**{percent(claim.holds)}**"
       cells.append(held + " \\*" * claim.partial)
     lines.append(cells)
-  shown = {title: summary for title, summary in honest.items() if title in found}
+  ours, shown = ({t: each for t, each in s.items() if t in found} for s in (summaries, honest))
   return (
     f"# What was claimed, and what holds, on {one['data']['name']}\n\n"
     f"Accuracy in percent. The paper: {numbers['source']}, the least over its attacks "
     f"({numbers['images']}). Its attacks on ours: the least over the same ones (`{one['name']}`), "
-    f"on the first {one['num_images']:,} {one['data']['split']} images. What holds: the "
-    f"per-example worst case of `{hard['name']}` on the same images. {bounds.sentence(shown)} 95% "
-    f"intervals over images. {bounds.threats(one, hard)}"
+    f"on the first {one['num_images']:,} {one['data']['split']} images."
+    f"{comparable.left_out_sentence(ours)} What holds: the "
+    f"per-example worst case of `{hard['name']}` on the same images."
+    f"{comparable.left_out_sentence(shown)} {bounds.sentence(shown)} 95% intervals "
+    f"over images. {bounds.threats(one, hard)}"
     f"\n\n{grid(header, lines)}\n\n{compare.failed(shown)}{compare.not_run(shown)}"
   ).rstrip() + "\n"
 

@@ -107,7 +107,8 @@ def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[
     "Ahead or behind: the 95% interval of the difference leaves out zero; =: it does not, and no "
     f"difference is shown ({paired.METHOD}; each by itself, {_count(found)} of them, so that one "
     f"in forty would be ahead by chance alone{_unpaired_words(found)}). A lead may be no more than "
-    f"that of clean accuracy. {bounds.sentence(summaries)} {bounds.threats(summary)} Cost: seconds "
+    f"that of clean accuracy.{comparable.left_out_sentence(summaries)} "
+    f"{bounds.sentence(summaries)} {bounds.threats(summary)} Cost: seconds "
     "over the counterpart's, of the median attack that both have met on the same device (of each "
     "its median eps); attacks stop early, so that a model that breaks soon is cheap."
     f"{gradient_sentence(summaries)}",

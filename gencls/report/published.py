@@ -98,13 +98,12 @@ def section(
            "the attacks returned them.", *published.get("notes", ())]  # fmt: skip
   if any((honest or {}).get(title, {}).get("detection") for title in pairs):
     notes.append("Rows of what ends misclassified and accepted are no accuracies: more is worse.")
-  other = _differences(published, {title: summaries[title] for title in pairs})
+  ours = {title: summaries[title] for title in pairs}
+  other = _differences(published, ours)
   if other:
     notes.append(f"**Not as published: {'; '.join(other)}.**")
   parts = [_clean(published, pairs, summaries)]
-  made = [
-    t for t in tables(published) if not _none_of(t, {name: summaries[name] for name in pairs})
-  ]
+  made = [table for table in tables(published) if not _none_of(table, ours)]
   parts += [_table(table, pairs, summaries, honest) for table in made]
   return f"{' '.join(notes)}\n\n{''.join(parts)}{runtimes.section(published, summaries, pairs)}"
 
