@@ -11,9 +11,12 @@ The classifier sees (m + 1) / 2 for some m of p(ŝ | s) ∝ exp(−E), after swe
   icm         ŝ_i = the sign of h s_i + β Σ_j ŝ_j, from the sign of s; straight through
   gibbs       the mean of E[ŝ_i | neighbours] over sweeps of Gibbs sampling; straight through
   one_shot    +1 where h s_i + β Σ_j s_j >= 0, −1 at the border: the published rule, which its 25
-              sweeps repeat because they never write what they read; straight through
+              sweeps repeat because they never write what they read; straight through its threshold
 
-Straight through means that the derivative of the denoiser is taken to be the identity.
+Straight through means that the derivative of the denoiser is taken to be the identity; through its
+threshold, that of the field over h + 4 β, which knows that the neighbours decide. Of a CNN behind
+the published rule (200 images of MNIST, 40 steps of PGD) it leaves 12% at l2 2 and 92.5% at linf
+0.1 where the identity leaves 22.5 and 95.
 
 References:
   Besag 1986 (iterated conditional modes); Geman, Geman 1984. The published rule: "Exploring
@@ -105,15 +108,18 @@ def gibbs(keys: Keys, model: Ising) -> Array:
 def one_shot(keys: Keys, model: Ising) -> Array:
   """The published threshold: neighbours as they are observed, none for pixels at the border."""
   del keys
-  bright = model.external() + neighbour_field(model.couplings, model.s) >= 0
-  inside = jnp.zeros(bright.shape[1:], bool).at[1:-1, 1:-1].set(True)
-  return jnp.where(bright & inside[None], 1.0, -1.0)
+  field = model.external() + neighbour_field(model.couplings, model.s)
+  weights = model.h + neighbour_field(model.couplings, jnp.ones_like(model.s))
+  inside = jnp.zeros(field.shape[1:], bool).at[1:-1, 1:-1].set(True)[None]
+  return jnp.where(inside, replace(field / weights, jnp.where(field >= 0, 1.0, -1.0)), -1.0)
 
 
 def _signs(s: Array) -> Array:
   return jnp.where(s >= 0, 1.0, -1.0)
 
 
+# The derivative of the others is that of what they return.
+STRAIGHT_THROUGH = ("icm", "gibbs")
 METHODS: dict[str, Method] = {
   "mean_field": mean_field,
   "icm": icm,
@@ -204,4 +210,4 @@ def denoised(
   s = 2 * (x[..., 0] - centre)
   m = METHODS[method](keys, Ising(s, h, uniform(beta, rank=3), num_sweeps, burn_in))
   clean = (m[..., None] + 1) / 2
-  return clean if method == "mean_field" else replace(x, clean)
+  return replace(x, clean) if method in STRAIGHT_THROUGH else clean
