@@ -1,4 +1,4 @@
-"""`nus.py` to the letter: attacks take the probabilities of densities for logits.
+"""`nus.py` as published: attacks take the probabilities of densities for logits.
 
   python launch/evaluate.py --config=configs/attacks/nus_probabilities.py:cpu \\
     --workdir=runs/gaussian_naive_bayes_published_mnist
@@ -9,7 +9,8 @@ A soft-max on top of the soft-max hides the gradients of whatever is sure of its
 published robustness is that: the sanity checks of these evaluations fail, as they should. The
 paper's discriminative models gave logits or their log-softmax, and are attacked by the plain loss.
 The published models go with it: `:published` of the configs that have it, and for the CNN-VAE
---config.attack_model.detached_target=True. What holds is `nus_honest.py`.
+--config.attack_model.detached_target=True, in `nus_probabilities_fresh.py` with the draws that the
+paper made anew at every query. What holds is `nus_honest.py`.
 """
 
 from ml_collections import ConfigDict

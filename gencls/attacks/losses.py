@@ -132,9 +132,10 @@ def cross_entropy_of_probabilities(logits: Array, goal: Goal) -> Array:
   """Cross-entropy of softmax(logits) taken for logits: a published mistake, to be reproduced.
 
   A model that gives probabilities to an attack that expects logits has a second soft-max on top:
-  the loss stays between log(1 + (C − 1) / e) and log(C − 1 + e), and where the first one saturates,
-  as generative classifiers' do by hundreds of nats, its gradient is exactly zero: masking (Athalye
-  et al. 2018, arXiv:1802.00420).
+  the loss stays between log(1 + (C − 1) / e) and log(C − 1 + e). Where the first one saturates,
+  the gradient by the true logit rounds to zero from 17 nats on and what is left points at the
+  likeliest rival alone; from 88 nats on, as generative classifiers' reach, it is zero
+  altogether: masking (Athalye et al. 2018, arXiv:1802.00420).
 
   Args:
     logits: [B, C] nats, C >= 2.

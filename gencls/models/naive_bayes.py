@@ -5,9 +5,11 @@ Laplace's smoothing. One pass over the data gives the parameters for every floor
 
 The threshold has no derivative. Of bits b every score is Σ_d [f_d(0) + b_d (f_d(1) − f_d(0))], and
 what attacks by gradients follow in its place is the slope of that, which is what a flip of pixel d
-changes. The derivative of the normal density at a bit, (μ − b) / σ², which the published attacks
-followed, has the sign of a flip but not its size (1.8 nats in place of 16.6): an attack in ℓ2 or ℓ1
-that ranks pixels by it spends its budget on the wrong ones.
+changes. The published attacks followed the derivative of the normal density at a bit, (μ − b) / σ².
+Where σ² is the variance of bits, μ (1 − μ), the margin between two classes has the sign of a flip
+in it but not its size (1.8 nats in place of 16.6): an attack in ℓ2 or ℓ1 that ranks pixels by it
+spends its budget on the wrong ones. Where the variance is taken for the scale, as published, the
+sign is wrong too, at more than half of MNIST's pixels that have one.
 """
 
 from collections.abc import Callable, Sequence

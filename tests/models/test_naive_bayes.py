@@ -163,6 +163,25 @@ def test_the_published_gradient_is_of_the_same_scores():
     models.build("gaussian_naive_bayes", image_shape=SHAPE, num_classes=CLASSES, backward="flip")
 
 
+def test_the_published_gradient_has_the_sign_of_a_flip_unless_the_variance_is_the_scale():
+  """Of the margin between two classes, at every pixel, whichever way it can be flipped."""
+  data = images(SHAPE, CLASSES, 90)
+
+  def agreement(**settings):
+    settings = {"binarized": True, "variance_floor": 1e-9} | settings
+    flip, fit = fitted("gaussian_naive_bayes", data, **settings)
+    published, _ = fitted("gaussian_naive_bayes", data, **settings, backward="straight_through")
+
+    def slope(model):
+      margin = lambda x: jnp.subtract(*model.logits(fit.params, None, x)[:, :2].T).sum()  # noqa: E731
+      return jax.grad(margin)(data.x)
+
+    return float(jnp.mean(jnp.sign(slope(flip)) == jnp.sign(slope(published))))
+
+  assert agreement() > 0.99
+  assert agreement(variance_as_scale=True) < 0.75
+
+
 def test_a_run_of_before_keeps_the_gradient_that_it_had():
   """Its config has no `backward`: what was found through it stays apart from what flips find."""
   record = {"data": {"image_shape": SHAPE, "num_classes": CLASSES}, "class_prior": PRIOR}
