@@ -10,15 +10,13 @@ from typing import Any
 
 from gencls import paired
 from gencls.markdown import grid
-from gencls.report import bounds, comparable, compare, difference
+from gencls.report import bounds, comparable, compare, difference, verdicts
 from gencls.report import published as papers
 from gencls.report.reading import Entry
 from gencls.report.runtimes import device_of
 from gencls.report.table import failed, gradient_sentence
+from gencls.report.verdicts import AHEAD
 from gencls.workdir import atomic_write, to_json
-
-# The verdicts; UNDECIDED: no difference is shown.
-AHEAD, BEHIND, UNDECIDED, PARTIAL = "ahead", "behind", "=", "not run in full"
 
 
 def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -83,17 +81,8 @@ def _seconds(entry: Entry) -> dict[tuple[str, str, float, str], float]:
   }
 
 
-def verdict(row: Mapping[str, Any]) -> str:
-  """What the interval of one difference tells; nothing while attacks are missing."""
-  if row["partial"]:
-    return PARTIAL
-  if row["difference"]["low"] > 0:
-    return AHEAD
-  return BEHIND if row["difference"]["high"] < 0 else UNDECIDED
-
-
 def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[Entry]) -> str:
-  """The page: who is ahead, then the differences behind it."""
+  """The page: the answer, who is ahead at each budget, then the differences behind it."""
   shown = {title for pair in found for title in (pair["first"], pair["second"])}
   summaries = {entry.title: entry.summary for entry in entries if entry.title in shown}
   summary = entries[0].summary
@@ -103,6 +92,7 @@ def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[
     f"The question of {source}, answered by the per-example worst case over the attacks of "
     f"`{summary['name']}`: the first {n:,} {data['split']} images of {data['name']}, the same for "
     "both of a pair.",
+    verdicts.in_words(found),
     _verdicts(found),
     "Ahead or behind: the 95% interval of the difference leaves out zero; =: it does not, and no "
     f"difference is shown ({paired.METHOD}; each by itself, {_count(found)} of them, so that one "
@@ -143,22 +133,17 @@ def _norms(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _verdicts(found: Sequence[Mapping[str, Any]]) -> str:
   """A row for each pair: clean difference, who is ahead at each budget, cost."""
-  places = sorted({at for pair in found for at in _verdicts_of(pair)})
+  places = sorted({at for pair in found for at in verdicts.of_pair(pair)})
   header = ["", "against", "clean, points", *(f"{norm} {eps:g}" for norm, eps in places), "cost"]
   rows = []
   for pair in found:
-    told = _verdicts_of(pair)
+    told = verdicts.of_pair(pair)
     (clean,) = (row for row in pair["rows"] if not row["norm"])
     cells = [f"**{AHEAD}**" if told.get(at) == AHEAD else told.get(at, "-") for at in places]
     second = pair["second"] + " (unpaired)" * _unpaired(pair)
     cost = "-" if pair["cost"] is None else f"{pair['cost']:.2g} times"
     rows.append([pair["first"], second, difference.points(clean["difference"]), *cells, cost])
   return grid(header, rows)
-
-
-def _verdicts_of(pair: Mapping[str, Any]) -> dict[tuple[str, float], str]:
-  """(norm, eps) -> who is ahead."""
-  return {(row["norm"], row["eps"]): verdict(row) for row in pair["rows"] if row["norm"]}
 
 
 def _table(found: Sequence[Mapping[str, Any]], norm: str) -> str:

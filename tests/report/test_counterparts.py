@@ -140,20 +140,6 @@ def test_the_page_says_where_the_interval_leaves_out_zero(tmp_path, paper):
   assert told["cost"] == f"{record['pairs'][0]['cost']:.2g} times"
 
 
-@pytest.mark.parametrize(
-  ("low", "high", "partial", "expected"),
-  [
-    (0.1, 0.3, False, counterparts.AHEAD),
-    (-0.3, -0.1, False, counterparts.BEHIND),
-    (-0.1, 0.1, False, counterparts.UNDECIDED),
-    (0.1, 0.3, True, counterparts.PARTIAL),
-  ],
-)
-def test_the_verdict(low, high, partial, expected):
-  row = {"difference": {"low": low, "high": high}, "partial": partial}
-  assert counterparts.verdict(row) == expected
-
-
 def test_there_is_no_verdict_while_attacks_are_missing(tmp_path, paper):
   entries = gather(tmp_path, CNN=(("pgd", EPS[-1]),))
   counterparts.write(paper, entries, tmp_path / "answer", {})
