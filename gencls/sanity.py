@@ -28,7 +28,7 @@ GRADIENT_FREE = (
   TRANSFER,
   *("uniform_noise", "gaussian_noise", "salt_and_pepper", "pointwise", "gaussian_blur"),
   *("linear_search_contrast", "binary_search_contrast"),
-  *("boundary", "hop_skip_jump", "square", "spsa"),
+  *("boundary", "hop_skip_jump", "separable", "square", "spsa"),
 )
 # White-box attacks that choose among some images of the ball: those that a decoder makes, or those
 # whose pixels were flipped. One step of a gradient may rightly go further.

@@ -25,6 +25,7 @@ from gencls.attacks import (
   pixel_flips,
   pointwise,
   salt_and_pepper,
+  separable,
   spsa,
   square,
 )
@@ -70,6 +71,7 @@ REGISTRY: dict[str, Callable[..., Attack]] = {
   "pixel_flips": pixel_flips.pixel_flips,
   "pointwise": pointwise.pointwise,
   "salt_and_pepper": salt_and_pepper.salt_and_pepper,
+  "separable": separable.separable,
   "spsa": spsa.spsa,
   "square": square.square,
   "uniform_noise": noise.uniform_noise,
@@ -150,7 +152,7 @@ def build(
   factory = _factory(name)
   if accept is not None and name in boundary_planes.ATTACKS:
     raise ValueError(
-      f"{name} goes from one class boundary to the next and does not pursue a detector: what it "
+      f"{name} pursues the boundaries between classes alone, and no detector: what it "
       "finds would say nothing of accept; take pgd, auto_attack, carlini_wagner or boundary"
     )
   _check_names(name, factory, hyperparameters)

@@ -21,8 +21,9 @@ from gencls.attacks.losses import margin
 from gencls.attacks.objective import Query, class_scores
 from gencls.types import Array, Goal, Keys, Objective
 
-# The attacks that go by planes, whatever their loss: what else has to hold they do not pursue.
-ATTACKS = ("deepfool", "fab")
+# The attacks that go by the margins between classes, whatever their loss: what else has to hold
+# they do not pursue.
+ATTACKS = ("deepfool", "fab", "separable")
 
 
 class Plane(NamedTuple):

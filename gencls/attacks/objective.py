@@ -365,14 +365,15 @@ def candidates(
     (loss [B, M], success [B, M] bool).
   """
   batch, num = x_adv.shape[:2]
-
-  def repeat(values: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.repeat(leaf, num, axis=0), values)
-
   rows = jnp.reshape(x_adv, (batch * num, *x_adv.shape[2:]))
-  goal = goal._replace(start=None)
-  loss, success = objective(repeat(keys), repeat(step), rows, repeat(goal))
+  keys, step, goal = repeated(num, keys, step, goal._replace(start=None))
+  loss, success = objective(keys, step, rows, goal)
   return jnp.reshape(loss, (batch, num)), jnp.reshape(success, (batch, num))
+
+
+def repeated(num: int, *values: Any) -> Any:
+  """Trees of [B, ...] leaves with every example `num` times, as rows of its candidates."""
+  return jax.tree.map(lambda leaf: jnp.repeat(leaf, num, axis=0), values)
 
 
 def class_scores(

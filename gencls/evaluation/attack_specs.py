@@ -128,7 +128,7 @@ def _check_against(spec: AttackSpec) -> None:
     )
   if evades(spec) and spec.name in boundary_planes.ATTACKS:
     raise ValueError(
-      f"{spec.name} goes from one class boundary to the next and does not pursue a detector: leave "
+      f"{spec.name} pursues the boundaries between classes alone, and no detector: leave "
       "against='classifier', or take pgd, auto_attack, carlini_wagner or boundary"
     )
   if evades(spec) and interop.is_foolbox(spec.name):

@@ -9,6 +9,7 @@ from jax.tree_util import Partial
 from scipy.optimize import linprog
 
 from gencls import attacks
+from gencls.attacks import boundary_planes
 from gencls.attacks import objective as objectives
 from gencls.attacks.losses import LOSSES
 from gencls.evaluate import check_specs
@@ -166,13 +167,13 @@ def test_a_majority_of_draws_has_to_be_wrong_and_accepted():
   assert 0.1 < shares[0] == shares[1] < 0.9 and shares[2] == 0
 
 
-@pytest.mark.parametrize("name", ["deepfool", "fab"])
+@pytest.mark.parametrize("name", boundary_planes.ATTACKS)
 def test_attacks_that_go_by_class_boundaries_refuse_a_detector(name):
   accept = Partial(lambda keys, x, logits: logits[:, 0])
-  with pytest.raises(ValueError, match=f"{name} goes from one class boundary to the next"):
+  with pytest.raises(ValueError, match=f"{name} pursues the boundaries between classes alone"):
     attacks.build(name, MODEL, accept=accept)
   spec = AttackSpec(name, name, "linf", (0.1,), "margin", 1, {}, against="detector")
-  with pytest.raises(ValueError, match=f"{name} goes from one class boundary to the next"):
+  with pytest.raises(ValueError, match=f"{name} pursues the boundaries between classes alone"):
     check_specs([spec])  # before any work
   options = {"eps": 0.1, "num_classes": 4, "num_steps": 5, "num_queries": 5}
   members = {

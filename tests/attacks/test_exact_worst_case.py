@@ -76,16 +76,45 @@ def largest_margins(name, params, x, y, eps):
   return best.sum(axis=2)
 
 
+def exact_margins(name, classifier, params, x, y, eps):
+  """max over the ball of max_{c ≠ y} logit_c − logit_y, [N]: positive where it can be broken."""
+  own = np.arange(len(x)), y
+  logits = np.asarray(classifier.logits(params, None, x), np.float64)
+  margins = largest_margins(name, params, x, y, eps) + logits - logits[own][:, None]
+  margins[own] = -np.inf
+  return margins.max(axis=1)
+
+
+@pytest.mark.parametrize("values_per_step", [16, 5])  # of 64: 5 leaves a last step of 4
+def test_the_separable_attack_is_exact(fitted, values_per_step):
+  """It breaks all that can be broken and nothing else, as far as its image's own margin."""
+  name, classifier, params, x, y = fitted
+  eps = 0.06 if name == "gaussian_naive_bayes" else 0.15
+  exact = exact_margins(name, classifier, params, x, y, eps)
+  attack = attacks.build(
+    "separable", Partial(classifier.logits, params), eps=eps, values_per_step=values_per_step
+  )
+  result = attacks.run(attack, keys.example_keys(0, np.arange(len(x))), x, y)
+  np.testing.assert_array_less(np.abs(result.x - x), eps * (1 + 1e-6))
+  logits = np.asarray(classifier.logits(params, None, result.x), np.float64)
+  broken = np.argmax(logits, axis=1) != y
+  assert 0.1 < np.mean(broken) < 0.99
+  np.testing.assert_array_equal(broken, np.where(np.abs(exact) < 1e-3, broken, exact > 0))
+  reached = np.max(np.where(np.eye(10)[y] > 0, -np.inf, logits), axis=1) - logits[range(len(x)), y]
+  stands = ~broken  # of a success the first class will do, of these the nearest is wanted
+  np.testing.assert_allclose(reached[stands], exact[stands], rtol=1e-4, atol=1e-3)
+  assert np.max(result.info.forward) == 3 * values_per_step * -(-64 // values_per_step) + 1 + max(
+    3 * values_per_step, 10
+  )
+
+
 @pytest.mark.parametrize("share", [pytest.param(1 / 3, marks=pytest.mark.slow), 1.0])
 def test_no_attack_is_better_and_the_best_are_as_good(fitted, share):
   name, classifier, params, x, y = fitted
   eps = share * (0.06 if name == "gaussian_naive_bayes" else 0.15)
   n = len(x)
   each = keys.example_keys(0, np.arange(n))
-  logits = np.asarray(classifier.logits(params, each, x), np.float64)
-  margins = largest_margins(name, params, x, y, eps) + logits - logits[np.arange(n), y][:, None]
-  margins[np.arange(n), y] = -np.inf
-  exact = margins.max(axis=1)
+  exact = exact_margins(name, classifier, params, x, y, eps)
   logits_fn = Partial(classifier.logits, params)
   found, breakable = np.zeros(n, bool), exact > 1e-3
   for attack, options in {
