@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from gencls import data, locks, owners, sharing
 from gencls.evaluation.attack_cells import attack_cell, build_attack, check_target
-from gencls.evaluation.attack_specs import AttackSpec, check_spec, evades, takes_eps
+from gencls.evaluation.attack_specs import AttackSpec, check_after, check_spec, evades, takes_eps
 from gencls.evaluation.batch_loop import Arrays, Protocol, Work, seconds_before
 from gencls.evaluation.cells import (
   CLEAN,
@@ -61,6 +61,7 @@ def check_specs(specs: Sequence[AttackSpec]) -> None:
       raise ValueError(f"{where}: every eps must be finite and >= 0, got {spec.eps}")
     if len(set(spec.eps)) != len(spec.eps):
       raise ValueError(f"{where}: an eps is listed twice, got {spec.eps}")
+  check_after(specs)
 
 
 def check_protocol(protocol: Protocol, identity: Mapping[str, Any]) -> None:
@@ -135,6 +136,11 @@ def evaluate(
   """
   check_specs(specs)
   check_protocol(protocol, identity)
+  if protocol.threat != "known_seed" and (own := [spec.label for spec in specs if spec.after]):
+    raise ValueError(
+      f"attacks {own} come after others, whose broken images they leave; under threat="
+      f"{protocol.threat!r} an image is broken by a share of its draws: leave after=None"
+    )
   if len(dataset.labels) == 0:
     raise ValueError("an evaluation needs at least one image, got none")
   check_detector(subject, specs, detection)
@@ -270,7 +276,8 @@ def _compute(
   made_from: Sequence[Cell],
 ) -> tuple[Arrays, dict[str, Any]]:
   if plan.spec is not None:
-    return attack_cell(work, plan.spec, plan.eps, made_from[0].arrays)
+    untouched, *before = (cell.arrays for cell in made_from)
+    return attack_cell(work, plan.spec, plan.eps, untouched, before)
   if plan.norm:
     return _of_ball(work, plan, probes)
   if plan.label in _OF_WORK:

@@ -24,7 +24,13 @@ from gencls import data, runs, runtime, workdir
 from gencls.evaluate import evaluate
 from gencls.evaluation import settings as evaluation_settings
 from gencls.evaluation import stored, targets, transfer_source
-from gencls.evaluation.attack_specs import AttackSpec, applies, check_spec, for_score
+from gencls.evaluation.attack_specs import (
+  AttackSpec,
+  applies,
+  check_after,
+  check_spec,
+  for_score,
+)
 from gencls.evaluation.batch_loop import Protocol
 from gencls.evaluation.cells import first_images
 from gencls.evaluation.clean import Subject
@@ -75,9 +81,14 @@ def made_for(
   Raises:
     ValueError: if one does not fit, be it for this model or not.
   """
-  for spec in specs(attacks):
+  every = specs(attacks)
+  for spec in every:
     check_spec(spec)
+  check_after(every)
   found = {label: each for label, each in attacks.items() if applies(each["models"], threshold)}
+  for label, each in found.items():  # what is left out hands nothing on
+    before = tuple(name for name in each["after"] or () if name in found)
+    found[label] = {**each, "after": before or None}
   left_out = [
     f"{label} ({each['models']})" for label, each in attacks.items() if label not in found
   ]

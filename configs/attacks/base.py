@@ -27,6 +27,7 @@ def attack(
   against: str | None = None,
   models: str | None = None,
   loss_of_posteriors: str | None = None,
+  after: Sequence[str] | None = None,
   **hyperparameters: Any,
 ) -> dict[str, Any]:
   """One attack over an eps grid; its randomness follows from the threat model.
@@ -48,6 +49,8 @@ def attack(
       too, and the loss pursues both.
     models: "thresholded": only models that threshold their input are attacked so; None: all are.
     loss_of_posteriors: in the place of `loss` for models that give p(y | x) alone; None: `loss`.
+    after: labels of other attacks in this norm: what they break at an eps is handed on, and not
+      attacked again; known seed. On the command line --config.attacks.square.after="('pgd',)".
     **hyperparameters: of the attack, see its docstring.
   """
   return {
@@ -63,6 +66,7 @@ def attack(
     "loss_of_posteriors": (
       loss_of_posteriors if loss_of_posteriors is not None else placeholder(str)
     ),
+    "after": tuple(after) if after else placeholder(tuple),
     "accept_weight": placeholder(float),  # of the detector's score in the loss; None: 1
     "max_seconds": placeholder(float),  # of the whole cell, shared out among its images; None: all
     "max_queries": placeholder(int),  # forward and backward passes for each image; None: all

@@ -5,8 +5,9 @@
 Each norm and eps has one AutoAttack (APGD on cross-entropy and towards other classes, FAB, Square),
 whose members meet only the images that still stand, in the place of one attack after the other on
 all of them: which member broke which image first is kept ("broken_by"), and the checks count what
-Square breaks that gradients have left; what each finds by itself is not known. Beside it stand PGD
-on the margin, and flips of pixels where the model thresholds its input. There is no Carlini and
+Square breaks that gradients have left; what each finds by itself is not known. Before it come PGD
+on the margin, and flips of pixels where the model thresholds its input: what they break is handed
+on. There is no Carlini and
 Wagner, noise, contrast or blur: the worst case is an upper bound by fewer attacks than that of
 `nus_honest.py`. Known seed.
 
@@ -37,7 +38,11 @@ def get_config(arg: str = "") -> ConfigDict:
   every = nus_honest.get_config(arg).to_dict()["attacks"]
   attacks = {label: every[label] for label in ("pgd_linf", "pgd_l2", "flips_linf", "flips_l2")}
   for norm, eps in (("linf", LINF), ("l2", L2)):
-    attacks[f"auto_attack_{norm}"] = base.attack("auto_attack", eps, norm=norm, **ensemble)
+    before = (f"pgd_{norm}", f"flips_{norm}")
+    attacks[before[1]] |= {"after": before[:1]}
+    attacks[f"auto_attack_{norm}"] = base.attack(
+      "auto_attack", eps, norm=norm, after=before, **ensemble
+    )
   config = base.get_config("nus_honest_ensemble", attacks, arg=arg)
   if arg != "smoke":
     config.num_images = 100 if arg == "cpu" else 1000

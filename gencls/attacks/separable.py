@@ -108,9 +108,9 @@ def _step(keys: Keys, state: State, *, objective: Objective, offsets: Array) -> 
   num = max(moved.shape[1], state.toward.shape[1])  # of images, so that either fits
   images = choose(last, _padded(state.toward, num), _padded(moved, num))
   rows = jnp.reshape(images, (batch * num, *images.shape[2:]))
-  logits, success = class_scores(objective, *repeated(num, keys, state.step), rows,
-                                 *repeated(num, state.goal))  # fmt: skip
-  losses = jnp.reshape(margin(logits, *repeated(num, state.goal)), (batch, num))
+  all_keys, steps, goals = repeated(num, keys, state.step, state.goal)
+  logits, success = class_scores(objective, all_keys, steps, rows, goals)
+  losses = jnp.reshape(margin(logits, goals), (batch, num))
   counts = jnp.arange(num)[None, :] < state.toward.shape[1]
   success = jnp.reshape(success, (batch, num)) & last[:, None] & counts & jnp.isfinite(losses)
   logits = jnp.reshape(logits, (batch, num, -1))[:, : moved.shape[1]]

@@ -1,7 +1,7 @@
 """The cells of attacks: run on every image, brought back into ball and box, and graded."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from gencls.evaluation.attack_specs import AttackSpec, evades, starting_options
 from gencls.evaluation.batch_loop import Arrays, Batch, Protocol, Turn, Work, over_batches
 from gencls.evaluation.clean import Subject
 from gencls.evaluation.grading import attack_keys, forward, predict
+from gencls.evaluation.handed_on import handed_on, standing, taken_over
 from gencls.evaluation.model_options import Pool, attack_inputs, pool, start_images
 from gencls.types import Accept, Attack
 
@@ -83,7 +84,11 @@ def check_target(dataset: data.Dataset, protocol: Protocol, spec: AttackSpec, at
 
 
 def attack_cell(
-  work: Work, spec: AttackSpec, eps: float | None, untouched: Arrays
+  work: Work,
+  spec: AttackSpec,
+  eps: float | None,
+  untouched: Arrays,
+  before: Sequence[Arrays] = (),
 ) -> tuple[Arrays, dict[str, Any]]:
   """Attacks every image, brings the results back into ball and box, and grades them.
 
@@ -104,6 +109,7 @@ def attack_cell(
   if evades(spec):
     right &= untouched["accepted"][:, 0]
   starts = pool(options, work.dataset, right)
+  given = handed_on(before, len(right))
 
   def make(turn: Turn) -> Arrays:
     batch = turn.batch
@@ -111,11 +117,14 @@ def attack_cell(
     if interop.is_foolbox(spec.name):
       found, own = _foolbox(work, attack, eps, turn), {}
     else:
-      found = _ours(work, spec, options, attack, starts, turn, target)
+      left = standing(given, batch)
+      if target is not None:
+        left &= target != targets.LEFT_OUT
+      found = _ours(work, spec, options, attack, starts, turn, target, left)
       own = _zero_gradients(spec, untouched, batch, target)
     arrays = grade_results(work, spec, eps, found.x_adv, batch, target)
     kept = arrays.pop("x_adv")[: max(0, work.protocol.keep_images - batch.at.start)]
-    return {**arrays, **found.arrays, **own, "x_adv": kept}
+    return taken_over({**arrays, **found.arrays, **own, "x_adv": kept}, given, batch)
 
   title = f"{spec.label} {spec.norm}" if eps is None else f"{spec.label} {eps:g}"
   numbers = {"grid": list(spec.eps)} if eps is None else {}
@@ -145,10 +154,10 @@ def _ours(
   starts: Pool | None,
   turn: Turn,
   target: np.ndarray | None,
+  asked: np.ndarray,
 ) -> Found:
-  """Attacks the images of a batch that have a target, or all; the others are returned as is."""
+  """Attacks the images of a batch that are asked [valid]; the others are returned as they are."""
   batch, protocol = turn.batch, work.protocol
-  asked = np.ones(batch.valid, bool) if target is None else target != targets.LEFT_OUT
   real = slice(None, batch.valid)  # the attack pads by itself
   left = None
   if spec.max_seconds is not None:

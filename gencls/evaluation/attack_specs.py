@@ -1,7 +1,7 @@
 """What an evaluation asks of one attack, what does not fit, and what makes it another one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gencls import attacks, interop
@@ -41,6 +41,9 @@ class AttackSpec(NamedTuple):
   accept_weight: float | None = None  # of the detector's score in the loss; None: 1
   models: str | None = None  # in MODELS: run on these alone; None: on all
   loss_of_posteriors: str | None = None  # for models that give p(y | x) alone; None: `loss`
+  # Labels of attacks in the same norm: what they have broken at an eps is not attacked again there,
+  # see `gencls.evaluation.handed_on`.
+  after: tuple[str, ...] | None = None
 
 
 def evades(spec: AttackSpec) -> bool:
@@ -109,6 +112,46 @@ def check_spec(spec: AttackSpec) -> None:
     _check_foolbox_norm(spec)
 
 
+def check_after(specs: Sequence[AttackSpec]) -> None:
+  """Raises ValueError where an attack comes after one that cannot hand anything on to it."""
+  by_label = {spec.label: spec for spec in specs}
+  for spec in specs:
+    where = f"attack {spec.label!r} has after={spec.after}"
+    for name in spec.after or ():
+      if name not in by_label:
+        raise ValueError(f"{where}: {unknown_name('attack', name, by_label)}")
+      for each in (by_label[name], spec):
+        plain = each.target is None and not evades(each) and takes_eps(each)
+        if not plain or each.norm != spec.norm or interop.is_foolbox(spec.name):
+          raise ValueError(
+            f"{where}, and what is handed on is misclassified within an eps: both must be "
+            f"untargeted, have an eps in {spec.norm} and attack the classifier alone, and the "
+            f"later one must be gencls' own, got {each}"
+          )
+  depths(specs)
+
+
+def depths(specs: Sequence[AttackSpec]) -> dict[str, int]:
+  """Label -> how many attacks have to be made one after the other before it.
+
+  Raises:
+    ValueError: if attacks come after each other in a circle.
+  """
+  by_label, found = {spec.label: spec for spec in specs}, {}
+
+  def depth(label: str, path: tuple[str, ...]) -> int:
+    if label in path:
+      raise ValueError(f"attacks come after each other in a circle: {' -> '.join([*path, label])}")
+    if label not in found:
+      before = [name for name in by_label[label].after or () if name in by_label]
+      found[label] = max((1 + depth(name, (*path, label)) for name in before), default=0)
+    return found[label]
+
+  for spec in specs:
+    depth(spec.label, ())
+  return found
+
+
 def _check_foolbox_norm(spec: AttackSpec) -> None:
   own = interop.norm(spec.name, spec.hyperparameters)
   if own not in (None, spec.norm):
@@ -156,7 +199,7 @@ def identity(spec: AttackSpec, protocol: Protocol, dataset: Any) -> dict[str, An
   found = {
     k: v
     for k, v in plain._asdict().items()
-    if k not in ("eps", "models") and (k not in later or v is not None)
+    if k not in ("eps", "models", "after") and (k not in later or v is not None)
   }
   found["keep_images"] = protocol.keep_images
   if starting_options(spec).get("start") == "nearest_wrong":

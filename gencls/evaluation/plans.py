@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from gencls import data
-from gencls.evaluation.attack_specs import AttackSpec, takes_eps
+from gencls.evaluation.attack_specs import AttackSpec, depths, takes_eps
 from gencls.evaluation.attack_specs import identity as attack_identity
 from gencls.evaluation.batch_loop import Protocol
 from gencls.evaluation.cells import CLEAN, GREY, UNTOUCHED
@@ -91,13 +91,20 @@ def make_plans(
     grading["detector"] = digest(fits[0].settings)
   clean = {"seed": protocol.seed, "draws": protocol.clean_draws, "metrics": list(protocol.clean)}
   plans = [plan(CLEAN, **clean), plan(UNTOUCHED, **grading)]
+  order = depths(specs)
   grid = sorted({(spec.norm, float(eps)) for spec in specs for eps in spec.eps})
   for norm, eps in grid:
     plans.append(plan(GREY, norm, eps, **grading))
-    for spec in specs:
-      if spec.norm == norm and eps in spec.eps and takes_eps(spec):
-        attack = attack_identity(spec, protocol, dataset)
-        plans.append(plan(spec.label, norm, eps, spec, attack=attack, **grading))
+    mine = [each for each in specs if each.norm == norm and eps in each.eps and takes_eps(each)]
+    made: dict[str, Plan] = {}
+    for spec in sorted(mine, key=lambda spec: order[spec.label]):
+      before = [made[label] for label in spec.after or () if label in made]
+      handed_on = {"after": [each.path.name for each in before]} if before else {}
+      attack = attack_identity(spec, protocol, dataset)
+      found = plan(spec.label, norm, eps, spec, attack=attack, **handed_on, **grading)
+      paths = (*found.after, *(each.path for each in before))
+      made[spec.label] = found._replace(after=paths)
+    plans += [made[spec.label] for spec in mine]
     for source in probes.sources:
       if transferred_at(source, norm, eps):
         attack = transfer_identity(source, norm, eps, protocol)

@@ -286,6 +286,18 @@ def gradient_sentence(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   return text
 
 
+def handed_on_sentence(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+  """Which attacks have met only what others left; a sentence with a space before, or nothing."""
+  of: dict[str, list[str]] = {}
+  for title, summary in summaries.items():
+    for label, each in summary["attacks"].items():
+      if each.get("after"):
+        of.setdefault(f"{label} after {', '.join(each['after'])}", []).append(title)
+  each = [f"{which} ({', '.join(titles)})" for which, titles in of.items()]
+  told = " Attacks that met only the images that others had left, and count what both broke: "
+  return f"{told}{'; '.join(each)}." if each else ""
+
+
 def samples_sentence(summary: Mapping[str, Any]) -> str:
   """K of grading and of the attack, for models that have one."""
   graded, attacked = (summary[n].get("num_samples") for n in ("model", "attack_model"))
@@ -307,7 +319,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
 The first {summary["num_images"]} images of the {summary["data"]["split"]} split of \
 {summary["data"]["name"]}, checkpoint of step {summary["step"]}, seed {settings["seed"]}. \
 {threat_sentence(settings, summary["attacks"])}{samples_sentence(summary)}\
-{gradient_sentence({summary["title"]: summary})}{warning}
+{gradient_sentence({summary["title"]: summary})}\
+{handed_on_sentence({summary["title"]: summary})}{warning}
 
 {clean_table(summary)}
 

@@ -1,7 +1,8 @@
 """The members of an ensemble: what each of them broke, as cells of their own.
 
 An ensemble has one cell, but the checks tell gradients from queries: what Square breaks in
-AutoAttack, which its gradient attacks had left, is the sign of masking.
+AutoAttack, which its gradient attacks had left, is the sign of masking. So is what it breaks of the
+images that other attacks have left, where their broken ones were handed on to it.
 """
 
 import itertools
@@ -29,6 +30,8 @@ def members_of(cell: Cell) -> dict[str, Member]:
 def split(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
   """Every ensemble as what follows gradients, and each member behind them that does not.
 
+  An attack without gradients stands for what it broke itself.
+
   Such a member stands for the images that it was the first to break, where the others are
   untouched: it has only met what those before it left. Where gradients follow behind it, as in
   version "plus", they might have broken the same images, and the ensemble stays whole.
@@ -41,6 +44,9 @@ def split(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
 
 
 def _parts(cell: Cell, untouched: Cell) -> list[Cell]:
+  name = (cell.header["settings"].get("attack") or {}).get("name", "")
+  if "handed_on" in cell.arrays and sanity.gradient_free(name):
+    return [_only(cell, ~cell.arrays["handed_on"], untouched)]
   every = members_of(cell) if "broken_by" in cell.arrays else {}
   places = {name: i for i, name in enumerate(every, start=1)}
   last = itertools.takewhile(lambda name: sanity.gradient_free(every[name].attack), reversed(every))
