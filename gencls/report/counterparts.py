@@ -71,12 +71,12 @@ def _cost(first: Entry, second: Entry) -> float | None:
 
 
 def _seconds(entry: Entry) -> dict[tuple[str, str, float, str], float]:
-  """(label, norm, eps, device) -> seconds of a cell; none for what was read off another one."""
+  """(label, norm, eps, device) -> seconds of a cell on all images, not read off another one."""
   made = [*entry.summary["rows"], *entry.summary.get("minimum", ())]
   return {
     (row["label"], row["norm"], row["eps"], device): row["seconds"]
     for row in made
-    if "attack" in row and "derived" not in row
+    if "attack" in row and "derived" not in row and "handed_on" not in row
     if (device := device_of(row, entry.summary)) is not None
   }
 

@@ -67,7 +67,8 @@ def device_of(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str | None:
 def _ours(summary: Mapping[str, Any], labels: Sequence[str]) -> Times:
   found = {}
   for label in labels:
-    rows = [row for row in summary["rows"] if row["label"] == label]
+    mine = [row for row in summary["rows"] if row["label"] == label]
+    rows = [row for row in mine if "handed_on" not in row]  # the others met fewer images
     if rows:
       first, *others = dict.fromkeys(device_of(row, summary) for row in rows)
       where = None if others or first is None else (summary["num_images"], first)

@@ -18,6 +18,7 @@ from gencls.report.reading import Entry
 from gencls.summary import regraded as regrading
 from gencls.summary.checks import WORST
 
+FEWER = " (of what others left)"  # behind an attack that did not meet every image
 STATUSES = ("fail", "pass", "not run")
 
 
@@ -181,7 +182,8 @@ def costs(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in entry.cells:
       if cell.header["norm"] and cell.header["label"] != GREY:
-        groups.setdefault((cell.header["label"], cell.header["norm"]), []).append(cell)
+        label = cell.header["label"] + FEWER * ("handed_on" in cell.arrays)
+        groups.setdefault((label, cell.header["norm"]), []).append(cell)
     for (label, norm), cells in groups.items():
       seconds = [cell.header["seconds"] / cell.header["num_images"] for cell in cells]
       rows.append(
@@ -202,7 +204,8 @@ def _kept_costs(entry: Entry) -> list[dict[str, Any]]:
   groups: dict[tuple[str, str], list[float]] = {}
   for row in _made(entry):
     if row["label"] != GREY:
-      groups.setdefault((row["label"], row["norm"]), []).append(row["seconds"])
+      label = row["label"] + FEWER * ("handed_on" in row)
+      groups.setdefault((label, row["norm"]), []).append(row["seconds"])
   return [
     {
       "model": entry.title,

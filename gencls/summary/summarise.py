@@ -64,6 +64,8 @@ def _row(cell: Cell, untouched: Cell, draws: int) -> dict[str, Any]:
     "nonfinite_grades": int(np.sum(arrays["nonfinite_grades"] > 0)),
     **targeted.numbers(cell, correct, draws),
   }
+  if "handed_on" in arrays:  # images that it did not attack, and has spent no time on
+    row["handed_on"] = int(np.sum(arrays["handed_on"]))
   if cell.header["label"] == GREY:
     return row
   if "derived" in cell.header:

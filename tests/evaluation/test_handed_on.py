@@ -99,6 +99,15 @@ def test_the_checks_see_what_an_attack_without_gradients_broke_itself(tmp_path):
   assert found["a gradient-free attack finds nothing new"] == "fail"
 
 
+def test_a_summary_says_how_many_images_were_not_attacked(plain, handed):
+  for row in summarise(plain[0])["rows"]:
+    assert "handed_on" not in row
+  own = {(row["label"], row["eps"]): row.get("handed_on") for row in summarise(handed[0])["rows"]}
+  for eps in EPS:
+    assert own["weak", eps] is None
+    assert own["a_strong", eps] == np.sum(plain[1]["weak", eps]["correct"] == 0)
+
+
 def test_what_comes_before_decides_which_cell_it_is(handed, tmp_path, plain):
   """Else the images of another weak attack would pass for those of this one."""
   other = WEAK._replace(loss="cross_entropy")

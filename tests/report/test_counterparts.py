@@ -76,6 +76,16 @@ def test_a_cell_that_was_held_up_does_not_change_the_cost(tmp_path, paper):
   assert 1.5 <= pair["cost"] < 1.5 * (1 + max(EPS))  # the next eps at most
 
 
+def test_an_attack_that_met_fewer_images_is_no_cost(tmp_path, paper):
+  entries = timed(tmp_path, (1.0, 1.0, 1.0))
+  for row in entries[0].summary["rows"]:
+    row["seconds"] *= {"pgd": 2.0, "fgsm": 8.0}.get(row["label"], 1.0)
+    if row["label"] == "fgsm":
+      row["handed_on"] = 7
+  (pair,) = counterparts.pairs(paper, entries)
+  assert pair["cost"] == pytest.approx(2.0)
+
+
 def test_the_cost_is_that_of_the_median_attack(tmp_path, paper):
   """Not of the sum, in which the longest attack decides."""
   entries = timed(tmp_path, (1.0, 1.0, 1.0))
