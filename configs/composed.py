@@ -3,6 +3,7 @@
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 DENOISER = {
   "method": "mean_field",  # or "icm", "gibbs", "one_shot"
@@ -11,6 +12,7 @@ DENOISER = {
   "num_sweeps": 10,
   "burn_in": 5,  # of "gibbs"
   "centre": 0.5,  # published: 0.1307
+  "backward": placeholder(str),  # of "one_shot": "field" (None), or "straight_through"
   "detached": False,  # published: True, no gradient passes
 }
 

@@ -144,6 +144,11 @@ def evaluate(
   if len(dataset.labels) == 0:
     raise ValueError("an evaluation needs at least one image, got none")
   check_detector(subject, specs, detection)
+  if detection is not None and any(spec.after for spec in specs):
+    raise ValueError(
+      "an attack has after=(...), which hands on what is misclassified, rejected or not, and the "
+      "evaluation has a detector: leave after=None"
+    )
   check_probes(probes, protocol, [spec.label for spec in specs])
   for spec in specs:
     for eps in spec.eps if takes_eps(spec) else (None,):

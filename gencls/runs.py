@@ -61,6 +61,8 @@ def _model_of(record: dict[str, Any]) -> dict[str, Any]:
   model = record["config"]["model"]
   if model["name"] == "gaussian_naive_bayes" and model.get("binarized"):
     return {"backward": "straight_through"} | model
+  if model["name"] == "cnn_denoised" and model.get("method") == "one_shot":
+    return {"backward": "straight_through"} | model
   return model
 
 

@@ -50,7 +50,8 @@ def attack(
     models: "thresholded": only models that threshold their input are attacked so; None: all are.
     loss_of_posteriors: in the place of `loss` for models that give p(y | x) alone; None: `loss`.
     after: labels of other attacks in this norm: what they break at an eps is handed on, and not
-      attacked again; known seed. On the command line --config.attacks.square.after="('pgd',)".
+      attacked again. The worst case is the same; numbers on unseen draws are of fewer candidates.
+      Known seed, no detector. On the command line --config.attacks.square.after="('pgd',)".
     **hyperparameters: of the attack, see its docstring.
   """
   return {

@@ -57,7 +57,7 @@ VERSIONS = {
 PLAIN = (*SHALLOW, *NETWORKS, "cvae", *CNN_VAES)
 # What honest attacks are told of a published version in the place of its own gradient.
 UNMASKED = {
-  "cnn_denoised_published": ("attack_model.detached=False",),
+  "cnn_denoised_published": ("attack_model.detached=False", "attack_model.backward=field"),
   "gaussian_naive_bayes_published": ("attack_model.backward=flip",),
 }
 DETACHED = "attack_model.detached_target=True"

@@ -118,7 +118,9 @@ def run(
       members were built for.
   """
   goal = goal._replace(start=None, clean=None)
-  _check_model(cascade, *jax.tree.map(lambda leaf: leaf[:batch_size], (keys, x, goal)))
+  if len(x):
+    first = jnp.asarray(np.resize(np.arange(min(len(x), batch_size)), batch_size))  # of one shape
+    _check_model(cascade, *programs.take((keys, x, goal), first))
   judge = functools.partial(_verdicts, cascade, keys, x, goal, tally, batch_size)
   every = np.arange(len(x))
   loss, wrong = judge(np.asarray(x), every)

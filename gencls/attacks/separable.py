@@ -10,7 +10,8 @@ and the image that moves all pixels to their best for class c is the best image 
 the three points m is taken for a parabola, whose vertex is the maximum where it opens downwards:
 exact for normal densities (quadratic), linear logits, and thresholds (constant on each side). The
 C images are evaluated as they are, and so success is never more than what the model says; that no
-success means that there is none holds for such models alone, up to float32's rounding of the sum.
+success means that there is none holds for such models alone, up to float32's rounding of the sum:
+what one pixel does is lost where another's term is 2²⁴ times as large.
 
 References:
   The argument is that of the linear case, Goodfellow et al. 2015, arXiv:1412.6572, pixel by pixel.
@@ -31,7 +32,6 @@ from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 
 NORMS = ("linf",)
-MAX_VALUES = 2**20  # of an image, 591² in colour: more steps are not planned for
 
 
 class State(NamedTuple):
@@ -48,7 +48,7 @@ class State(NamedTuple):
 
 
 def separable(
-  objective: Objective, *, norm: str = "linf", eps: float, values_per_step: int = 16
+  objective: Objective, *, norm: str = "linf", eps: float, num_steps: int = 49
 ) -> Attack:
   """Moves every pixel to where it does most, as if the others were not there.
 
@@ -56,33 +56,31 @@ def separable(
     objective: whose model is attacked; its loss is not used.
     norm: "linf".
     eps: radius of the ball.
-    values_per_step: H·W·D values are moved in steps of so many, in 3 images each, >= 1.
+    num_steps: the H·W·D values are moved in so many steps, of 3 images for each value; more steps
+      need less memory. One more evaluates what was found.
 
   Returns:
     An `Attack` of about 3 · H·W·D queries, all of them without gradients. A targeted example
     pursues its target against its label, which is not exact where a third class is in the way.
 
   Raises:
-    ValueError: if the norm is unknown, a number is out of its range, or, when it is run, an image
-      has more than `MAX_VALUES`.
+    ValueError: if the norm is unknown or a number is out of its range.
   """
   if norm not in NORMS:
     raise ValueError(unknown_name("norm", norm, NORMS))
-  if values_per_step < 1:
-    raise ValueError(f"values_per_step must be >= 1, got {values_per_step}")
+  if num_steps < 1:
+    raise ValueError(f"num_steps must be >= 1, got {num_steps}")
   ball = geometries.build(norm, eps)
-  offsets = jnp.arange(values_per_step, dtype=jnp.int32)
+  parts = jnp.arange(num_steps)  # their number is a shape, which decides how many values are one's
   return Attack(
     init=Partial(_init, objective=objective, ball=ball),
-    step=Partial(_step, objective=objective, offsets=offsets),
+    step=Partial(_step, objective=objective, parts=parts),
     result=Partial(_result),
-    num_steps=-(-MAX_VALUES // values_per_step) + 1,  # most examples are done long before
+    num_steps=num_steps + 1,
   )
 
 
 def _init(keys: Keys, x: Array, goal: Goal, *, objective: Objective, ball: Geometry) -> State:
-  if x[0].size > MAX_VALUES:
-    raise ValueError(f"separable moves at most {MAX_VALUES} values, got images of {x[0].size}")
   step = jnp.zeros(len(x), jnp.int32)
   goal = goal._replace(start=None)
   logits, _ = class_scores(objective, keys, step, x, goal)
@@ -98,11 +96,12 @@ def _init(keys: Keys, x: Array, goal: Goal, *, objective: Objective, ball: Geome
   )
 
 
-def _step(keys: Keys, state: State, *, objective: Objective, offsets: Array) -> tuple[State, Info]:
+def _step(keys: Keys, state: State, *, objective: Objective, parts: Array) -> tuple[State, Info]:
   """Moves some pixels alone; once all were moved, evaluates the best image for every class."""
   batch, size = len(state.x), state.x[0].size
-  places = state.step[:, None] * len(offsets) + offsets[None, :]  # [B, M]
-  last = places[:, 0] >= size
+  many = -(-size // len(parts))
+  places = state.step[:, None] * many + jnp.arange(many)[None, :]  # [B, M]
+  last = state.step >= len(parts)
   which = jnp.arange(size)[None, None, :] == places[..., None]  # [B, M, HWD]
   moved = _moved(state, which)
   num = max(moved.shape[1], state.toward.shape[1])  # of images, so that either fits

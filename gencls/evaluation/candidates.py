@@ -38,10 +38,14 @@ def candidate(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def attacks_first(group: Group, untouched: Cell) -> list[Cell]:
-  """The candidates in the order in which ties are broken: attacks of this very eps come first."""
+  """The candidates in the order in which ties are broken: attacks of this very eps come first.
 
-  def place(cell: Cell) -> tuple[bool, bool]:
-    return cell.header["label"] == GREY, cell.header["eps"] != group.eps
+  Of these the one that broke an image comes before those that it was handed on to.
+  """
+
+  def place(cell: Cell) -> tuple[bool, bool, int]:
+    given = int(np.sum(cell.arrays.get("handed_on", 0)))
+    return cell.header["label"] == GREY, cell.header["eps"] != group.eps, given
 
   return [*sorted(group.cells, key=place), untouched]
 

@@ -2,6 +2,8 @@
 
 The worst case over all attacks is the same, and the time of an expensive attack goes to the images
 that still stand. An attack's own numbers are then those of what it was given and of what it found.
+Broken images have fewer candidates: what other draws, other numbers of samples or other models say
+of the images of the worst case (`unseen`, `regraded`, transfer) may be more.
 """
 
 from collections.abc import Sequence

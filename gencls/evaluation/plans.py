@@ -101,9 +101,11 @@ def make_plans(
       before = [made[label] for label in spec.after or () if label in made]
       handed_on = {"after": [each.path.name for each in before]} if before else {}
       attack = attack_identity(spec, protocol, dataset)
-      found = plan(spec.label, norm, eps, spec, attack=attack, **handed_on, **grading)
-      paths = (*found.after, *(each.path for each in before))
-      made[spec.label] = found._replace(after=paths)
+      found = plan(spec.label, norm, eps, spec, attack=attack, **grading)
+      if before and not found.path.exists():  # one of every image holds at least as much
+        found = plan(spec.label, norm, eps, spec, attack=attack, **handed_on, **grading)
+        found = found._replace(after=(*found.after, *(each.path for each in before)))
+      made[spec.label] = found
     plans += [made[spec.label] for spec in mine]
     for source in probes.sources:
       if transferred_at(source, norm, eps):

@@ -179,8 +179,9 @@ def _compared(config: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, An
     if label in before:
       eps = [e for e in settings["eps"] if e in before[label]["eps"]]
       # What is not set is no difference: older configs do not have every setting.
-      # Nor is why an attack was made.
-      given = {k: value for k, value in settings.items() if value is not None and k != "models"}
+      # Nor is why an attack was made, or whether it met what others had broken.
+      aside = ("models", "after")
+      given = {k: value for k, value in settings.items() if value is not None and k not in aside}
       attacks[label] = {**given, "eps": sorted(eps)}
   found = {**config, "attacks": attacks, "batch_size": None}
   for part in ("model", "attack_model"):

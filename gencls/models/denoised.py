@@ -14,9 +14,9 @@ The classifier sees (m + 1) / 2 for some m of p(ŝ | s) ∝ exp(−E), after swe
               sweeps repeat because they never write what they read; straight through its threshold
 
 Straight through means that the derivative of the denoiser is taken to be the identity; through its
-threshold, that of the field over h + 4 β, which knows that the neighbours decide. Of a CNN behind
+threshold, that of the field over h + 4 β, which knows that the neighbours decide: of a CNN behind
 the published rule (200 images of MNIST, 40 steps of PGD) it leaves 12% at l2 2 and 92.5% at linf
-0.1 where the identity leaves 22.5 and 95.
+0.1 where the identity leaves 22.5 and 95. `BACKWARDS` has both.
 
 References:
   Besag 1986 (iterated conditional modes); Geman, Geman 1984. The published rule: "Exploring
@@ -120,6 +120,7 @@ def _signs(s: Array) -> Array:
 
 # The derivative of the others is that of what they return.
 STRAIGHT_THROUGH = ("icm", "gibbs")
+BACKWARDS = ("field", "straight_through")  # of one_shot
 METHODS: dict[str, Method] = {
   "mean_field": mean_field,
   "icm": icm,
@@ -136,6 +137,7 @@ def denoise(
   num_sweeps: int = 10,
   burn_in: int = 5,
   centre: float = 0.5,
+  backward: str | None = None,
   detached: bool = False,
 ) -> Classifier:
   """The classifier of denoised images.
@@ -150,6 +152,7 @@ def denoise(
     burn_in: sweeps of Gibbs sampling before them.
     centre: the grey level that is neither bright nor dark. The published notebook denoises
       standardised images, which makes it the mean of MNIST, 0.1307.
+    backward: of "one_shot", one of `BACKWARDS`: "field" (None), or the identity.
     detached: without any gradient through the denoiser, as published: attacks by gradients then see
       nothing, and the robustness is only seeming.
 
@@ -166,11 +169,18 @@ def denoise(
   at_least(0, beta=beta, burn_in=burn_in)
   if h <= 0:
     raise ValueError(f"h must be > 0, or the image has no influence, got {h}")
+  if backward is not None and method != "one_shot":
+    raise ValueError(
+      f"backward={backward!r} is a choice of method='one_shot' alone, got {method!r}: leave it None"
+    )
+  if backward not in (None, *BACKWARDS):
+    raise ValueError(unknown_name("backward", backward, BACKWARDS))
   if not 0 < centre < 1:
     raise ValueError(f"centre must be in (0, 1), got {centre}")
   run = functools.partial(
     denoised,
     method=method, h=h, beta=beta, num_sweeps=num_sweeps, burn_in=burn_in, centre=centre,
+    identity=method in STRAIGHT_THROUGH or backward == "straight_through",
   )  # fmt: skip
   if detached:
     return preprocess(classifier, lambda keys, x: jax.lax.stop_gradient(run(keys, x)), "detached")
@@ -187,6 +197,7 @@ def denoised(
   num_sweeps: int,
   burn_in: int,
   centre: float,
+  identity: bool | None = None,
 ) -> Array:
   """The denoised image, in [0, 1]; see `denoise`.
 
@@ -199,6 +210,7 @@ def denoised(
     num_sweeps: of the chequerboard.
     burn_in: of Gibbs sampling.
     centre: the grey level that is neither bright nor dark.
+    identity: whether that is its derivative; None: of `STRAIGHT_THROUGH`.
 
   Returns:
     [B, H, W, 1] float32.
@@ -210,4 +222,5 @@ def denoised(
   s = 2 * (x[..., 0] - centre)
   m = METHODS[method](keys, Ising(s, h, uniform(beta, rank=3), num_sweeps, burn_in))
   clean = (m[..., None] + 1) / 2
-  return replace(x, clean) if method in STRAIGHT_THROUGH else clean
+  identity = method in STRAIGHT_THROUGH if identity is None else identity
+  return replace(x, clean) if identity else clean

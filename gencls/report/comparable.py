@@ -59,15 +59,10 @@ def _for_all(summary: Mapping[str, Any]) -> dict[str, Any]:
   """The attacks that every model must share: those made for all models, and not left out."""
   out = left_out(summary)
   return {
-    label: _decisive(each)
+    label: merging.decisive(each)
     for label, each in summary["attacks"].items()
     if label not in out and not each.get("models")
   }
-
-
-def _decisive(attack: Mapping[str, Any]) -> dict[str, Any]:
-  """What decides the worst case: not whether broken images were attacked again."""
-  return {name: value for name, value in merging.given(attack).items() if name != "after"}
 
 
 def _check_own_attacks(summaries: Mapping[str, Mapping[str, Any]]) -> None:
@@ -82,7 +77,7 @@ def _check_own_attacks(summaries: Mapping[str, Mapping[str, Any]]) -> None:
       found = summary["attacks"].get(label)
       if not applies(wanted["models"], _threshold(summary)):
         continue
-      if found is None or _decisive(found) != _decisive(wanted):
+      if found is None or merging.decisive(found) != merging.decisive(wanted):
         raise ValueError(
           f"{title!r} and {first_title!r} differ in attacks.{label}, which is for "
           f"{wanted['models']} models: {found} and {wanted}; evaluate both with the same config"

@@ -149,7 +149,9 @@ def _missing(entry: Entry) -> float:
 def evaluated_as_hard(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
   """Whether a summary is of the same images and grading as an older one, and of all its attacks."""
   more = {**old, "attacks": {**new["attacks"], **old["attacks"]}}
-  return all(given(new[field]) == given(more[field]) for field in MUST_AGREE)
+  two = [{**each, "attacks": {k: decisive(v) for k, v in each["attacks"].items()}}
+         for each in (new, more)]  # fmt: skip
+  return all(given(two[0][field]) == given(two[1][field]) for field in MUST_AGREE)
 
 
 def same_model(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
@@ -182,6 +184,11 @@ def given(value: Any) -> Any:
   if not isinstance(value, Mapping):
     return value
   return {name: given(item) for name, item in value.items() if item is not None}
+
+
+def decisive(attack: Mapping[str, Any]) -> dict[str, Any]:
+  """What decides the worst case of an attack: not whether broken images were attacked again."""
+  return {name: value for name, value in given(attack).items() if name != "after"}
 
 
 def _agree(one: Any, two: Any) -> bool:

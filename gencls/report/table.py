@@ -290,9 +290,10 @@ def handed_on_sentence(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   """Which attacks have met only what others left; a sentence with a space before, or nothing."""
   of: dict[str, list[str]] = {}
   for title, summary in summaries.items():
-    for label, each in summary["attacks"].items():
-      if each.get("after"):
-        of.setdefault(f"{label} after {', '.join(each['after'])}", []).append(title)
+    given = [row["label"] for row in summary["rows"] if "handed_on" in row]
+    for label in dict.fromkeys(given):
+      before = ", ".join(summary["attacks"][label]["after"])
+      of.setdefault(f"{label} after {before}", []).append(title)
   each = [f"{which} ({', '.join(titles)})" for which, titles in of.items()]
   told = " Attacks that met only the images that others had left, and count what both broke: "
   return f"{told}{'; '.join(each)}." if each else ""

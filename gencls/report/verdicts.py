@@ -30,10 +30,12 @@ def in_words(found: Sequence[Mapping[str, Any]]) -> str:
   """
   told = [set(of_pair(pair).values()) for pair in found]
   ahead, behind = (sum(kind in kinds for kinds in told) for kind in (AHEAD, BEHIND))
-  neither = sum(not kinds & {AHEAD, BEHIND} for kinds in told)
+  neither = sum(UNDECIDED in kinds and not kinds & {AHEAD, BEHIND} for kinds in told)
+  unknown = sum(kinds <= {PARTIAL} for kinds in told)
   head = (
     f"In {ahead} of {len(found)} pairs the generative classifier is ahead at some budget, in "
-    f"{behind} it is behind at some{f', in {neither} no difference is shown' * bool(neither)}."
+    f"{behind} it is behind at some{f', in {neither} no difference is shown' * bool(neither)}"
+    f"{f'; {unknown} are {PARTIAL}' * bool(unknown)}."
   )
   firsts = dict.fromkeys(pair["first"] for pair in found)
   lines = [_of_model([pair for pair in found if pair["first"] == first]) for first in firsts]
@@ -43,7 +45,8 @@ def in_words(found: Sequence[Mapping[str, Any]]) -> str:
 def _of_model(mine: Sequence[Mapping[str, Any]]) -> str:
   """One model: where it is ahead and behind, from where on nothing is left, what it costs."""
   parts = [part for kind in (AHEAD, BEHIND) if (part := _against(mine, kind))]
-  parts = parts or ["no difference is shown"]
+  undecided = any(UNDECIDED in of_pair(pair).values() for pair in mine)
+  parts = parts or ["no difference is shown" if undecided else PARTIAL]
   if gone := _gone(mine[0]):
     parts.append(f"under {100 * LITTLE:g}% are left {gone}")
   costs = [pair["cost"] for pair in mine if pair["cost"] is not None]

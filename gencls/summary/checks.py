@@ -82,7 +82,7 @@ def _pairs(grouped: Sequence[Group], untouched: Cell) -> list[sanity.Pair]:
         where = f"{label} {group.norm} {group.eps:g}"
         black, both = candidate([*own, untouched])[1], candidate([*white, *own])[1]
         index = untouched.arrays.get("index")
-        late = any("member" in cell.header for cell in own)
+        late = any("member" in cell.header or "handed_on" in cell.arrays for cell in own)
         found.append(sanity.Pair(where, share, black, both, names[label], index, late))
   return found
 
@@ -125,20 +125,22 @@ def run(
   labels, n = untouched.arrays["label"], untouched.header["num_images"]
   settings = untouched.header["settings"]
   draws, threat = settings["grade_draws"], settings["threat"]
-  curves, pairs = _curves(cells, untouched), _pairs(_blind(grouped), untouched)
+  alone = members.own(grouped, untouched)
+  curves, pairs = _curves(cells, untouched), _pairs(_blind(alone), untouched)
   with_detector = "held" in untouched.arrays
   if with_detector:
-    pairs += _pairs(held_groups(grouped, "detector"), as_held(untouched))
+    pairs += _pairs(held_groups(alone, "detector"), as_held(untouched))
   queried = [pair for pair in pairs if not sanity.transferred(pair.name)]
   moved = [pair for pair in pairs if sanity.transferred(pair.name)]
   own = {c.header["label"]: c.header for c in cells if c.header["label"] != GREY}
   names = {label: header["settings"]["attack"]["name"] for label, header in own.items()}
   clipped = {label for label, header in own.items() if header.get("derived") == "clip"}
+  given = {cell.header["label"] for cell in cells if "handed_on" in cell.arrays}
   single = [c for c in curves if names.get(c.label) in sanity.SINGLE_STEP]
   many = [
     c
     for c in curves
-    if c.label in names.keys() - clipped
+    if c.label in names.keys() - clipped - given
     and names[c.label] not in sanity.SINGLE_STEP
     and sanity.climbs(names[c.label])
   ]
@@ -155,8 +157,8 @@ def run(
 
   def more(number: str, times: int, beside: Sequence[str] = ()) -> tuple[list, list]:
     """What the longer attacks do to the worst case, and what each does by itself."""
-    alone = convergence.pairs_of_more(repeated, cells, number, times, beside)
-    return convergence.of_the_worst_case(alone, grouped, untouched), alone
+    found = convergence.pairs_of_more(repeated, cells, number, times, beside)
+    return convergence.of_the_worst_case(found, alone, untouched), found
 
   def count(field: str) -> dict[str, int]:
     return {_where(row): row[field] for row in attacked if row[field] is not None}

@@ -1,8 +1,8 @@
 """The members of an ensemble: what each of them broke, as cells of their own.
 
 An ensemble has one cell, but the checks tell gradients from queries: what Square breaks in
-AutoAttack, which its gradient attacks had left, is the sign of masking. So is what it breaks of the
-images that other attacks have left, where their broken ones were handed on to it.
+AutoAttack, which its gradient attacks had left, is the sign of masking. Nor is what an attack was
+handed by others its own.
 """
 
 import itertools
@@ -13,6 +13,7 @@ import numpy as np
 from gencls import sanity
 from gencls.attacks import auto_attack
 from gencls.attacks.auto_attack import Member
+from gencls.evaluation.candidates import Group
 from gencls.evaluation.results import Cell
 from gencls.summary.detection import evading
 
@@ -27,10 +28,22 @@ def members_of(cell: Cell) -> dict[str, Member]:
   return MEMBERS[attack["name"]](**attack["hyperparameters"], adaptive=evading(cell))
 
 
+def own(groups: Sequence[Group], untouched: Cell) -> list[Group]:
+  """The candidates with what each broke itself: images that were handed to it are untouched.
+
+  The cell that handed them on is a candidate at the same eps.
+  """
+
+  def view(cell: Cell) -> Cell:
+    handed_on = cell.arrays.get("handed_on")
+    return cell if handed_on is None else _only(cell, ~handed_on, untouched)
+
+  return [group._replace(cells=[view(cell) for cell in group.cells]) for group in groups]
+
+
 def split(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
   """Every ensemble as what follows gradients, and each member behind them that does not.
 
-  An attack without gradients stands for what it broke itself.
 
   Such a member stands for the images that it was the first to break, where the others are
   untouched: it has only met what those before it left. Where gradients follow behind it, as in
@@ -44,9 +57,6 @@ def split(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
 
 
 def _parts(cell: Cell, untouched: Cell) -> list[Cell]:
-  name = (cell.header["settings"].get("attack") or {}).get("name", "")
-  if "handed_on" in cell.arrays and sanity.gradient_free(name):
-    return [_only(cell, ~cell.arrays["handed_on"], untouched)]
   every = members_of(cell) if "broken_by" in cell.arrays else {}
   places = {name: i for i, name in enumerate(every, start=1)}
   last = itertools.takewhile(lambda name: sanity.gradient_free(every[name].attack), reversed(every))

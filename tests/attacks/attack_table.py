@@ -73,7 +73,7 @@ TABLE: dict[str, Row] = {
     {"num_restarts": 2, "noise_steps": 12, "num_steps": 50, "block_size": 2},
   ),
   "salt_and_pepper": Row({"num_steps": 20, "block_size": 5}, {"num_steps": 30, "block_size": 5}),
-  "separable": Row({"eps": 0.06, "values_per_step": 2}, {"eps": 0.02, "values_per_step": 2}),
+  "separable": Row({"eps": 0.06, "num_steps": 3}, {"eps": 0.02, "num_steps": 3}),
   "spsa": Row(
     {"eps": 0.08, "num_steps": 3, "num_samples": 40, "step_size": 0.05},
     {"eps": 0.02, "num_steps": 4, "num_samples": 60, "step_size": 0.02},

@@ -1,9 +1,11 @@
 """Models of one table: the same attacks, whether broken images were attacked again or not."""
 
+import copy
+
 import pytest
 from toy_report import write_run
 
-from gencls.report import comparable, compare, table
+from gencls.report import comparable, compare, merging, table
 
 
 @pytest.fixture
@@ -22,6 +24,13 @@ def test_images_that_were_handed_on_decide_nothing(summaries, models):
   changed = summaries["B"]["attacks"]["fgsm"]
   changed["after"] = ["pgd"]
   comparable.check(summaries)
+  plain = copy.deepcopy(summaries["B"])
+  plain["attacks"]["fgsm"]["after"] = None
+  assert merging.evaluated_as_hard(summaries["B"], plain)  # a run takes the place of an older file
+  assert table.handed_on_sentence(summaries) == ""  # no cell was made so
+  for row in summaries["B"]["rows"]:
+    if row["label"] == "fgsm":
+      row["handed_on"] = 3
   told = table.handed_on_sentence(summaries)
   assert told.endswith("count what both broke: fgsm after pgd (B).")
   changed["loss"] = "dlr"

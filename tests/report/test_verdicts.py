@@ -37,6 +37,9 @@ def test_the_answer_in_words():
     pair("Mixture", "CNN", rows(BEHIND, AHEAD, UNDECIDED, UNDECIDED)),
     pair("Ising", "CNN", rows(UNDECIDED, UNDECIDED, UNDECIDED, PARTIAL), cost=2.0),
   ]
+  unknown = [pair("Ising", "CNN", rows(*[PARTIAL] * 4))]
+  assert verdicts.in_words(unknown).splitlines()[0].endswith("at some; 1 are not run in full.")
+  assert "no difference" not in verdicts.in_words(unknown)
   assert "no difference" not in verdicts.in_words(found[:3])
   assert verdicts.in_words(found).splitlines() == [
     "In 3 of 4 pairs the generative classifier is ahead at some budget, in 1 it is behind at some, "
