@@ -20,13 +20,14 @@ def panels(
 
   Returns:
     Panels in the order of the first model's attacks. Rows of older files without the field have no
-    point.
+    point, and attacks that count what others broke no line.
   """
   found: dict[str, list[figures.Line]] = {}
   for title, summary in summaries.items():
-    keys = dict.fromkeys((row["label"], row["norm"]) for row in summary["rows"])
+    alone = [row for row in summary["rows"] if "handed_on" not in row]
+    keys = dict.fromkeys((row["label"], row["norm"]) for row in alone)
     for label, norm in keys:
-      own = [row for row in summary["rows"] if (row["label"], row["norm"]) == (label, norm)]
+      own = [row for row in alone if (row["label"], row["norm"]) == (label, norm)]
       rows = [{"eps": row["eps"], field: row.get(field)} for row in own]
       start = (summary["untouched"] or {}).get("accuracy")
       line = figures.line(title, rows, field, start, posterior=is_posterior(summary))

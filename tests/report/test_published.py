@@ -91,6 +91,16 @@ def test_the_honest_row_and_the_worst_case_stand_below(paper):
   assert cells(text, "GFZ, honest")[2:] == ["1.0 [-9.0, 11.0]", "-", *["20.0 [10.0, 30.0]"] * 2]
 
 
+def test_a_number_that_counts_what_others_broke_is_not_that_of_an_attack(paper):
+  ours, hard = (summary([("fgsm", 0.1, 0.5), ("pgd", 0.1, 0.5)]) for _ in range(2))
+  hard |= {"worst": [], "untouched": None}
+  hard["rows"][1]["handed_on"] = 7
+  text = published.section(published.read(paper()), {"GFZ": ours}, {"GFZ": hard})
+  own = dict(zip(cells(text, "accuracy, %"), cells(text, "GFZ, honest"), strict=True))
+  assert own["fgsm linf 0.1"] == "1.0 [-9.0, 11.0]" and own["pgd linf 0.1"] == "-"
+  assert list(attack_curves.panels({"GFZ": hard}, "accuracy")) == ["fgsm (linf)"]
+
+
 def test_what_evades_the_detector_of_the_honest_evaluation_stands_below_it(paper):
   def evading(values, **fields):
     own = [{"norm": "linf", "eps": e, "evading": interval(m), **fields} for e, m in values]
