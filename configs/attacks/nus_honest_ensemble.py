@@ -7,9 +7,8 @@ whose members meet only the images that still stand, in the place of one attack 
 all of them: which member broke which image first is kept ("broken_by"), and the checks count what
 Square breaks that gradients have left; what each finds by itself is not known. Before it come PGD
 on the margin, and flips of pixels where the model thresholds its input: what they break is handed
-on. There is no Carlini and
-Wagner, noise, contrast or blur: the worst case is an upper bound by fewer attacks than that of
-`nus_honest.py`. Known seed.
+on. There is no Carlini and Wagner, noise, contrast or blur: the worst case is an upper bound by
+fewer attacks than that of `nus_honest.py`. Known seed.
 
 cpu: the first 100 images, without FAB, 50 steps, towards the three likeliest other classes, 200
 queries of Square (of a deep model every image that stands costs ten seconds a cell); full: the

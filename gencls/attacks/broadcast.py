@@ -23,6 +23,11 @@ def pick(many: Array, which: Array) -> Array:
   return jax.vmap(lambda candidates, index: candidates[index])(many, which)
 
 
+def repeated(num: int, *values: Any) -> Any:
+  """Trees of [B, ...] leaves with every example `num` times, as rows of its candidates."""
+  return jax.tree.map(lambda leaf: jnp.repeat(leaf, num, axis=0), values)
+
+
 def pixels(x: Array) -> tuple[int, ...]:
   """Every axis but the batch's."""
   return tuple(range(1, x.ndim))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gencls.attacks.broadcast import expand, pixels
+from gencls.attacks.broadcast import expand, pixels, repeated
 from gencls.attacks.losses import LOSSES, SIGNED, LogitLoss, dlr, misclassified, signed_dlr
 from gencls.attacks.through_few import at_least_float32, by_few_classes
 from gencls.keys import fold
@@ -369,11 +369,6 @@ def candidates(
   keys, step, goal = repeated(num, keys, step, goal._replace(start=None))
   loss, success = objective(keys, step, rows, goal)
   return jnp.reshape(loss, (batch, num)), jnp.reshape(success, (batch, num))
-
-
-def repeated(num: int, *values: Any) -> Any:
-  """Trees of [B, ...] leaves with every example `num` times, as rows of its candidates."""
-  return jax.tree.map(lambda leaf: jnp.repeat(leaf, num, axis=0), values)
 
 
 def class_scores(

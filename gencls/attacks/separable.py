@@ -24,10 +24,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gencls.attacks import geometry as geometries
-from gencls.attacks.broadcast import choose, pick
+from gencls.attacks.broadcast import choose, pick, repeated
 from gencls.attacks.geometry import Geometry
 from gencls.attacks.losses import margin
-from gencls.attacks.objective import class_scores, forward_info, repeated
+from gencls.attacks.objective import class_scores, forward_info
 from gencls.names import unknown_name
 from gencls.types import Array, Attack, Goal, Info, Keys, Objective
 

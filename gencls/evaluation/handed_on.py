@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gencls.attacks.cascade import CLEAN
+from gencls.attacks.cascade import CLEAN, STANDS
 from gencls.evaluation.batch_loop import Arrays, Batch
 
-STANDS = -1
 # What an attack says of its own work, which for these images is none.
 OWN = ("forward", "backward", "nonfinite_steps", "zero_gradient_steps", "zero_gradient",
        "cut_short")  # fmt: skip
@@ -24,7 +23,7 @@ class HandedOn(NamedTuple):
   """What an attack need not do."""
 
   cells: Sequence[Arrays]  # of the attacks before it, [N, …] each
-  source: np.ndarray  # [N] the first of them that has broken an image, or STANDS
+  source: np.ndarray  # [N] place of the first of them that has broken an image, or STANDS, −1
 
 
 def handed_on(cells: Sequence[Arrays], num_images: int) -> HandedOn:
