@@ -9,31 +9,18 @@ References:
   Dempster, Laird and Rubin 1977, "Maximum likelihood from incomplete data via the EM algorithm".
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.lax import Precision
 
+from gencls.models.products import product, squared_distances
 from gencls.types import Array, Key, Params
 
 LOG_2_PI = math.log(2 * math.pi)
-TILE = 16  # columns of a matrix product, on CPUs
 TINY = 1e-6  # examples, added to a component's: an empty one keeps finite parameters
-
-# Float32 and not less: the difference of large numbers is what counts.
-product = functools.partial(jnp.matmul, precision=Precision.HIGHEST)
-
-
-def squared_distances(x: Array, squares: Array, centres: Array) -> Array:
-  """‖x − c‖² of centred x, [B, D], [B] and [M, D] -> [B, M]; CPUs multiply whole tiles quicker."""
-  missing = -len(centres) % TILE
-  products = product(x, jnp.pad(centres, ((0, missing), (0, 0))).T)[:, : len(centres)]
-  return jnp.maximum(squares[:, None] + jnp.sum(centres**2, axis=1)[None] - 2 * products, 0.0)
-
 
 class Covariance(NamedTuple):
   """Components with one shape of covariance; params always hold "mean" [M, D]."""

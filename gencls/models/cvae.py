@@ -22,6 +22,7 @@ from gencls import densities
 from gencls.keys import fold
 from gencls.models import checks, likelihoods
 from gencls.models.likelihoods import Likelihood, floored_log_scale
+from gencls.models.products import squared_distances
 from gencls.names import unknown_name
 from gencls.nets.apply import apply
 from gencls.nets.mlp import MLP
@@ -30,12 +31,9 @@ from gencls.types import Array, Classifier, Decoder, Key, Keys, Loss, Params
 
 
 def _squared_distances(x: Array, templates: Array) -> Array:
-  # ‖x‖² + ‖g‖² − 2 x·g: one matrix product for [B, D] against [C, K, D].
-  classes, samples, _ = templates.shape
-  flat = templates.reshape(classes * samples, -1)
-  cross = (x @ flat.T).reshape(-1, classes, samples)
-  norms = jnp.sum(flat**2, axis=-1).reshape(1, classes, samples)
-  return jnp.maximum(jnp.sum(x**2, axis=-1)[:, None, None] + norms - 2.0 * cross, 0.0)
+  flat = templates.reshape(-1, templates.shape[-1])
+  distances = squared_distances(x, jnp.sum(x**2, axis=1), flat)
+  return distances.reshape(-1, *templates.shape[:2])
 
 
 def _nearest(x: Array, templates: Array) -> Array:
@@ -141,8 +139,10 @@ def cvae(
 
   def log_weights(params: Params, keys: Keys, x: Array) -> Array:
     del keys
-    flat = x.reshape(len(x), 1, 1, -1)
-    log_p = density.log_prob(params["likelihood"], flat, params["templates"][None])
+    templates = params["templates"]
+    outputs = templates.reshape(-1, templates.shape[-1])
+    log_p = density.log_prob_of_each(params["likelihood"], x.reshape(len(x), -1), outputs)
+    log_p = log_p.reshape(-1, *templates.shape[:2])
     return log_p + jnp.log(jnp.asarray(prior, jnp.float32)).reshape(1, -1, 1)
 
   def sample(params: Params, keys: Keys, y: Array) -> Array:

@@ -19,10 +19,10 @@ from gencls.models.covariances import (
   TINY,
   Covariance,
   diagonal_log_density,
-  product,
   weighted_sums,
   with_squares,
 )
+from gencls.models.products import product
 from gencls.types import Array, Key, Params
 
 

@@ -11,7 +11,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from gencls.models.covariances import TINY, product, squared_distances
+from gencls.models.covariances import TINY
+from gencls.models.products import product, squared_distances
 from gencls.types import Array, Key
 
 

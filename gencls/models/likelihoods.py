@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gencls import densities
+from gencls.models import products
 from gencls.names import unknown_name
 from gencls.types import Array, Params, Score
 
@@ -27,9 +28,10 @@ class Likelihood(NamedTuple):
   """A density of flattened images, from the decoder's output."""
 
   init: Callable[[], Params]  # () -> params
-  log_prob: Callable[
-    [Params, Array, Array], Array
-  ]  # (params, x [..., D], output [..., D]) -> [...]
+  # (params, x [..., D], output [..., D]) -> [...]
+  log_prob: Callable[[Params, Array, Array], Array]
+  # (params, x [B, D], outputs [M, D]) -> [B, M], of every image under every output
+  log_prob_of_each: Callable[[Params, Array, Array], Array]
   mean: Callable[[Array], Array]  # (output) -> E[x]
   score: Score  # what a classifier's logits are under this likelihood
   terms: Callable[[Array, int], dict[str, Array]] = lambda log_p_x, num_pixels: {}  # for the logs
@@ -40,6 +42,13 @@ def _gaussian(params: Params, x: Array, output: Array) -> Array:
   return densities.normal(x, jax.nn.sigmoid(output), scale)
 
 
+def _normal_of_each(x: Array, outputs: Array, log_scale: Array | float) -> Array:
+  """log N(x; σ(outputs), exp(log_scale)² I) of one scale, [B, D] and [M, D] -> [B, M]."""
+  distance = products.squared_distances(x, jnp.sum(x**2, axis=1), jax.nn.sigmoid(outputs))
+  constant = x.shape[1] * (log_scale + 0.5 * math.log(2 * math.pi))
+  return -0.5 * distance * jnp.exp(-2.0 * log_scale) - constant
+
+
 def _sum_of_squares(log_p_x: Array, num_pixels: int) -> dict[str, Array]:
   return {"squared_error": -log_p_x - 0.5 * num_pixels * math.log(math.pi)}
 
@@ -48,6 +57,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
   "squared_error": Likelihood(
     init=dict,
     log_prob=lambda params, x, output: densities.squared_error(x, jax.nn.sigmoid(output)),
+    log_prob_of_each=lambda params, x, outputs: _normal_of_each(x, outputs, 0.5 * math.log(0.5)),
     mean=jax.nn.sigmoid,
     score="estimate",
     terms=_sum_of_squares,
@@ -55,6 +65,9 @@ LIKELIHOODS: dict[str, Likelihood] = {
   "gaussian": Likelihood(
     init=lambda: {"raw_log_scale": jnp.float32(math.log(0.5))},
     log_prob=_gaussian,
+    log_prob_of_each=lambda params, x, outputs: _normal_of_each(
+      x, outputs, floored_log_scale(params["raw_log_scale"])
+    ),
     mean=jax.nn.sigmoid,
     score="estimate",
   ),
@@ -62,6 +75,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
   "bernoulli": Likelihood(
     init=dict,
     log_prob=lambda params, x, output: densities.bernoulli(x, output),
+    log_prob_of_each=lambda params, x, outputs: products.bernoulli(x, outputs),
     mean=jax.nn.sigmoid,
     score="unnormalised",
     terms=lambda log_p_x, num_pixels: {"pixel_cross_entropy": -log_p_x},

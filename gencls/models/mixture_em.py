@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gencls.models.covariances import TINY, Covariance, product
+from gencls.models.covariances import TINY, Covariance
 from gencls.models.kmeans import lloyd, plus_plus
+from gencls.models.products import product
 from gencls.types import Array, Key, Params
 
 

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 
 from gencls import densities
 from gencls.keys import fold
-from gencls.models import checks, fitting
+from gencls.models import checks, fitting, products
 from gencls.models.class_moments import ClassMoments, class_moments, of_block
-from gencls.models.covariances import product
 from gencls.models.joint import joint
+from gencls.models.products import product
 from gencls.names import unknown_name
 from gencls.straight_through import DEFAULT_THRESHOLD, threshold
 from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Params
@@ -144,8 +144,7 @@ def bernoulli_naive_bayes(
     return {"logits": jnp.log(ones + alpha) - jnp.log(moments.num_examples - ones + alpha)}
 
   def log_prob(params: Params, x: Array) -> Array:
-    # densities.bernoulli of every class as one product: Σ x a + Σ log(1 − σ(a)).
-    return x @ params["logits"].T + jnp.sum(jax.nn.log_sigmoid(-params["logits"]), axis=1)[None]
+    return products.bernoulli(x, params["logits"])
 
   def draw(key: Key, params: Params) -> Array:
     return jax.random.bernoulli(key, jax.nn.sigmoid(params["logits"])).astype(jnp.float32)

@@ -56,6 +56,37 @@ def test_cvae_rules_against_numpy():
     assert classifier.score == ("estimate" if rule == "log_mean_exp" else "unnormalised")
 
 
+def test_every_image_under_every_template_is_the_density_of_each_pair():
+  """The matrix product of each likelihood, and its gradient, beside the difference itself."""
+  images, templates, size = 7, 37, 784
+  keys = jax.random.split(jax.random.key(0), 2)
+  x = jax.random.uniform(keys[0], (images, size)).round(1)
+  outputs = 4.0 * jax.random.normal(keys[1], (templates, size))
+  for name, likelihood in LIKELIHOODS.items():
+    params = likelihood.init()
+    direct = lambda x, p=params, of=likelihood: of.log_prob(p, x[:, None], outputs[None])
+    at_once = lambda x, p=params, of=likelihood: of.log_prob_of_each(p, x, outputs)
+    np.testing.assert_allclose(at_once(x), direct(x), atol=2e-3, err_msg=name)
+    weighted = jax.random.normal(keys[0], (images, templates))
+    found, expected = (
+      jax.grad(lambda x, score=score: jnp.sum(weighted * score(x)))(x)
+      for score in (at_once, direct)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-4, err_msg=name)
+
+
+def test_the_gradient_of_the_log_mean_exp_holds_no_array_of_all_templates_by_all_images():
+  classifier, params, keys, x, _ = problem("cvae", rule="log_mean_exp")
+  gradient = jax.grad(lambda x: jnp.sum(classifier.logits(params, keys, x)))
+  sizes = [
+    math.prod(out.aval.shape)
+    for equation in jax.make_jaxpr(gradient)(x).eqns
+    for out in equation.outvars
+  ]
+  pairs = BATCH * math.prod(params["templates"].shape[:2])
+  assert max(sizes) < pairs * x[0].size
+
+
 def test_cvae_decodes_its_templates_once():
   classifier = build("cvae")
   x, y = jnp.zeros((2, *SHAPE)), jnp.zeros(2, jnp.int32)
