@@ -131,7 +131,7 @@ def pretrained_vae_classifier(data: str) -> ConfigDict:
     "channels": (64, 128),
     "decoder_size": 500,
     # The paper does not say which. Here the scale is learned: the fixed variance ½ of the squared
-    # error leaves the code 13 nats on MNIST, and nothing on digits.
+    # error leaves the code little to say of MNIST, and nothing of digits.
     "likelihood": "gaussian",
   }
   config = get_config(data, model)
@@ -186,16 +186,16 @@ def cpu(config: ConfigDict) -> None:
   }
   chosen = config.to_dict()
   if "pretrain_steps" in chosen["model"]:
-    # Epochs of the head take seconds, and it needs many: after 8 at falling steps it is at 91.7% on
-    # MNIST, after 32 at 96.1%. The VAE outlasts `stuck_after`, or nobody would see it stuck.
+    # Epochs of the head take seconds, and it needs many: after 32 at falling steps it is at 96.1%
+    # on MNIST. The VAE outlasts `stuck_after`, or nobody would see it stuck.
     pretraining = 4 if chosen["data"]["name"] == "fashion_mnist" else 8
     train |= {"num_epochs": 5 * pretraining, "learning_rate": 2e-3}
     config.update({"model": {"pretrain_steps": 550 * pretraining}})
   elif chosen["data"]["name"] == "fashion_mnist":
     train["num_epochs"] = 3
   elif chosen["model"]["name"] in ("gfz", "gfy", "gbz", "gby", "dfz"):
-    # Those with a decoder need more steps: GFZ is at 95.6% after 5 epochs of 550 steps and at
-    # 97.2% after 12 of 1,100, GBZ at 93.7% after 8 of 1,100 and at 94.9% after 12.
+    # Those with a decoder need more steps: after 12 epochs of 1,100 GFZ is at 97.2% and GBZ at
+    # 94.9% (docs/results/mnist/clean.md), and GFZ gains by more (gfz_epochs.md).
     train |= {"batch_size": 50, "num_epochs": 12}
     train["micro_batch_size"] = 25  # they stay in the cache: benchmarks/throughput.py
   config.update({"train": train, "validate": {"num_images": 500}})

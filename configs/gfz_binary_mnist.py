@@ -3,7 +3,7 @@
   python launch/train.py --config=configs/gfz_binary_mnist.py:cpu --workdir=runs/gfz_binary_mnist
 
 full (not run yet): test accuracy >= 98.0% is wanted, on an accelerator.
-cpu: minutes on 2 cores.
+cpu: test accuracy 97.6% (seed 0), minutes on 2 cores.
 smoke: seconds, chance.
 """
 

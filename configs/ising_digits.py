@@ -8,22 +8,9 @@ smoke: seconds.
 
 from ml_collections import ConfigDict
 
-from configs import base
-from configs.ising_mnist import discriminative, published, smoke
+from configs.ising_mnist import build
 
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: "", "full" or "cpu" (the same here), "smoke", "discriminative", "published"."""
-  config = base.fitted(
-    "ising",
-    "digits",
-    training="pseudo_likelihood",
-    at=0.5,
-    backward="straight_through",  # or "flip": what attacks by gradients follow
-    l2=(1.0, 10.0, 100.0),  # candidates of the penalty of couplings
-    unary_l2=1.0,
-    max_iterations=200,
-    num_sweeps=200,  # of Gibbs sampling, for samples
-  )
-  variants = {"discriminative": discriminative, "published": published, "smoke": smoke}
-  return base.variant(config, arg, variants)
+  return build("digits", arg, l2=(1.0, 10.0, 100.0))

@@ -18,15 +18,17 @@ def get_config(arg: str = "") -> ConfigDict:
   return build("mnist", arg)
 
 
-def build(data: str, arg: str) -> ConfigDict:
-  """The config of any data set; `arg` as above."""
+def build(
+  data: str, arg: str, l2: tuple[float, ...] = (100.0, 300.0, 1000.0, 3000.0)
+) -> ConfigDict:
+  """The config of any data set; `arg` as above, `l2` the penalties of the pseudo-likelihood."""
   config = base.fitted(
     "ising",
     data,
     training="pseudo_likelihood",
     at=0.5,
     backward="straight_through",  # or "flip": what attacks by gradients follow
-    l2=(100.0, 300.0, 1000.0, 3000.0),  # candidates of the penalty of couplings
+    l2=l2,  # candidates of the penalty of couplings
     unary_l2=1.0,
     max_iterations=200,
     num_sweeps=200,  # of Gibbs sampling, for samples

@@ -28,8 +28,14 @@ _KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
   float: ("a number", _number(Real)),
   str: ("a text", lambda v: isinstance(v, str)),
   type(None): ("None", lambda v: v is None),
+  float | None: ("a number or None", lambda v: v is None or _number(Real)(v)),
 }
-_SEVERAL = {int: "integers", float: "numbers", str: "texts"}
+_SEVERAL: dict[Any, str] = {
+  int: "integers",
+  float: "numbers",
+  str: "texts",
+  float | None: "numbers or None",
+}
 
 
 def annotations(factory: Callable[..., Any]) -> dict[str, Any]:

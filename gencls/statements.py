@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from gencls.evaluation.results import portable_command
+from gencls.logs import read_metrics
 from gencls.runs import Run
+
+_FIT = "fit/"  # metrics of `fit.fit`
 
 
 def given(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -27,8 +30,13 @@ def _word(word: str) -> str:
   return word.upper() if len(word) <= 4 else word
 
 
-def training(run: Run) -> dict[str, Any]:
-  """How the model was trained, without this machine's folders."""
+def training(run: Run, workdir: str | Path) -> dict[str, Any]:
+  """How the model was trained, without this machine's folders.
+
+  Args:
+    run: the model.
+    workdir: where it was trained; of a fit "fit" has what it chose and how it went.
+  """
   record = run.record
   names = ("config", "command", "versions", "git", "devices", "data")
   found = {**{name: record[name] for name in names}, "step": run.step}
@@ -37,6 +45,12 @@ def training(run: Run) -> dict[str, Any]:
   found["config"] = record["config"] | {"data": settings | {"dir": folder}}
   found["command"] = portable_command(record["command"])
   found["data"] = record["data"] | {"source": portable_source(record["data"]["source"])}
+  fits = [
+    {name.removeprefix(_FIT): value for name, value in row.items() if name.startswith(_FIT)}
+    for row in read_metrics(workdir)
+  ]
+  if own := next((fit for fit in reversed(fits) if fit), None):
+    found["fit"] = own
   return found
 
 

@@ -92,7 +92,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> str:
   statement = {
     "title": caption.title,
     "data": {**running.describe(dataset), "source": portable_source(dataset.source)},
-    "training": training(found),
+    "training": training(found, folder),
   }
   return running.write(cells, statement, Path(folder), caption)
 

@@ -11,10 +11,10 @@
 (configs/attacks/nus_probabilities.py; through the published gradient, that of a density at bits,
 and of the CNN-VAEs none through the likelihood) and the honest one (configs/attacks/nus_honest.py:
 what was detached, or followed another gradient, in a published version is attacked by the right
-one; the Ising models through both of theirs, nus_honest grades the images of nus_honest_flip with
-its own). The CNN-VAEs draw anew for each query where they are published; both protocols keep each
-image's draw. Anew they draw in nus_probabilities_fresh and, attacked by expectations over their
-draws, in nus_honest_fresh. full: the first 1,000 test images.
+one; the generative Ising model through both of its own, nus_honest grades the images of
+nus_honest_flip with those it finds). The CNN-VAEs draw anew for each query where they are
+published; both protocols keep each image's draw. Anew they draw in nus_probabilities_fresh and,
+attacked by expectations over their draws, in nus_honest_fresh. full: the first 1,000 test images.
 
 cpu: short attacks, convolutional networks as published without Carlini and Wagner (hours each) and
 honest by attacks that meet what cheaper ones have left (configs/attacks/nus_honest_cascade.py);
@@ -67,7 +67,7 @@ MASKED = {
   **dict.fromkeys(CNN_VAES, (DETACHED,)),
 }
 # These have two gradients, of which neither finds all that the other does.
-TWO_GRADIENTS = ("ising", "ising_discriminative")
+TWO_GRADIENTS = ("ising",)
 PROBABILITIES, HONEST = "configs/attacks/nus_probabilities.py", "configs/attacks/nus_honest.py"
 CASCADE = "configs/attacks/nus_honest_cascade.py"
 ENSEMBLE, FRESH = "configs/attacks/nus_honest_ensemble.py", "configs/attacks/nus_honest_fresh.py"
@@ -123,7 +123,7 @@ def _published(
 def _honest(
   arg: str, config: str, names: Sequence[str], suffix: str, *fields: str
 ) -> dict[str, Any]:
-  """The honest protocol, for the Ising models after one that follows their other gradient."""
+  """The honest protocol, for the Ising model after one that follows its other gradient."""
   name, flip = f"nus_honest{suffix}", f"nus_honest_flip{suffix}"
   twice = [f"{run}_mnist" for run in TWO_GRADIENTS if run in names]
   others = [run for run in names if run not in TWO_GRADIENTS]

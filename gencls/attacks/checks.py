@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_structure
 
+from gencls import images
 from gencls.attacks.losses import TARGETED_MIN_CLASSES
 from gencls.attacks.objective import is_fresh
 from gencls.attacks.shapes import shapes_of
@@ -24,10 +25,10 @@ def inputs(
   Raises:
     ValueError: with the rule that is broken and the value that breaks it.
   """
-  x = images("x", x)
+  x = images.checked("x", x)
   num = len(x)
   if start is not None:
-    start = images("start", start)
+    start = images.checked("start", start)
     if start.shape != x.shape:
       raise ValueError(f"start must have the shape of x, {x.shape}, got {start.shape}")
   if not (
@@ -52,35 +53,6 @@ def inputs(
   objective = getattr(attack.step, "keywords", {}).get("objective")
   clean = x if objective is not None and is_fresh(objective) else None
   return keys, x, Goal(jnp.asarray(label), jnp.asarray(aim), start, clean)
-
-
-def images(name: str, x: Any) -> Array:
-  """Checks that x is [B, H, W, D] float32 in [0, 1] and finite."""
-  dtype = getattr(x, "dtype", None)
-  if dtype != np.float32 or np.ndim(x) != 4:
-    got = type(x).__name__ if dtype is None else f"shape {np.shape(x)} and dtype {dtype}"
-    fix = "divide 8-bit images by 255, cast others with .astype(np.float32)"
-    raise ValueError(
-      f"{name} must be an array [B, H, W, D] of float32 in [0, 1], got {got} ({fix})"
-    )
-  x = jnp.asarray(x, jnp.float32)  # no weak type either
-  if not x.size:
-    return x
-  low, high = (float(v) for v in _range(x))  # NaN anywhere makes both NaN
-  if not (low >= 0.0 and high <= 1.0):
-    values = np.asarray(x).reshape(len(x), -1)
-    bad = np.flatnonzero(~np.all((values >= 0) & (values <= 1), axis=1))  # NaN is neither
-    raise ValueError(
-      f"{name} must be finite and in [0, 1], got values from {np.nanmin(values):g} to "
-      f"{np.nanmax(values):g}{', and NaN' if np.isnan(values).any() else ''} in {len(bad)} of "
-      f"{len(x)} images, first in {bad[0]}; divide 8-bit images by 255, clip or drop others"
-    )
-  return x
-
-
-@jax.jit
-def _range(x: Array) -> tuple[Array, Array]:
-  return jnp.min(x), jnp.max(x)
 
 
 def _classes(name: str, values: Any, num: int, least: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from gencls.models.deep_latent import deep_latent
 from gencls.models.denoised import denoise
 from gencls.models.lattice import check_one_channel
 from gencls.models.logistic_regression import logistic_regression
+from gencls.nets.crf import LEFT_OUT
 from gencls.straight_through import DEFAULT_THRESHOLD
 from gencls.types import Classifier
 
@@ -71,6 +72,20 @@ def _of_grey_images(factory: Factory) -> Factory:
   return build
 
 
+def _with_crf(factory: Factory) -> Factory:
+  """The same, refusing to be built without its layer: that is another model of the registry."""
+
+  @functools.wraps(factory)
+  def build(*, crf: str | None = "centre", **hyperparameters: Any) -> Classifier:
+    if crf is None:
+      raise ValueError(
+        f"crf must be one of {', '.join(LEFT_OUT)}, got None: without it the model is gfz_binary"
+      )
+    return factory(crf=crf, **hyperparameters)
+
+  return build
+
+
 FACTORIES: dict[str, Factory] = {
   "cnn_binary": compose(_binary, cnn),
   "logistic_regression_binary": compose(_binary, logistic_regression),
@@ -79,6 +94,8 @@ FACTORIES: dict[str, Factory] = {
     _binary_estimate, functools.partial(deep_latent, "gfz"), likelihood="bernoulli"
   ),
   "gfz_crf": compose(
-    _binary_estimate, functools.partial(deep_latent, "gfz", crf="centre"), likelihood="bernoulli"
+    _binary_estimate,
+    _with_crf(functools.partial(deep_latent, "gfz", crf="centre")),
+    likelihood="bernoulli",
   ),
 }

@@ -22,6 +22,7 @@ from gencls.types import Array, Key, Params
 LOG_2_PI = math.log(2 * math.pi)
 TINY = 1e-6  # examples, added to a component's: an empty one keeps finite parameters
 
+
 class Covariance(NamedTuple):
   """Components with one shape of covariance; params always hold "mean" [M, D]."""
 

@@ -18,8 +18,13 @@ _LOG = logging.getLogger(__name__)
 BLOCK = 2048  # examples at once
 
 
-def class_counts(y: Array, num_classes: int) -> np.ndarray:
+def class_counts(y: Array, num_classes: int, among: str = "the training images") -> np.ndarray:
   """Examples of every class, [C].
+
+  Args:
+    y: [N] labels.
+    num_classes: C.
+    among: what the examples are, in words.
 
   Raises:
     ValueError: if there is a label that is no class, or a class without examples.
@@ -31,9 +36,10 @@ def class_counts(y: Array, num_classes: int) -> np.ndarray:
     )
   counts = np.bincount(labels, minlength=num_classes)
   if counts.min() == 0:
+    missing = np.flatnonzero(counts == 0)
     raise ValueError(
-      f"every class needs examples to be fitted to, got none of {np.flatnonzero(counts == 0)}: "
-      "leave the class out of the data set, or add examples"
+      f"every class needs examples to be fitted to, got none of {missing} among {among}: leave "
+      "the class out of the data set, or add examples"
     )
   return counts
 

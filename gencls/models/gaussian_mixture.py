@@ -53,7 +53,7 @@ def gaussian_mixture(
   num_components: int | Sequence[int] = 60,
   covariance: str | Sequence[str] = "spherical",
   latent_size: int = 8,
-  reg_covar: float | Sequence[float] | None = None,
+  reg_covar: float | Sequence[float | None] | None = None,
   tol: float = 1e-3,
   max_iterations: int = 100,
   kmeans_iterations: int = 10,
@@ -74,7 +74,8 @@ def gaussian_mixture(
     reg_covar: added to the diagonal of every covariance, so that a constant pixel has a density;
       > 0. None: 1e-6 for "spherical", whose one variance is an average over pixels, and 1e-3 for
       the others: the float32 error of their densities is in proportion to the largest precision,
-      several nats at 1e-6. Accuracy may want still more: let validation decide.
+      several nats at 1e-6. Accuracy may want still more: let validation decide between several,
+      None among them. Of the fit: steps of gradient descent know no floor.
     tol: EM ends with an iteration that gains less, in nats per example.
     max_iterations: of EM, at most; where a class needs more, the log and the metrics say so.
     kmeans_iterations: of Lloyd's algorithm after the k-means++ start.
@@ -153,7 +154,7 @@ def gaussian_mixture(
 def _grid(
   covariance: str | Sequence[str],
   num_components: int | Sequence[int],
-  reg_covar: float | Sequence[float] | None,
+  reg_covar: float | Sequence[float | None] | None,
 ) -> list[_Setting]:
   names = (covariance,) if isinstance(covariance, str) else tuple(covariance)
   numbers = tuple(num_components) if isinstance(num_components, Sequence) else (num_components,)

@@ -1,6 +1,7 @@
 """What a classifier's functions refuse: images and labels of another kind or shape.
 
-Values cannot be seen while a function is traced; `data.to_float` and `attacks.run` look at them.
+Values cannot be seen while a function is traced; `data.to_float` and `attacks.run` look at them. A
+fit is not traced, and looks at them itself.
 """
 
 import functools
@@ -10,12 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gencls import few_classes
-from gencls.types import Array, Classifier, Key, Keys, Loss, Params
+from gencls import few_classes, images
+from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Loss, Params
 
 
 def checked(classifier: Classifier, image_shape: tuple[int, ...]) -> Classifier:
-  """The classifier whose init, loss and logits look at the shapes and dtypes they are given.
+  """The classifier whose init, loss, logits and fit look at what they are given.
 
   Args:
     classifier: what a model's factory returns.
@@ -31,6 +32,7 @@ def checked(classifier: Classifier, image_shape: tuple[int, ...]) -> Classifier:
     init=functools.partial(_init, classifier.init, image_shape),
     loss=functools.partial(_loss, classifier.loss, image_shape),
     logits=few_classes.after(classifier.logits, looked_at),
+    fit=classifier.fit and functools.partial(_fit, classifier.fit, image_shape),
   )
 
 
@@ -47,6 +49,17 @@ def _loss(
   _labels(y, x)
   _keys(keys, x)
   return loss(params, keys, x, y, step)
+
+
+def _fit(fit: Callable[..., Fitted], shape: Any, key: Key, data: FitData) -> Fitted:
+  for split, x, y in (
+    ("x", data.x, data.y),
+    ("validation_x", data.validation_x, data.validation_y),
+  ):
+    images.checked(split, x)
+    _images(x, shape)
+    _labels(y, x)
+  return fit(key, data)
 
 
 def _images(x: Any, shape: tuple[int, ...]) -> None:

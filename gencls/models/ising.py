@@ -16,9 +16,9 @@ value of the option `backward`; the scores are the same bit for bit:
   flip              what the score changes by when pixel i goes from dark to bright, exactly
 
 At spins of ±1 the sigmoids of the pseudo-likelihood are saturated, and the two have little in
-common. Neither attacks better everywhere (PGD on 60 images of MNIST: flip in l∞, straight_through
-in l2), so that robustness is what is left after both. The other scores are multilinear in the
-spins: there they are the same.
+common. Neither attacks better everywhere (docs/results/nus_honest.md: each finds images that the
+other does not), so that robustness is what is left after both. The other scores are linear in each
+spin: there they are the same.
 
 References:
   Besag 1975 (pseudo-likelihood). The published score: "Exploring Generative Classifiers for
@@ -46,7 +46,10 @@ from gencls.straight_through import DEFAULT_THRESHOLD, check_threshold, threshol
 from gencls.types import Array, Classifier, Key, Keys, Loss, Params
 
 # Candidates of the penalty of couplings where none are given.
-L2 = {"pseudo_likelihood": (100.0, 300.0, 1000.0, 3000.0), "discriminative": (10.0, 100.0)}
+L2 = {
+  "pseudo_likelihood": (100.0, 300.0, 1000.0, 3000.0),
+  "discriminative": (1.0, 10.0, 100.0, 1000.0),
+}
 TRAININGS = (*L2, "linear_batch_normalised")
 # How gradients pass the pixels: the log pseudo-likelihoods, the same numbers, of each derivative.
 BACKWARDS = {
@@ -77,10 +80,10 @@ def ising(
     training: one of `TRAININGS`, see the module's docstring.
     at: pixels at or above it are bright.
     backward: a key of `BACKWARDS`, see the module's docstring. Only gradients differ: another one
-      needs no new training.
+      needs no new training. "flip" is a choice of the pseudo-likelihood alone.
     l2: λ of the penalty λ/2 Σ θ_ij² of couplings, against the sum over the training images; of
       several `fit` takes the one of the best validation accuracy. The larger, the nearer to
-      Bernoulli naive Bayes. None: `L2[training]`.
+      Bernoulli naive Bayes. None: `L2[training]`. Of the fit: gradient descent has no penalty.
     unary_l2: the same of the θ_i: finite where a pixel never changes. The published
       training has neither penalty.
     max_iterations: of L-BFGS, or steps of gradient descent for the published training.
@@ -92,7 +95,8 @@ def ising(
     fitted to be a density.
 
   Raises:
-    ValueError: if a number is out of its range, a name is unknown, or images have channels.
+    ValueError: if a number is out of its range, a name is unknown, images have channels, or
+      `backward` is "flip" where it is no choice.
   """
   check_one_channel(image_shape, "ising")
   check_threshold(at)
@@ -102,6 +106,13 @@ def ising(
     raise ValueError(unknown_name("training", training, TRAININGS))
   if backward not in BACKWARDS:
     raise ValueError(unknown_name("backward", backward, BACKWARDS))
+  generative = training == "pseudo_likelihood"
+  if backward == "flip" and not generative:
+    raise ValueError(
+      f"backward='flip' is a choice of training='pseudo_likelihood': scores of {training!r} are "
+      "linear in each pixel, and all their gradients are what flips change; leave it at "
+      "'straight_through'"
+    )
   candidates = L2.get(training, (1.0,)) if l2 is None else fitting.candidates(l2)
   if not candidates or min(candidates) <= 0:
     raise ValueError(f"l2 must hold positive numbers, at least one, got {l2}")
@@ -109,10 +120,9 @@ def ising(
     raise ValueError(f"unary_l2 must be > 0, got {unary_l2}; constant pixels have no finite θ_i")
   if training == "linear_batch_normalised":
     linear = linear_mrf.classifier(image_shape, num_classes, at=at, num_steps=max_iterations)
-    return linear._replace(gradient="straight_through", pixel_threshold=at)
+    return linear._replace(gradient="flip", pixel_threshold=at)
   height, width, _ = image_shape
   log_prior = tuple(jnp.log(jnp.asarray(prior)).tolist())
-  generative = training == "pseudo_likelihood"
 
   def init(key: Key, x: Array, y: Array) -> Params:
     del key, x, y  # the objectives are convex: zero is as good a start as any
@@ -163,7 +173,7 @@ def ising(
     logits=logits,
     score="unnormalised" if generative else "posterior",
     pixel_threshold=at,
-    gradient="flip" if backward == "flip" else "straight_through",
+    gradient="straight_through" if generative and backward != "flip" else "flip",
     sample=sample if generative else None,
     fit=ising_fit.fitter(settings, init, scores, spins, generative=generative),
   )

@@ -127,7 +127,7 @@ def classifier(
 
   def fit(key: Key, data: FitData) -> Fitted:
     x, y = data.x[:NUM_IMAGES], data.y[:NUM_IMAGES]
-    fitting.class_counts(y, num_classes)
+    fitting.class_counts(y, num_classes, f"the first {len(y)} training images")
     accuracy = fitting.validation_accuracy(logits, data, f"{num_steps} steps")
     params = init(key, x, y)
     if not np.any(params["reference"]):

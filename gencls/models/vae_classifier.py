@@ -131,12 +131,12 @@ def pretrained_vae_classifier(
   image_shape: tuple[int, int, int],
   num_classes: int,
   class_prior: Sequence[float] | None = None,
-  pretrain_steps: int = 5000,
+  pretrain_steps: int = 11000,
   latent_size: int = 32,
   hidden_size: int = 20,
   channels: Sequence[int] = (64, 128),
   decoder_size: int = 500,
-  likelihood: str = "squared_error",
+  likelihood: str = "gaussian",
 ) -> Classifier:
   """p(y | z) on the frozen encoder of a VAE; see the module's docstring.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from gencls.report import (
   bounds,
+  choices,
   comparable,
   detection_table,
   figures,
@@ -247,7 +248,8 @@ def write(
     f"{table.gradient_sentence(summaries)} Clean accuracy is the mean over "
     f"{first['protocol']['clean_draws']} draws where keys matter. Under attack: per-example worst "
     "case over all attacks and the grey image, with 95% intervals over images."
-    f"{comparable.left_out_sentence(summaries)}{table.handed_on_sentence(summaries)}\n\n"
+    f"{comparable.left_out_sentence(summaries)}{table.handed_on_sentence(summaries)}"
+    f"{choices.sentence(summaries)}\n\n"
     f"{headline(summaries)}\n\n{not_run(summaries)}{beside}{minimum(summaries)}{targeted(summaries)}"
     f"{detection(summaries, hard)}"
   )

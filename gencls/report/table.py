@@ -6,7 +6,7 @@ from typing import Any
 from gencls import interop
 from gencls.evaluation import minimum_norm
 from gencls.markdown import grid, percent
-from gencls.report import detection_table
+from gencls.report import choices, detection_table
 from gencls.sanity import ORIGIN, UNCOMMITTED
 from gencls.summary import regraded
 
@@ -321,7 +321,8 @@ The first {summary["num_images"]} images of the {summary["data"]["split"]} split
 {summary["data"]["name"]}, checkpoint of step {summary["step"]}, seed {settings["seed"]}. \
 {threat_sentence(settings, summary["attacks"])}{samples_sentence(summary)}\
 {gradient_sentence({summary["title"]: summary})}\
-{handed_on_sentence({summary["title"]: summary})}{warning}
+{handed_on_sentence({summary["title"]: summary})}\
+{choices.sentence({summary["title"]: summary})}{warning}
 
 {clean_table(summary)}
 

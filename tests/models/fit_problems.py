@@ -1,9 +1,12 @@
 """Small data sets for models that are fitted, and what every fit must hold to."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gencls.data import load, to_float
 from gencls.types import FitData
 
 
@@ -28,3 +31,10 @@ def same_structure(classifier, fitted, data):
   got = jax.eval_shape(lambda: fitted.params)
   same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), wanted, got)
   return jax.tree.all(same) and all(isinstance(v, float) for v in fitted.metrics.values())
+
+
+@functools.cache
+def digits():
+  """(x, y) of the training, validation and test split."""
+  splits = [load("digits", split=name) for name in ("train", "validation", "test")]
+  return [(to_float(d.images, d.num_levels), d.labels.astype(np.int32)) for d in splits]

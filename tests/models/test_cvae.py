@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 from zoo import BATCH, CLASSES, SHAPE, build, problem
 
@@ -56,23 +57,25 @@ def test_cvae_rules_against_numpy():
     assert classifier.score == ("estimate" if rule == "log_mean_exp" else "unnormalised")
 
 
-def test_every_image_under_every_template_is_the_density_of_each_pair():
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_every_image_under_every_template_is_the_density_of_each_pair(name):
   """The matrix product of each likelihood, and its gradient, beside the difference itself."""
-  images, templates, size = 7, 37, 784
-  keys = jax.random.split(jax.random.key(0), 2)
-  x = jax.random.uniform(keys[0], (images, size)).round(1)
-  outputs = 4.0 * jax.random.normal(keys[1], (templates, size))
-  for name, likelihood in LIKELIHOODS.items():
-    params = likelihood.init()
-    direct = lambda x, p=params, of=likelihood: of.log_prob(p, x[:, None], outputs[None])
-    at_once = lambda x, p=params, of=likelihood: of.log_prob_of_each(p, x, outputs)
-    np.testing.assert_allclose(at_once(x), direct(x), atol=2e-3, err_msg=name)
-    weighted = jax.random.normal(keys[0], (images, templates))
-    found, expected = (
-      jax.grad(lambda x, score=score: jnp.sum(weighted * score(x)))(x)
-      for score in (at_once, direct)
-    )
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-4, err_msg=name)
+  likelihood, keys = LIKELIHOODS[name], jax.random.split(jax.random.key(0), 3)
+  x = jax.random.uniform(keys[0], (7, 784)).round(1)
+  outputs = 4.0 * jax.random.normal(keys[1], (37, 784))
+  weights = jax.random.normal(keys[2], (7, 37))
+
+  def direct(x):
+    return likelihood.log_prob(likelihood.init(), x[:, None], outputs[None])
+
+  def at_once(x):
+    return likelihood.log_prob_of_each(likelihood.init(), x, outputs)
+
+  np.testing.assert_allclose(at_once(x), direct(x), atol=2e-3)
+  found, expected = (
+    jax.grad(lambda x, score=score: jnp.sum(weights * score(x)))(x) for score in (at_once, direct)
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-4)
 
 
 def test_the_gradient_of_the_log_mean_exp_holds_no_array_of_all_templates_by_all_images():

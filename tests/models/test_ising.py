@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fit_problems import digits
 from lattice_enumeration import boltzmann, conditionals, energies, states
 
 from gencls import models
-from gencls.data import load, to_float
 from gencls.keys import example_keys
-from gencls.models import ising_fit, lattice, linear_mrf
+from gencls.models import ising_fit, lattice
 from gencls.models.ising import BACKWARDS, ising
-from gencls.models.lbfgs import minimise
 from gencls.types import FitData
 
 CLASSES, SHAPE = 2, (3, 3, 1)
@@ -123,10 +122,10 @@ def test_the_flip_gradient_is_what_flips_do(scale):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *in_params)
 
 
-@pytest.mark.parametrize("backward", BACKWARDS)
-def test_of_multilinear_scores_every_gradient_is_what_flips_do(backward):
+def test_of_scores_linear_in_each_spin_the_gradient_is_what_flips_do():
   params, x, minus_e, _ = four_by_four(0.7)
-  model = build(shape=(4, 4, 1), training="discriminative", backward=backward)
+  model = build(shape=(4, 4, 1), training="discriminative")
+  assert model.gradient == "flip"
   expected = np.stack([flipped(each) for each in minus_e])
   tolerance = {"rtol": 1e-5, "atol": 1e-5 * np.abs(expected).mean()}
   np.testing.assert_allclose(slopes(model, params, x), expected, **tolerance)
@@ -236,12 +235,6 @@ def test_a_large_penalty_of_couplings_leaves_bernoulli_naive_bayes():
   assert couplings[1e6] < 1e-3 < couplings[1.0]
 
 
-@functools.cache
-def digits():
-  splits = [load("digits", split=name) for name in ("train", "validation", "test")]
-  return [(to_float(d.images, d.num_levels), d.labels.astype(np.int32)) for d in splits]
-
-
 def digits_model(training, **changes):
   limits = {"l2": (1.0, 10.0), "max_iterations": 60}
   return ising(image_shape=(8, 8, 1), num_classes=10, training=training, **limits, **changes)
@@ -273,109 +266,13 @@ def test_fitted_on_digits(training, least):
   assert jnp.isfinite(gradient).all() and jnp.abs(gradient).max() > 0
 
 
-def test_the_published_score_is_linear_and_its_batches_matter():
-  rng = np.random.default_rng(0)
-  x, num = (rng.random((7, 12)) < 0.5).astype("f4"), 12
-  around = linear_mrf.neighbour_indices(3, 4)
-  params = {
-    "unary": rng.normal(size=(2, num)),
-    "pairwise": rng.normal(size=(2, 4 * num)),
-    "gamma": 0.4,
-  }
-  u, v = np.abs(params["unary"]), np.abs(params["pairwise"])
-  expected = np.zeros((7, 2))
-  for b, y, p in np.ndindex(7, 2, num):
-    row, column = divmod(p, 4)
-    expected[b, y] += u[y, p] * x[b, p]
-    for k, (dr, dc) in enumerate(((0, -1), (0, 1), (-1, 0), (1, 0))):
-      inside = 0 <= row + dr < 3 and 0 <= column + dc < 4
-      n = (row + dr) * 4 + column + dc if inside else 0
-      expected[b, y] += 0.4 * u[y, n] * x[b, n] + v[y, p + k] * x[b, n]
-  params = jax.tree.map(jnp.float32, params)
-  np.testing.assert_allclose(linear_mrf.linear_scores(params, x, around), expected, rtol=1e-5)
-  batch = linear_mrf.batch_normalised_scores(params, x, around)
-  np.testing.assert_allclose(batch, expected - np.log(expected.sum(0)), rtol=1e-4, atol=1e-4)
-  half = linear_mrf.batch_normalised_scores(params, x[:3], around)
-  assert (np.abs(half - batch[:3]) > 0.1).all()
-  # Ours has a fixed batch in its parameters, and is the published score on it.
-  model = ising(image_shape=(3, 4, 1), num_classes=2, training="linear_batch_normalised")
-  images = x.reshape(7, 3, 4, 1)
-  own = model.init(jax.random.key(0), images, np.zeros(7, "i4")) | params
-  np.testing.assert_allclose(model.logits(own, None, images), batch, rtol=1e-4, atol=1e-4)
-  np.testing.assert_allclose(model.logits(own, None, images[:3]), batch[:3], rtol=1e-4, atol=1e-4)
-
-
-def test_the_published_training_is_descent_on_the_probability_itself():
-  """20 steps of 0.01 from 10 on the mean of −p_y, without a logarithm, by central differences."""
-  rng = np.random.default_rng(3)
-  y = np.arange(8) % 2
-  x = np.float32(rng.random((8, 2, 2, 1)) < np.where(y, 0.8, 0.2)[:, None, None, None])
-  model = ising(
-    image_shape=(2, 2, 1), num_classes=2, training="linear_batch_normalised", max_iterations=20
-  )
-  # All of class 1, which the start finds in none: the last step is the best.
-  fitted = model.fit(jax.random.key(0), FitData(x, y, x[y == 1], y[y == 1]))
-  assert fitted.metrics["step"] == 20
-  start = model.init(jax.random.key(0), x, y)
-  shapes = {name: np.shape(start[name]) for name in ("unary", "pairwise", "gamma")}
-  flat = np.concatenate([np.full(8, 10.0), np.full(32, 10.0), [0.5]])
-  bits = x.reshape(8, 4)
-
-  def loss(flat):
-    unary, pairwise = flat[:8].reshape(2, 4), flat[8:40].reshape(2, 16)
-    score = np.zeros((8, 2))
-    for c, p in np.ndindex(2, 4):
-      score[:, c] += abs(unary[c, p]) * bits[:, p]
-      for k, (dr, dc) in enumerate(((0, -1), (0, 1), (-1, 0), (1, 0))):
-        row, column = p // 2 + dr, p % 2 + dc
-        n = row * 2 + column if 0 <= row < 2 and 0 <= column < 2 else 0
-        score[:, c] += (flat[40] * abs(unary[c, n]) + abs(pairwise[c, p + k])) * bits[:, n]
-    logits = score - np.log(score.sum(axis=0))
-    logits -= logits.max(axis=1, keepdims=True)
-    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return -np.mean(p[np.arange(8), y])
-
-  for _ in range(20):
-    slopes = [(loss(flat + d) - loss(flat - d)) / 2e-5 for d in 1e-5 * np.eye(len(flat))]
-    flat = flat - 1e-2 * np.array(slopes)
-  found = np.concatenate([np.ravel(fitted.params[name]) for name in shapes])
-  moved = np.abs(flat - np.concatenate([np.ravel(start[name]) for name in shapes]))
-  assert moved.max() > 0.01
-  np.testing.assert_allclose(found, flat, atol=0.02 * moved.max())
-
-
-@pytest.mark.slow
-def test_the_published_training_learns_from_600_images():
-  (x, y), (vx, vy), (tx, ty) = digits()
-  model = ising(
-    image_shape=(8, 8, 1), num_classes=10, training="linear_batch_normalised", max_iterations=200
-  )
-  fitted = model.fit(jax.random.key(0), FitData(x, y, vx, vy))
-  assert np.mean(model.logits(fitted.params, None, tx).argmax(1) == ty) > 0.6
-  again = model.fit(jax.random.key(0), FitData(x[:600], y[:600], vx, vy))
-  np.testing.assert_array_equal(fitted.params["unary"], again.params["unary"])
-
-
-def test_lbfgs_against_least_squares():
-  rng = np.random.default_rng(0)
-  a, b = rng.normal(size=(30, 4)).astype("f4"), rng.normal(size=30).astype("f4")
-
-  def objective(p, a, b):
-    return jnp.mean((a @ p["w"] - b) ** 2)
-
-  found = minimise(objective, {"w": jnp.zeros(4)}, a, b, tolerance=1e-6)
-  np.testing.assert_allclose(found.params["w"], np.linalg.lstsq(a, b)[0], atol=1e-4)
-  assert found.iterations < 30 and found.gradient_norm <= 1e-6
-  assert minimise(objective, {"w": jnp.zeros(4)}, a, b, max_iterations=2).iterations == 2
-  with pytest.raises(FloatingPointError, match="objective is nan"):
-    minimise(objective, {"w": jnp.zeros(4)}, a * jnp.nan, b)
-
-
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
     ({"training": "discriminatve"}, "did you mean 'discriminative'"),
     ({"backward": "flop"}, "did you mean 'flip'"),
+    ({"backward": "flip", "training": "discriminative"}, "all their gradients are what flips"),
+    ({"backward": "flip", "training": "linear_batch_normalised"}, "all their gradients are"),
     ({"l2": ()}, "l2 must hold positive numbers"),
     ({"l2": (0.0,)}, "l2 must hold positive numbers"),
     ({"unary_l2": 0.0}, "unary_l2 must be > 0"),

@@ -1,5 +1,6 @@
 """One table over all models: contracts, transforms and bad values."""
 
+import fit_problems
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -200,6 +201,30 @@ def test_bad_values_are_refused_by_every_model():
         build(name, dropout_rate=1.5)
     with pytest.raises(ValueError, match="class_prior must hold 3 positive"):
       build(name, class_prior=(0.5, 0.5, 0.0))
+
+
+FITTED = sorted(name for name, offered in OFFERED.items() if "fit" in offered)
+BAD_DATA = (
+  ("a NaN", "x", lambda x: x.at[3, 0, 0, 0].set(jnp.nan), "x must be finite .* first in 3"),
+  ("8 bits", "x", lambda x: np.uint8(255 * np.asarray(x)), "x must .*divide 8-bit images"),
+  ("grey levels", "x", lambda x: 255 * x, r"x must be finite and in \[0, 1\]"),
+  ("a shape", "x", lambda x: x.reshape(-1, 16, 4, 1), r"x must be \[B, 8, 8, 1\]"),
+  ("a NaN", "validation_x", lambda x: x * jnp.nan, "validation_x must be finite"),
+  ("labels of others", "y", lambda y: jnp.tile(y, 2), r"y must be \[60\] integers"),
+  ("one-hot labels", "y", lambda y: jax.nn.one_hot(y, CLASSES), r"y must be \[60\] integers"),
+  ("no class", "y", lambda y: y.at[0].set(CLASSES), "labels must be between 0 and 2"),
+  ("a class without examples", "y", lambda y: y % 2, r"got none of \[2\] among"),
+)
+
+
+@pytest.mark.parametrize("case", BAD_DATA, ids=lambda case: f"{case[0]} in {case[1]}")
+@pytest.mark.parametrize("name", FITTED)
+def test_no_fit_takes_bad_data(name, case):
+  _, field, break_it, message = case
+  data = fit_problems.images(SHAPE, CLASSES, 60)
+  broken = data._replace(**{field: break_it(getattr(data, field))})
+  with pytest.raises(ValueError, match=message):
+    build(name).fit(jax.random.key(0), broken)
 
 
 def test_equal_hyperparameters_give_the_same_functions():

@@ -76,11 +76,11 @@ def test_the_floor_is_chosen_on_validation():
   for floor in floors:
     alone, one = fitted("gaussian_naive_bayes", data, variance_floor=floor)
     right = np.argmax(alone.logits(one.params, None, data.validation_x), axis=1) == y
-    name = f"validation_accuracy/variance_floor_{floor:g}"
+    name = f"validation_accuracy/variance_floor={floor:g}"
     assert fit.metrics[name] == pytest.approx(right.mean())
   np.testing.assert_array_equal(fit.params["log_scale"], one.params["log_scale"])
   assert (
-    fit.metrics["validation_accuracy"] == fit.metrics["validation_accuracy/variance_floor_0.01"]
+    fit.metrics["validation_accuracy"] == fit.metrics["validation_accuracy/variance_floor=0.01"]
   )
 
 
