@@ -25,9 +25,9 @@ from gencls import data, runs, runtime, workdir
 from gencls.analyses import run as running
 from gencls.analyses import settings
 from gencls.analyses.inputs import Caption, Examined
+from gencls.bits import density_levels
 from gencls.evaluation.cells import first_images
 from gencls.evaluation.results import params_digest, portable_command
-from gencls.likelihood import density_levels
 from gencls.statements import given, portable_source, title, training
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/analyses/<name>.py[:variant]")

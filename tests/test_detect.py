@@ -12,7 +12,7 @@ from scipy.spatial.distance import cityblock
 from scipy.special import logsumexp, softmax
 
 from gencls import attacks, detect, thresholds
-from gencls.likelihood import bits_per_dimension
+from gencls.bits import bits_per_dimension
 from gencls.thresholds import Rule
 
 NUM, CLASSES = 400, 4

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from gencls.bits import bits_per_dimension, dequantise
 from gencls.calibration import expected_calibration_error, label_nll
 from gencls.intervals import share_interval, wilson
 from gencls.keys import example_keys
-from gencls.likelihood import bits_per_dimension, dequantise
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (3, 7), (186, 200), (9912, 10000)])

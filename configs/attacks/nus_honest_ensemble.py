@@ -10,9 +10,9 @@ on the margin, and flips of pixels where the model thresholds its input: what th
 on. There is no Carlini and Wagner, noise, contrast or blur: the worst case is an upper bound by
 fewer attacks than that of `nus_honest.py`. Known seed.
 
-cpu: the first 100 images, without FAB, 50 steps, towards the three likeliest other classes, 200
-queries of Square (of a deep model every image that stands costs ten seconds a cell); full: the
-first 1,000, as AutoAttack is published.
+cpu: the first 100 images, without FAB, 50 steps, towards the three likeliest other classes, 100
+steps of flips towards each of these, 200 queries of Square (of a deep model every image that stands
+costs ten seconds a cell); full: the first 1,000, as AutoAttack is published.
 """
 
 from typing import Any
@@ -34,11 +34,12 @@ def get_config(arg: str = "") -> ConfigDict:
     "num_queries": queries,
     "num_targets": targets,
   }
+  flips = {"num_steps": 100, "num_targets": targets} if short else {}
   every = nus_honest.get_config(arg).to_dict()["attacks"]
   attacks = {label: every[label] for label in ("pgd_linf", "pgd_l2", "flips_linf", "flips_l2")}
   for norm, eps in (("linf", LINF), ("l2", L2)):
     before = (f"pgd_{norm}", f"flips_{norm}")
-    attacks[before[1]] |= {"after": before[:1]}
+    attacks[before[1]] |= {"after": before[:1]} | flips
     attacks[f"auto_attack_{norm}"] = base.attack(
       "auto_attack", eps, norm=norm, after=before, **ensemble
     )

@@ -16,8 +16,8 @@ import numpy as np
 
 from gencls.analyses.auroc import accepted_at, auroc
 from gencls.analyses.inputs import Arrays, Caption, Inputs, Numbers, has_density, log_lik, unit
+from gencls.bits import bits_per_dimension
 from gencls.evaluation.results import Cell
-from gencls.likelihood import bits_per_dimension
 from gencls.markdown import grid, percent
 from gencls.report import analysis_figures
 from gencls.types import NORMALISED_SCORES

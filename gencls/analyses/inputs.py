@@ -30,7 +30,7 @@ class Examined(NamedTuple):
 
   logits_fn: LogitsFn  # a Partial whose leaves are the parameters
   score: str  # what the logits are
-  density_levels: int  # see `gencls.likelihood`
+  density_levels: int  # see `gencls.bits`
   class_prior: np.ndarray  # [C] p(y), of the training images
   dataset: data.Dataset  # the first n images of the split
   whole: data.Dataset  # all of it

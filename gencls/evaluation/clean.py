@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls import classify
+from gencls.bits import bits_per_dimension, density_levels, dequantise
 from gencls.calibration import expected_calibration_error, label_nll, log_softmax
 from gencls.evaluation.grading import forward, keys_for, predict
-from gencls.likelihood import bits_per_dimension, density_levels, dequantise
 from gencls.names import unknown_name
 from gencls.types import NORMALISED_SCORES, Array, Classifier, Keys, LogitsFn, Params
 

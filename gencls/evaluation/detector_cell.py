@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencls import data, detect
+from gencls.bits import density_levels
 from gencls.evaluation import acceptance
 from gencls.evaluation.batch_loop import Arrays, Turn, Work, over_batches
 from gencls.evaluation.grading import forward, keys_for, predict
 from gencls.evaluation.results import Cell, data_digest
-from gencls.likelihood import density_levels
 from gencls.names import unknown_name
 from gencls.thresholds import Rule
 from gencls.types import Accept

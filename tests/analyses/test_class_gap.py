@@ -9,7 +9,7 @@ from toy_evaluation import SHAPE
 
 from gencls.analyses import class_gap
 from gencls.analyses.inputs import floats
-from gencls.likelihood import bits_per_dimension
+from gencls.bits import bits_per_dimension
 
 
 def test_true_and_best_wrong_likelihoods(inputs):
