@@ -47,5 +47,3 @@ def published(config: ConfigDict) -> None:
     "learning_rate": 1e-3,
   }
   config.update({"train": train, "model": {"init_scale": 1.0}})
-  with config.ignore_type():  # one value in place of a tuple
-    config.update({"model": {"l2": 0.0}})  # it has no penalty

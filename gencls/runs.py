@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from gencls import checkpoint, data, models, sharding
 from gencls.fit import fitted_state
 from gencls.keys import purpose_key
+from gencls.models.ising import LINEAR_IN_SPINS
 from gencls.train import abstract_state
 from gencls.training import optimizers
 from gencls.training.step import TrainState
@@ -57,8 +58,10 @@ class Run:
 
 
 def _model_of(record: dict[str, Any]) -> dict[str, Any]:
-  """The model's config, with what it was before it had the field."""
+  """The model's config, with what a field was before there was one, or a choice of it."""
   model = record["config"]["model"]
+  if model["name"] == "ising" and model.get("training") in LINEAR_IN_SPINS:
+    return model | {"backward": "straight_through"}  # "flip" was taken there, and the same
   if model["name"] == "gaussian_naive_bayes" and model.get("binarized"):
     return {"backward": "straight_through"} | model
   if model["name"] == "cnn_denoised" and model.get("method") == "one_shot":

@@ -1,11 +1,14 @@
 """What the commands write about a run beside its numbers: its title, how it was trained."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from gencls.evaluation.results import portable_command
 from gencls.logs import read_metrics
 from gencls.runs import Run
+
+_LOG = logging.getLogger(__name__)
 
 _FIT = "fit/"  # metrics of `fit.fit`
 
@@ -45,9 +48,14 @@ def training(run: Run, workdir: str | Path) -> dict[str, Any]:
   found["config"] = record["config"] | {"data": settings | {"dir": folder}}
   found["command"] = portable_command(record["command"])
   found["data"] = record["data"] | {"source": portable_source(record["data"]["source"])}
+  try:
+    rows = read_metrics(workdir)
+  except ValueError as error:  # of a log: the checkpoint is as good as it was
+    _LOG.warning("how %s was fitted is not in the results: %s", workdir, error)
+    rows = []
   fits = [
     {name.removeprefix(_FIT): value for name, value in row.items() if name.startswith(_FIT)}
-    for row in read_metrics(workdir)
+    for row in rows
   ]
   if own := next((fit for fit in reversed(fits) if fit), None):
     found["fit"] = own

@@ -224,7 +224,7 @@ def run(config: dict[str, Any], folder: str, *, progress: bool = True) -> dict[s
     "attacks": attacks,
     "config": config,
     "record": record,
-    "training": training(graded, WORKDIR.value),
+    "training": training(graded, folder),
   }
   images = np.asarray(data.to_float(dataset.images[: protocol.keep_images], dataset.num_levels))
   cells = evaluate(

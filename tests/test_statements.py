@@ -25,6 +25,12 @@ def test_a_training_tells_what_its_fit_chose_and_no_folder_of_this_machine(tmp_p
   assert str(tmp_path) not in json.dumps(found)
 
 
+def test_a_damaged_log_costs_no_evaluation(tmp_path, caplog):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1, "fit/l2": 1.0}\n{"st\n{"step": 2}\n')
+  assert "fit" not in training(run_of(tmp_path), tmp_path)
+  assert "line 2 is damaged" in caplog.text
+
+
 def test_steps_of_a_gradient_are_no_fit(tmp_path):
   (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss_nats": 1.0}\n')
   assert "fit" not in training(run_of(tmp_path), tmp_path)

@@ -85,4 +85,4 @@ def build(
 def _build(name: str, **arguments: Any) -> Classifier:
   # The same hyperparameters give the same functions: what is compiled for one set of parameters
   # serves every other one.
-  return checked(REGISTRY[name](**arguments), arguments["image_shape"])
+  return checked(REGISTRY[name](**arguments), arguments["image_shape"], arguments["num_classes"])

@@ -18,6 +18,20 @@ _LOG = logging.getLogger(__name__)
 BLOCK = 2048  # examples at once
 
 
+def check_labels(y: Array, num_classes: int, name: str) -> np.ndarray:
+  """The labels as they are.
+
+  Raises:
+    ValueError: if there is one that is no class.
+  """
+  labels = np.asarray(y)
+  if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
+    raise ValueError(
+      f"{name} must be between 0 and {num_classes - 1}, got {labels.min()} to {labels.max()}"
+    )
+  return labels
+
+
 def class_counts(y: Array, num_classes: int, among: str = "the training images") -> np.ndarray:
   """Examples of every class, [C].
 
@@ -29,11 +43,7 @@ def class_counts(y: Array, num_classes: int, among: str = "the training images")
   Raises:
     ValueError: if there is a label that is no class, or a class without examples.
   """
-  labels = np.asarray(y)
-  if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
-    raise ValueError(
-      f"labels must be between 0 and {num_classes - 1}, got {labels.min()} to {labels.max()}"
-    )
+  labels = check_labels(y, num_classes, "labels")
   counts = np.bincount(labels, minlength=num_classes)
   if counts.min() == 0:
     missing = np.flatnonzero(counts == 0)
@@ -133,7 +143,7 @@ def most_accurate(
   logits: Callable[[Params, Keys, Array], Array],
   data: FitData,
   *,
-  axes: Mapping[str, Sequence[float]] | None = None,
+  axes: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
 ) -> Fitted:
   """Fits every candidate and keeps the one that finds most classes of the validation images.
 
@@ -142,8 +152,8 @@ def most_accurate(
       one alone needs no validation.
     logits: (params, keys, x) -> [B, C], without randomness: it is given no keys.
     data: the splits.
-    axes: the ordered numbers among what is chosen: metric of the candidates -> values tried. A
-      warning is logged where the best is the smallest or the largest of three or more.
+    axes: the ordered numbers among what is chosen: candidate -> metric -> values tried beside its
+      own. A warning is logged where the best is the smallest or the largest of three or more.
 
   Returns:
     The best candidate, with the validation accuracy of each among its metrics.
@@ -154,13 +164,13 @@ def most_accurate(
   if len(candidates) == 1:
     return next(iter(candidates.values()))()
   accuracy_of = validation_accuracy(logits, data, ", ".join(candidates))
-  best, highest, metrics = Fitted(None, {}), -1.0, {}
+  best, highest, chosen, metrics = Fitted(None, {}), -1.0, "", {}
   for name, fit in candidates.items():
     fitted = fit()
     metrics[f"validation_accuracy/{name}"] = accuracy = accuracy_of(fitted.params)
     if accuracy > highest:
-      best, highest = fitted, accuracy
-  for name, values in (axes or {}).items():
+      best, highest, chosen = fitted, accuracy, name
+  for name, values in (axes or {}).get(chosen, {}).items():
     _warn_at_edge(name, best.metrics[name], values)
   return Fitted(best.params, best.metrics | metrics | {"validation_accuracy": highest})
 

@@ -144,7 +144,11 @@ def gaussian_mixture(
 
     candidates = {_in_words(setting): fitted(setting) for setting in grid}
     axes = {
-      name: [getattr(each, name) for each in grid] for name in ("num_components", "reg_covar")
+      _in_words(setting): {
+        name: [getattr(each, name) for each in grid if each.covariance == setting.covariance]
+        for name in ("num_components", "reg_covar")
+      }
+      for setting in grid
     }
     return fitting.most_accurate(candidates, classifier.logits, data, axes=axes)
 
@@ -176,7 +180,8 @@ def _grid(
 
 
 def _in_words(setting: _Setting) -> str:
-  return f"{setting.covariance}_{setting.num_components}_{setting.reg_covar:g}"
+  covariance, number, floor = setting
+  return f"covariance={covariance} num_components={number} reg_covar={floor:g}"
 
 
 def _check_size(components: int, pixels: int, covariance: str) -> None:

@@ -12,15 +12,17 @@ import jax
 import jax.numpy as jnp
 
 from gencls import few_classes, images
+from gencls.models import fitting
 from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Loss, Params
 
 
-def checked(classifier: Classifier, image_shape: tuple[int, ...]) -> Classifier:
+def checked(classifier: Classifier, image_shape: tuple[int, ...], num_classes: int) -> Classifier:
   """The classifier whose init, loss, logits and fit look at what they are given.
 
   Args:
     classifier: what a model's factory returns.
     image_shape: (H, W, D) of its images.
+    num_classes: C.
   """
 
   def looked_at(keys: Keys, x: Array) -> Array:
@@ -32,7 +34,7 @@ def checked(classifier: Classifier, image_shape: tuple[int, ...]) -> Classifier:
     init=functools.partial(_init, classifier.init, image_shape),
     loss=functools.partial(_loss, classifier.loss, image_shape),
     logits=few_classes.after(classifier.logits, looked_at),
-    fit=classifier.fit and functools.partial(_fit, classifier.fit, image_shape),
+    fit=classifier.fit and functools.partial(_fit, classifier.fit, image_shape, num_classes),
   )
 
 
@@ -51,29 +53,34 @@ def _loss(
   return loss(params, keys, x, y, step)
 
 
-def _fit(fit: Callable[..., Fitted], shape: Any, key: Key, data: FitData) -> Fitted:
+def _fit(
+  fit: Callable[..., Fitted], shape: Any, num_classes: int, key: Key, data: FitData
+) -> Fitted:
   for split, x, y in (
     ("x", data.x, data.y),
     ("validation_x", data.validation_x, data.validation_y),
   ):
-    images.checked(split, x)
-    _images(x, shape)
-    _labels(y, x)
+    if len(x):
+      images.checked(split, x)
+    _images(x, shape, split)
+    _labels(y, x, split.replace("x", "y"))
+    fitting.check_labels(y, num_classes, split.replace("x", "y"))
   return fit(key, data)
 
 
-def _images(x: Any, shape: tuple[int, ...]) -> None:
+def _images(x: Any, shape: tuple[int, ...], name: str = "x") -> None:
   if jnp.shape(x)[1:] != tuple(shape) or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
     raise ValueError(
-      f"x must be [B, {', '.join(map(str, shape))}] floats in [0, 1], got shape {jnp.shape(x)} and "
-      f"dtype {jnp.result_type(x)}; gencls.data.to_float turns grey levels into floats"
+      f"{name} must be [B, {', '.join(map(str, shape))}] floats in [0, 1], got shape "
+      f"{jnp.shape(x)} and dtype {jnp.result_type(x)}; gencls.data.to_float turns grey levels "
+      "into floats"
     )
 
 
-def _labels(y: Any, x: Any) -> None:
+def _labels(y: Any, x: Any, name: str = "y") -> None:
   if jnp.shape(y) != jnp.shape(x)[:1] or not jnp.issubdtype(jnp.result_type(y), jnp.integer):
     raise ValueError(
-      f"y must be [{len(x)}] integers, one label for each image, got shape {jnp.shape(y)} and "
+      f"{name} must be [{len(x)}] integers, one label for each image, got shape {jnp.shape(y)} and "
       f"dtype {jnp.result_type(y)}"
     )
 

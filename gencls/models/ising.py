@@ -51,6 +51,7 @@ L2 = {
   "discriminative": (1.0, 10.0, 100.0, 1000.0),
 }
 TRAININGS = (*L2, "linear_batch_normalised")
+LINEAR_IN_SPINS = ("discriminative", "linear_batch_normalised")  # scores with one gradient
 # How gradients pass the pixels: the log pseudo-likelihoods, the same numbers, of each derivative.
 BACKWARDS = {
   "straight_through": log_pseudo_likelihoods,
@@ -106,7 +107,7 @@ def ising(
     raise ValueError(unknown_name("training", training, TRAININGS))
   if backward not in BACKWARDS:
     raise ValueError(unknown_name("backward", backward, BACKWARDS))
-  generative = training == "pseudo_likelihood"
+  generative = training not in LINEAR_IN_SPINS
   if backward == "flip" and not generative:
     raise ValueError(
       f"backward='flip' is a choice of training='pseudo_likelihood': scores of {training!r} are "

@@ -72,7 +72,8 @@ def logistic_regression(
       return Fitted(found.params, found.metrics() | {"objective_nats": found.value})
 
     candidates = fitting.penalty_path(minimum, init(key, data.x), penalties)
-    return fitting.most_accurate(candidates, classifier.logits, data, axes={"l2": penalties})
+    axes = {key: {"l2": penalties} for key in candidates}
+    return fitting.most_accurate(candidates, classifier.logits, data, axes=axes)
 
   classifier = discriminative(init, _scores, num_classes)
   return classifier._replace(fit=fit)

@@ -197,6 +197,8 @@ def _naive_bayes(
       )
       for value in values
     }
-    return fitting.most_accurate(candidates, classifier.logits, data, axes={name: values})
+    return fitting.most_accurate(
+      candidates, classifier.logits, data, axes={key: {name: values} for key in candidates}
+    )
 
   return classifier._replace(fit=fit)

@@ -83,7 +83,9 @@ def preprocess(
 
 
 def _whole(transform: Transform, key: Key, x: Array) -> Array:
-  """A split, transformed piece by piece."""
+  """A split, transformed piece by piece; an empty one as it is."""
+  if not len(x):
+    return x
   keys = jax.random.split(key, len(x))
   apply = jax.jit(transform)
   pieces = [

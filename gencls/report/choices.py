@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _CANDIDATE = "validation_accuracy/"
+_STEP = "step"  # of a fit that descends, and keeps the step of the best accuracy
 
 
 def sentence(summaries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -18,6 +19,9 @@ def sentence(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   each = []
   for title, summary in summaries.items():
     metrics = summary.get("training", {}).get("fit", {})
+    if _STEP in metrics:
+      words = f"{metrics[_STEP]:.0f} of {metrics['iterations']:.0f} steps"
+      each.append(f"{title} {words} ({100 * metrics['validation_accuracy']:.1f}%)")
     tried = {name: metrics[name] for name in metrics if name.startswith(_CANDIDATE)}
     if tried:
       best = max(tried, key=lambda name: tried[name])  # of equally good ones the first

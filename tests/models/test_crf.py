@@ -158,12 +158,12 @@ def test_behind_a_decoder():
   assert both.floats_per_row() > decoder.floats_per_row()
 
 
-@pytest.mark.slow
 def test_gfz_crf_is_not_built_without_its_layer():
   with pytest.raises(ValueError, match="crf must be one of centre, row_and_column, got None"):
     models.build("gfz_crf", image_shape=(6, 6, 1), num_classes=2, crf=None)
 
 
+@pytest.mark.slow
 def test_the_three_numbers_of_gfz_crf_are_trained():
   size = {"latent_size": 2, "hidden_size": 8, "channels": (3,), "num_samples": 2}
   model = models.build("gfz_crf", image_shape=(6, 6, 1), num_classes=2, **size)

@@ -9,10 +9,10 @@ import pytest
 from fit_problems import digits
 from lattice_enumeration import boltzmann, conditionals, energies, states
 
-from gencls import models
+from gencls import models, runs
 from gencls.keys import example_keys
 from gencls.models import ising_fit, lattice
-from gencls.models.ising import BACKWARDS, ising
+from gencls.models.ising import BACKWARDS, LINEAR_IN_SPINS, ising
 from gencls.types import FitData
 
 CLASSES, SHAPE = 2, (3, 3, 1)
@@ -120,6 +120,14 @@ def test_the_flip_gradient_is_what_flips_do(scale):
     for model in (through, flip)
   ]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *in_params)
+
+
+def test_a_run_of_before_loads_with_a_choice_that_was_none():
+  data = {"image_shape": SHAPE, "num_classes": CLASSES}
+  for training in LINEAR_IN_SPINS:
+    model = {"name": "ising", "training": training, "backward": "flip"}
+    record = {"data": data, "class_prior": PRIOR, "config": {"model": model}}
+    assert runs.build_model(record).gradient == "flip"
 
 
 def test_of_scores_linear_in_each_spin_the_gradient_is_what_flips_do():

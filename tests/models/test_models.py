@@ -212,7 +212,9 @@ BAD_DATA = (
   ("a NaN", "validation_x", lambda x: x * jnp.nan, "validation_x must be finite"),
   ("labels of others", "y", lambda y: jnp.tile(y, 2), r"y must be \[60\] integers"),
   ("one-hot labels", "y", lambda y: jax.nn.one_hot(y, CLASSES), r"y must be \[60\] integers"),
-  ("no class", "y", lambda y: y.at[0].set(CLASSES), "labels must be between 0 and 2"),
+  ("a shape", "validation_x", lambda x: x[:, 1:], r"validation_x must be \[B, 8, 8, 1\]"),
+  ("no class", "validation_y", lambda y: y * 0 - 1, "validation_y must be between 0 and 2, got -1"),
+  ("no class", "y", lambda y: y.at[0].set(CLASSES), "y must be between 0 and 2"),
   ("a class without examples", "y", lambda y: y % 2, r"got none of \[2\] among"),
 )
 
@@ -225,6 +227,18 @@ def test_no_fit_takes_bad_data(name, case):
   broken = data._replace(**{field: break_it(getattr(data, field))})
   with pytest.raises(ValueError, match=message):
     build(name).fit(jax.random.key(0), broken)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_one_candidate_needs_no_validation(name):
+  data = fit_problems.images(SHAPE, CLASSES, 60)
+  empty = data._replace(validation_x=np.zeros((0, *SHAPE)), validation_y=jnp.zeros(0, jnp.int32))
+  one = {name: {"l2": 1.0} for name in FITTED}
+  one |= {"gaussian_naive_bayes": {"variance_floor": 0.1}, "gaussian_mixture": {}}
+  one["bernoulli_naive_bayes"] = {}
+  one["ising"] |= {"max_iterations": 2}
+  fitted = build(name, **one[name]).fit(jax.random.key(0), empty)
+  assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted.params))
 
 
 def test_equal_hyperparameters_give_the_same_functions():

@@ -235,7 +235,7 @@ def test_bad_values():
         fitted(f"{name}_naive_bayes", data, **{option: value})
     with pytest.raises(ValueError, match=r"every class needs examples.*none of \[2\]"):
       fitted(f"{name}_naive_bayes", data._replace(y=data.y % 2))
-    with pytest.raises(ValueError, match="labels must be between 0 and 2, got 0 to 3"):
+    with pytest.raises(ValueError, match="y must be between 0 and 2, got 0 to 3"):
       fitted(f"{name}_naive_bayes", data._replace(y=data.y.at[0].set(3)))
   empty = data._replace(validation_x=data.x[:0], validation_y=data.y[:0])
   with pytest.raises(ValueError, match="needs validation images"):

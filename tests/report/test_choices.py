@@ -13,11 +13,13 @@ def test_the_choice_is_the_first_of_the_best_candidates():
   summaries = {
     "One": of(l2=10.0, validation_accuracy=0.912, **tried),
     "Two": of(**tied),
+    "Three": of(step=40.0, iterations=100.0, validation_accuracy=0.83),
     "No choice": of(iterations=3.0),
     "No fit": {"training": {}},
     "Old": {},
   }
   assert choices.sentence(summaries) == (
-    " Chosen by accuracy on validation images: One l2=10 of 2 (91.2%), Two a=2 of 2 (50.0%)."
+    " Chosen by accuracy on validation images: One l2=10 of 2 (91.2%), Two a=2 of 2 (50.0%), "
+    "Three 40 of 100 steps (83.0%)."
   )
   assert choices.sentence({"Old": {}}) == ""
