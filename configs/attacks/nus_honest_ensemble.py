@@ -12,7 +12,8 @@ fewer attacks than that of `nus_honest.py`. Known seed.
 
 cpu: the first 100 images, without FAB, 50 steps, towards the three likeliest other classes, 100
 steps of flips towards each of these, 200 queries of Square (of a deep model every image that stands
-costs ten seconds a cell); full: the first 1,000, as AutoAttack is published.
+costs ten seconds a cell), and of what is left then 1,000 steps of flips towards every class; full:
+the first 1,000, as AutoAttack is published.
 """
 
 from typing import Any
@@ -39,10 +40,13 @@ def get_config(arg: str = "") -> ConfigDict:
   attacks = {label: every[label] for label in ("pgd_linf", "pgd_l2", "flips_linf", "flips_l2")}
   for norm, eps in (("linf", LINF), ("l2", L2)):
     before = (f"pgd_{norm}", f"flips_{norm}")
-    attacks[before[1]] |= {"after": before[:1]} | flips
+    long = attacks[before[1]]
+    attacks[before[1]] = long | {"after": before[:1]} | flips
     attacks[f"auto_attack_{norm}"] = base.attack(
       "auto_attack", eps, norm=norm, after=before, **ensemble
     )
+    if short:
+      attacks[f"flips_long_{norm}"] = long | {"after": (*before, f"auto_attack_{norm}")}
   config = base.get_config("nus_honest_ensemble", attacks, arg=arg)
   if arg != "smoke":
     config.num_images = 100 if arg == "cpu" else 1000
