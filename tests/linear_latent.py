@@ -15,6 +15,7 @@ PIXELS, LATENTS, CLASSES = 6, 2, 3
 LINEAR = Likelihood(
   init=dict,
   log_prob=lambda params, x, output: densities.squared_error(x, output),
+  log_prob_of_each=lambda params, x, outputs: densities.squared_error(x[:, None], outputs[None]),
   mean=lambda output: output,
   score="estimate",
 )

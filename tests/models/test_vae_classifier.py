@@ -39,7 +39,8 @@ def test_kl_against_a_sum_of_log_densities():
 
 def test_pretraining_maximises_the_elbo_by_scipy():
   """log p(x | z) − KL(q(z | x) ‖ N(0, I)) at the z that is drawn, and nothing of the labels."""
-  classifier = built("pretrained_vae_classifier", decoder_size=16, pretrain_steps=3)
+  squared = {"likelihood": "squared_error"}
+  classifier = built("pretrained_vae_classifier", decoder_size=16, pretrain_steps=3, **squared)
   x, y = images()
   params = classifier.init(jax.random.key(1), x, y)
   noise = np.random.default_rng(0)
