@@ -143,7 +143,7 @@ def most_accurate(
   logits: Callable[[Params, Keys, Array], Array],
   data: FitData,
   *,
-  axes: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+  axes: Callable[[str], Mapping[str, Sequence[float]]] = lambda chosen: {},
 ) -> Fitted:
   """Fits every candidate and keeps the one that finds most classes of the validation images.
 
@@ -152,8 +152,8 @@ def most_accurate(
       one alone needs no validation.
     logits: (params, keys, x) -> [B, C], without randomness: it is given no keys.
     data: the splits.
-    axes: the ordered numbers among what is chosen: candidate -> metric -> values tried beside its
-      own. A warning is logged where the best is the smallest or the largest of three or more.
+    axes: the ordered numbers among what is chosen: candidate -> {metric: the values tried}. A
+      warning is logged where the best has the smallest or the largest of three or more.
 
   Returns:
     The best candidate, with the validation accuracy of each among its metrics.
@@ -170,7 +170,7 @@ def most_accurate(
     metrics[f"validation_accuracy/{name}"] = accuracy = accuracy_of(fitted.params)
     if accuracy > highest:
       best, highest, chosen = fitted, accuracy, name
-  for name, values in (axes or {}).get(chosen, {}).items():
+  for name, values in axes(chosen).items():
     _warn_at_edge(name, best.metrics[name], values)
   return Fitted(best.params, best.metrics | metrics | {"validation_accuracy": highest})
 

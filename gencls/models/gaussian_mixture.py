@@ -142,14 +142,15 @@ def gaussian_mixture(
 
       return run
 
-    candidates = {_in_words(setting): fitted(setting) for setting in grid}
-    axes = {
-      _in_words(setting): {
-        name: [getattr(each, name) for each in grid if each.covariance == setting.covariance]
-        for name in ("num_components", "reg_covar")
+    settings = {_in_words(setting): setting for setting in grid}
+    candidates = {words: fitted(setting) for words, setting in settings.items()}
+
+    def axes(chosen: str) -> dict[str, list[float]]:
+      alike = [each for each in grid if each.covariance == settings[chosen].covariance]
+      return {
+        name: [getattr(each, name) for each in alike] for name in ("num_components", "reg_covar")
       }
-      for setting in grid
-    }
+
     return fitting.most_accurate(candidates, classifier.logits, data, axes=axes)
 
   return classifier._replace(fit=fit)

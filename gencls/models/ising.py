@@ -16,9 +16,9 @@ value of the option `backward`; the scores are the same bit for bit:
   flip              what the score changes by when pixel i goes from dark to bright, exactly
 
 At spins of ±1 the sigmoids of the pseudo-likelihood are saturated, and the two have little in
-common. Neither attacks better everywhere (docs/results/nus_honest.md: each finds images that the
-other does not), so that robustness is what is left after both. The other scores are linear in each
-spin: there they are the same.
+common: an attack along one may miss what it finds along the other, and robustness is what is left
+after both (configs/sweeps/nus.py). The other scores are linear in each spin: there they are the
+same.
 
 References:
   Besag 1975 (pseudo-likelihood). The published score: "Exploring Generative Classifiers for
@@ -174,7 +174,7 @@ def ising(
     logits=logits,
     score="unnormalised" if generative else "posterior",
     pixel_threshold=at,
-    gradient="straight_through" if generative and backward != "flip" else "flip",
+    gradient="straight_through" if generative and backward == "straight_through" else "flip",
     sample=sample if generative else None,
     fit=ising_fit.fitter(settings, init, scores, spins, generative=generative),
   )

@@ -73,7 +73,7 @@ def fitter(
       return Fitted(found.params, found.metrics() | {"objective_nats": found.value})
 
     candidates = fitting.penalty_path(minimum, start, settings.l2)
-    axes = {key: {"l2": settings.l2} for key in candidates}
+    axes = lambda _: {"l2": settings.l2}  # noqa: E731
     return fitting.most_accurate(
       candidates, lambda p, keys, x: logits(p, spins(x)), data, axes=axes
     )

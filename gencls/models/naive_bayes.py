@@ -8,8 +8,8 @@ what attacks by gradients follow in its place is the slope of that, which is wha
 changes. The published attacks followed the derivative of the normal density at a bit, (μ − b) / σ².
 Where σ² is the variance of bits, μ (1 − μ), the margin between two classes has the sign of a flip
 in it but not its size: an attack in ℓ2 or ℓ1 that ranks pixels by it spends its budget on the wrong
-ones. Where the variance is taken for the scale, as published, the
-sign is wrong too, at more than half of MNIST's pixels that have one.
+ones. Where the variance is taken for the scale, as published, the sign is wrong too, at more than
+half of MNIST's pixels that have one.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,6 @@ from gencls.keys import fold
 from gencls.models import checks, fitting, products
 from gencls.models.class_moments import ClassMoments, class_moments, of_block
 from gencls.models.joint import joint
-from gencls.models.products import product
 from gencls.names import unknown_name
 from gencls.straight_through import DEFAULT_THRESHOLD, threshold
 from gencls.types import Array, Classifier, FitData, Fitted, Key, Keys, Params
@@ -90,7 +89,7 @@ def gaussian_naive_bayes(
   def log_prob_of_bits(params: Params, bits: Array) -> Array:
     each = (params["mean"][..., None], params["log_scale"][..., None])  # pixels apart: [C, D, 1]
     zero, one = (densities.normal(jnp.float32(bit), *each) for bit in (0, 1))
-    return product(bits, one.T) + product(1 - bits, zero.T)
+    return products.product(bits, one.T) + products.product(1 - bits, zero.T)
 
   def published_log_prob(params: Params, bits: Array) -> Array:
     normal = log_prob(params, bits)  # its derivative, and the same numbers bit for bit
@@ -197,8 +196,7 @@ def _naive_bayes(
       )
       for value in values
     }
-    return fitting.most_accurate(
-      candidates, classifier.logits, data, axes={key: {name: values} for key in candidates}
-    )
+    axes = lambda _: {name: values}  # noqa: E731
+    return fitting.most_accurate(candidates, classifier.logits, data, axes=axes)
 
   return classifier._replace(fit=fit)

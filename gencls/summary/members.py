@@ -44,7 +44,6 @@ def own(groups: Sequence[Group], untouched: Cell) -> list[Group]:
 def split(cells: Sequence[Cell], untouched: Cell) -> list[Cell]:
   """Every ensemble as what follows gradients, and each member behind them that does not.
 
-
   Such a member stands for the images that it was the first to break, where the others are
   untouched: it has only met what those before it left. Where gradients follow behind it, as in
   version "plus", they might have broken the same images, and the ensemble stays whole.
