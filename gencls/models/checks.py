@@ -11,7 +11,8 @@ def class_prior(prior: Sequence[float] | None, num_classes: int) -> tuple[float,
   """
   if prior is None:
     return (1.0 / num_classes,) * num_classes
-  if len(prior) != num_classes or min(prior) <= 0 or abs(sum(prior) - 1) > 1e-3:
+  whole = len(prior) == num_classes and all(p > 0 for p in prior)  # NaN is neither
+  if not (whole and abs(sum(prior) - 1) <= 1e-3):
     raise ValueError(
       f"class_prior must hold {num_classes} positive numbers that sum to 1, got {tuple(prior)}; "
       "None is the uniform prior"

@@ -35,6 +35,9 @@ KEPT_FACTOR = 4.0
 FAST_ROWS = {"cpu": 100}
 
 
+LIKELIHOOD = "squared_error"  # the published one
+
+
 def deep_latent(
   factorisation: str,
   *,
@@ -46,7 +49,7 @@ def deep_latent(
   latent_size: int = 64,
   hidden_size: int = 500,
   channels: Sequence[int] = (64, 64, 64),
-  likelihood: str = "squared_error",
+  likelihood: str = LIKELIHOOD,
   dropout_rate: float = 0.0,
   kl_warmup_steps: int = 0,
   memory_budget_gib: float = 2.0,
@@ -82,7 +85,8 @@ def deep_latent(
     A `Classifier`; its score is "posterior" for the models that drop p(x), else the likelihood's.
 
   Raises:
-    ValueError: if a number is out of its range or a name is unknown.
+    ValueError: if a number is out of its range, a name is unknown, or what only a decoder has is
+      asked of a model without one.
   """
   prior = checks.class_prior(class_prior, num_classes)
   at_least(1, num_samples=num_samples, train_samples=train_samples)
@@ -95,6 +99,8 @@ def deep_latent(
   if memory_budget_gib <= 0:
     raise ValueError(f"memory_budget_gib must be > 0, got {memory_budget_gib}")
   parents = FACTORISATIONS[factorisation]
+  if not parents["x"]:
+    _check_no_decoder(factorisation, likelihood, crf, detached_target)
   decoder: ConvDecoder | CRFDecoder = ConvDecoder(
     image_shape, tuple(channels), hidden_size, dropout_rate
   )
@@ -138,6 +144,17 @@ def deep_latent(
     reconstruct=functools.partial(sampling.reconstruct, model),
     decoder=Decoder(functools.partial(sampling.decode, model), latent_size, num_classes),
   )
+
+
+def _check_no_decoder(
+  factorisation: str, likelihood: str, crf: str | None, detached_target: bool
+) -> None:
+  if likelihood != LIKELIHOOD or crf is not None or detached_target:
+    raise ValueError(
+      f"likelihood, crf and detached_target are of a decoder, and {factorisation!r} has none (its "
+      f"p(x) is dropped): leave them at {LIKELIHOOD!r}, None and False, got {likelihood!r}, "
+      f"{crf!r} and {detached_target}"
+    )
 
 
 def _networks(

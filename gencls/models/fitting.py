@@ -110,8 +110,15 @@ def validation_accuracy(
 
 
 def candidates(given: float | Sequence[float]) -> tuple[float, ...]:
-  """The values of a hyperparameter that are tried: several are chosen from on validation images."""
-  return tuple(given) if isinstance(given, Sequence) else (given,)
+  """The values of a hyperparameter that are tried: several are chosen from on validation images.
+
+  Raises:
+    ValueError: if two have the same name, their first six digits.
+  """
+  values = tuple(given) if isinstance(given, Sequence) else (given,)
+  if len({f"{value:g}" for value in values}) < len(values):
+    raise ValueError(f"candidates must differ in their first six digits, got {values}")
+  return values
 
 
 def penalty_path(

@@ -162,7 +162,7 @@ def _grid(
   reg_covar: float | Sequence[float | None] | None,
 ) -> list[_Setting]:
   names = (covariance,) if isinstance(covariance, str) else tuple(covariance)
-  numbers = tuple(num_components) if isinstance(num_components, Sequence) else (num_components,)
+  numbers = fitting.candidates(num_components)
   floors = tuple(reg_covar) if isinstance(reg_covar, Sequence) else (reg_covar,)
   given = [floor for floor in floors if floor is not None]
   if not names or not numbers or min(numbers) < 1:

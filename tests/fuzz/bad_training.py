@@ -90,8 +90,14 @@ _GFZ = [
   ("memory_budget_gib", NAN),
   ("max_rows", 2),
   ("class_prior", (0.5, 0.5), "class_prior must hold 3", "got (0.5, 0.5)"),
+  ("class_prior", (NAN, 0.5, 0.5), "class_prior must hold 3"),
   ("image_shape", (4, 4), "image_shape must be (H, W, D)", "got (4, 4)"),
   ("num_classes", 1),
+]
+_NO_DECODER = [
+  ("likelihood", "bernoulli", "'dfx' has none", "leave them at 'squared_error'"),
+  ("crf", "centre", "'dfx' has none"),
+  ("detached_target", True, "'dfx' has none"),
 ]
 _COLOURS = ("image_shape", (4, 4, 3), "one spin for each pixel", "got (4, 4, 3)")
 _DENOISED = [
@@ -105,7 +111,11 @@ _MIXTURE = [
   ("num_components", 0, "num_components must be >= 1"),
   ("covariance", "spherial", "'spherial'", "spherical"),
 ]
-_NAIVE_BAYES = [("backward", "flip", "binarized is False"), ("variance_floor", -1.0)]
+_NAIVE_BAYES = [
+  ("backward", "flip", "binarized is False"),
+  ("variance_floor", -1.0),
+  ("variance_floor", (0.01, 0.010000001), "must differ in their first six digits"),
+]
 _CVAE = [("hidden_sizes", (8, 0)), ("rule", "nearist", "unknown rule 'nearist'")]
 
 
@@ -144,6 +154,7 @@ CASES: list[Case] = [
   Case("training", "data.dir='/nowhere'", _nowhere, ("data_dir", "'/nowhere'"), FileNotFoundError),
   *bad_input.settings("training", train, [*_TRAIN, _PATIENCE]),
   *bad_input.settings("gfz", _build("gfz"), _GFZ),
+  *bad_input.settings("dfx", _build("dfx"), _NO_DECODER),
   *bad_input.settings("cvae", _build("cvae"), _CVAE),
   *bad_input.settings("cnn_denoised", _build("cnn_denoised"), _DENOISED),
   *bad_input.settings("ising", _build("ising"), _ISING),
