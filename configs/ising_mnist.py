@@ -9,6 +9,7 @@ smoke: seconds.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import base
 
@@ -27,7 +28,7 @@ def build(
     data,
     training="pseudo_likelihood",
     at=0.5,
-    backward="straight_through",  # or "flip": what attacks by gradients follow
+    backward=placeholder(str),  # what attacks follow: "flip" (None), or "straight_through"
     l2=l2,  # candidates of the penalty of couplings
     unary_l2=1.0,
     max_iterations=200,

@@ -61,7 +61,9 @@ def _model_of(record: dict[str, Any]) -> dict[str, Any]:
   """The model's config, with what a field was before there was one, or a choice of it."""
   model = record["config"]["model"]
   if model["name"] == "ising" and model.get("training") in LINEAR_IN_SPINS:
-    return model | {"backward": "straight_through"}  # "flip" was taken there, and the same
+    return model | {"backward": None}  # a name was taken there, and changed nothing
+  if model["name"] == "ising":
+    return {"backward": "straight_through"} | model
   if model["name"] == "gaussian_naive_bayes" and model.get("binarized"):
     return {"backward": "straight_through"} | model
   if model["name"] == "cnn_denoised" and model.get("method") == "one_shot":

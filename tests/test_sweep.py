@@ -174,6 +174,7 @@ def test_the_ising_model_of_the_zoo_is_attacked_through_both_its_gradients(monke
   assert flip.name in both.needs
   assert "--config.transfer_from=(':nus_honest_flip',)" in both.arguments
   assert "--config.attack_model.backward=flip" in flip.arguments
+  assert "--config.attack_model.backward=straight_through" in both.arguments
   # One gradient, that of flips: once is enough.
   assert "ising_discriminative_mnist-seed0-nus_honest" in every
   assert "ising_discriminative_mnist-seed0-nus_honest_flip" not in every
@@ -220,6 +221,7 @@ def test_honest_evaluations_of_the_zoo_are_told_the_right_gradient(monkeypatch):
       "cnn_denoised_published": "--config.attack_model.detached=False "
       "--config.attack_model.backward=field",
       "gaussian_naive_bayes_published": "--config.attack_model.backward=flip",
+      "ising": "--config.attack_model.backward=straight_through",
     }
     for name in ("nus_honest_fresh", "nus_probabilities_fresh"):
       fresh = {cell.run.split("_mnist")[0] for cell in every if cell.column.startswith(name)}
@@ -229,7 +231,10 @@ def test_honest_evaluations_of_the_zoo_are_told_the_right_gradient(monkeypatch):
       if column.startswith("nus_probabilities")
     }  # fmt: skip
     assert published == {
-      "gaussian_naive_bayes_binarized": "--config.attack_model.backward=straight_through",
+      **dict.fromkeys(
+        ("gaussian_naive_bayes_binarized", "ising"),
+        "--config.attack_model.backward=straight_through",
+      ),
       **dict.fromkeys(module.CNN_VAES, "--config.attack_model.detached_target=True"),
     }
 

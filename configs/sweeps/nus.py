@@ -61,9 +61,10 @@ UNMASKED = {
   "gaussian_naive_bayes_published": ("attack_model.backward=flip",),
 }
 DETACHED = "attack_model.detached_target=True"
+STRAIGHT_THROUGH = "attack_model.backward=straight_through"
 # What the published protocol is told of right versions: its gradients, which were theirs too.
 MASKED = {
-  "gaussian_naive_bayes_binarized": ("attack_model.backward=straight_through",),
+  **dict.fromkeys(("gaussian_naive_bayes_binarized", "ising"), (STRAIGHT_THROUGH,)),
   **dict.fromkeys(CNN_VAES, (DETACHED,)),
 }
 # These have two gradients, of which neither finds all that the other does.
@@ -129,12 +130,12 @@ def _honest(
   others = [run for run in names if run not in TWO_GRADIENTS]
   found = _by_fields(name, config, arg, fields, others, UNMASKED)
   if twice:
-    kept, both = "keep_images=1000", f"transfer_from=(':{flip}',)"
+    kept, both = "keep_images=1000", (STRAIGHT_THROUGH, f"transfer_from=(':{flip}',)")
     found[flip] = base.attack(
       config, arg, *fields, kept, "attack_model.backward=flip", models=twice
     )
     found[f"{name}_both"] = base.attack(
-      config, arg, *fields, both, models=twice, name=name, after=[flip]
+      config, arg, *fields, *both, models=twice, name=name, after=[flip]
     )
   if drawn := [f"{run}_mnist" for run in CNN_VAES if run in names]:
     found[f"nus_honest_fresh{suffix}"] = base.attack(FRESH, arg, *fields, models=drawn)

@@ -56,6 +56,11 @@ def _binary(classifier: Classifier, at: float = DEFAULT_THRESHOLD) -> Classifier
   return binarize(classifier, at)
 
 
+def _binary_linear(classifier: Classifier, at: float = DEFAULT_THRESHOLD) -> Classifier:
+  # Of scores linear in the pixels the straight-through gradient is what a flip changes.
+  return binarize(classifier, at)._replace(gradient="flip")
+
+
 def _binary_estimate(classifier: Classifier, at: float = DEFAULT_THRESHOLD) -> Classifier:
   # A Bernoulli likelihood, an energy of grey images, is a probability of binary ones.
   return binarize(classifier, at, score="estimate")
@@ -88,7 +93,7 @@ def _with_crf(factory: Factory) -> Factory:
 
 FACTORIES: dict[str, Factory] = {
   "cnn_binary": compose(_binary, cnn),
-  "logistic_regression_binary": compose(_binary, logistic_regression),
+  "logistic_regression_binary": compose(_binary_linear, logistic_regression),
   "cnn_denoised": compose(denoise, _of_grey_images(cnn)),
   "gfz_binary": compose(
     _binary_estimate, functools.partial(deep_latent, "gfz"), likelihood="bernoulli"

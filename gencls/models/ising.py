@@ -12,13 +12,13 @@ ways around it are values of the option `training`:
 The threshold of the pixels has no derivative. What attacks by gradients follow in its place is a
 value of the option `backward`; the scores are the same bit for bit:
 
-  straight_through  the derivative of the score in s at s, as if s were continuous
   flip              what the score changes by when pixel i goes from dark to bright, exactly
+  straight_through  the derivative of the score in s at s, as if s were continuous
 
 At spins of ±1 the sigmoids of the pseudo-likelihood are saturated, and the two have little in
-common: an attack along one may miss what it finds along the other, and robustness is what is left
-after both (configs/sweeps/nus.py). The other scores are linear in each spin: there they are the
-same.
+common: along flips attacks find more, yet one may find what the other misses, and robustness is
+what is left after both (configs/sweeps/nus.py). The other scores are linear in each spin: there
+they are the same.
 
 References:
   Besag 1975 (pseudo-likelihood). The published score: "Exploring Generative Classifiers for
@@ -54,8 +54,8 @@ TRAININGS = (*L2, "linear_batch_normalised")
 LINEAR_IN_SPINS = ("discriminative", "linear_batch_normalised")  # scores with one gradient
 # How gradients pass the pixels: the log pseudo-likelihoods, the same numbers, of each derivative.
 BACKWARDS = {
-  "straight_through": log_pseudo_likelihoods,
   "flip": flip_log_pseudo_likelihoods,
+  "straight_through": log_pseudo_likelihoods,
 }
 
 
@@ -66,7 +66,7 @@ def ising(
   class_prior: Sequence[float] | None = None,
   training: str = "pseudo_likelihood",
   at: float = DEFAULT_THRESHOLD,
-  backward: str = "straight_through",
+  backward: str | None = None,
   l2: float | Sequence[float] | None = None,
   unary_l2: float = 1.0,
   max_iterations: int = 200,
@@ -80,8 +80,8 @@ def ising(
     class_prior: p(y); uniform where None. Only pseudo-likelihood uses it.
     training: one of `TRAININGS`, see the module's docstring.
     at: pixels at or above it are bright.
-    backward: a key of `BACKWARDS`, see the module's docstring. Only gradients differ: another one
-      needs no new training. "flip" is a choice of the pseudo-likelihood alone.
+    backward: of the pseudo-likelihood: a key of `BACKWARDS`, see the module's docstring; None:
+      "flip". Only gradients differ: another one needs no new training.
     l2: λ of the penalty λ/2 Σ θ_ij² of couplings, against the sum over the training images; of
       several `fit` takes the one of the best validation accuracy. The larger, the nearer to
       Bernoulli naive Bayes. None: `L2[training]`. Of the fit: gradient descent has no penalty.
@@ -97,7 +97,7 @@ def ising(
 
   Raises:
     ValueError: if a number is out of its range, a name is unknown, images have channels, or
-      `backward` is "flip" where it is no choice.
+      `backward` is given where there is no choice.
   """
   check_one_channel(image_shape, "ising")
   check_threshold(at)
@@ -105,15 +105,15 @@ def ising(
   at_least(1, max_iterations=max_iterations, num_sweeps=num_sweeps)
   if training not in TRAININGS:
     raise ValueError(unknown_name("training", training, TRAININGS))
-  if backward not in BACKWARDS:
+  if backward is not None and backward not in BACKWARDS:
     raise ValueError(unknown_name("backward", backward, BACKWARDS))
   generative = training not in LINEAR_IN_SPINS
-  if backward == "flip" and not generative:
+  if backward is not None and not generative:
     raise ValueError(
-      f"backward='flip' is a choice of training='pseudo_likelihood': scores of {training!r} are "
-      "linear in each pixel, and all their gradients are what flips change; leave it at "
-      "'straight_through'"
+      f"backward={backward!r} is a choice of training='pseudo_likelihood': scores of {training!r} "
+      "are linear in each pixel, and their gradient is what flips change; leave it None"
     )
+  gradient = backward or "flip"
   candidates = L2.get(training, (1.0,)) if l2 is None else fitting.candidates(l2)
   if not candidates or min(candidates) <= 0:
     raise ValueError(f"l2 must hold positive numbers, at least one, got {l2}")
@@ -150,7 +150,7 @@ def ising(
   def scores(params: Params, s: Array) -> Array:
     if not generative:
       return discriminative_logits(params, s)
-    return BACKWARDS[backward](params, s) + jnp.asarray(log_prior)[None]
+    return BACKWARDS[gradient](params, s) + jnp.asarray(log_prior)[None]
 
   def logits(params: Params, keys: Keys, x: Array) -> Array:
     del keys
@@ -174,7 +174,7 @@ def ising(
     logits=logits,
     score="unnormalised" if generative else "posterior",
     pixel_threshold=at,
-    gradient="straight_through" if generative and backward == "straight_through" else "flip",
+    gradient=gradient,
     sample=sample if generative else None,
     fit=ising_fit.fitter(settings, init, scores, spins, generative=generative),
   )

@@ -16,13 +16,13 @@ import numpy as np
 from gencls import densities
 from gencls.models import fitting
 from gencls.models.ising_scores import discriminative_logits
-from gencls.models.lattice import Couplings
+from gencls.models.lattice import Couplings, edges
 from gencls.models.lbfgs import minimise
 from gencls.types import Array, FitData, Fitted, Key, Params
 
 PIECE = 2000  # images at once
 TOLERANCE = 3e-4  # of the gradient of the mean over images, nats
-# s_left, s_right, s_up, s_down of the 16 patterns of neighbours, [16, 4]
+# s_j of the 16 patterns of neighbours, these in the order of `lattice.neighbours`, [16, 4]
 NEIGHBOURS = 2.0 * ((np.arange(16)[:, None] >> np.arange(4)) & 1) - 1
 
 
@@ -102,7 +102,7 @@ def pattern_counts(
   for i in range(0, len(x), PIECE):
     on = np.asarray(spins(x[i : i + PIECE])) > 0
     p = np.pad(on, ((0, 0), (1, 1), (1, 1))).astype(np.int64)
-    around = (p[:, 1:-1, :-2], p[:, 1:-1, 2:], p[:, :-2, 1:-1], p[:, 2:, 1:-1])
+    around = (p[:, 1:-1, 2:], p[:, 1:-1, :-2], p[:, 2:, 1:-1], p[:, :-2, 1:-1])
     pattern = sum(bits << k for k, bits in enumerate(around))
     label = np.asarray(y[i : i + PIECE])[:, None, None]
     index = ((label * height * width + pixel) * 16 + pattern) * 2 + on
@@ -119,20 +119,8 @@ def pseudo_likelihood_objective(params: Params, counts: Array, penalties: Array)
     penalties: [2] λ of the θ_i and of the θ_ij, divided by the number of images.
   """
   couplings = Couplings(params["right"], params["down"])
-  # θ of the edges to the left, right, up and down of each pixel, 0 where there is none.
-  pad = lambda theta, axis, before: jnp.pad(  # noqa: E731
-    theta, [(before, 1 - before) if a == axis else (0, 0) for a in range(3)]
-  )
-  edges = jnp.stack(
-    [
-      pad(couplings.right, 2, 1),
-      pad(couplings.right, 2, 0),
-      pad(couplings.down, 1, 1),
-      pad(couplings.down, 1, 0),
-    ],
-    axis=-1,
-  )
-  field = params["unary"][..., None] + edges @ jnp.asarray(NEIGHBOURS.T, jnp.float32)
+  around = jnp.stack(edges(couplings), axis=-1)  # 0 where there is no neighbour
+  field = params["unary"][..., None] + around @ jnp.asarray(NEIGHBOURS.T, jnp.float32)
   log_p = jnp.stack([jax.nn.log_sigmoid(-2 * field), jax.nn.log_sigmoid(2 * field)], axis=-1)
   return _penalty(params, penalties) - jnp.sum(counts * log_p)
 

@@ -121,7 +121,7 @@ def bernoulli_naive_bayes(
 ) -> Classifier:
   """p(x | y) = Π_d Bernoulli(b_d; θ_yd) of the image b thresholded at 0.5.
 
-  Attacks see through the threshold by a straight-through gradient.
+  The score is linear in the bits: its gradient is what flipping a pixel changes.
 
   Args:
     image_shape: (H, W, D).
@@ -150,9 +150,7 @@ def bernoulli_naive_bayes(
   pixels = _Pixels(fit, log_prob, draw, threshold)
   prior = checks.class_prior(class_prior, num_classes)
   classifier = _naive_bayes(pixels, image_shape, prior, pseudo_count=pseudo_count)
-  return classifier._replace(
-    binary=True, pixel_threshold=DEFAULT_THRESHOLD, gradient="straight_through"
-  )
+  return classifier._replace(binary=True, pixel_threshold=DEFAULT_THRESHOLD, gradient="flip")
 
 
 def _naive_bayes(

@@ -107,7 +107,8 @@ def slopes(classifier, params, x):
 def test_the_flip_gradient_is_what_flips_do(scale):
   params, x, _, log_pl = four_by_four(scale)
   params = {k: v for k, v in params.items() if k != "bias"}
-  through, flip = (build(shape=(4, 4, 1), backward=name) for name in BACKWARDS)
+  flip, through = (build(shape=(4, 4, 1), backward=name) for name in BACKWARDS)
+  assert (flip.gradient, through.gradient, build().gradient) == ("flip", "straight_through", "flip")
   logits = [np.asarray(jax.jit(model.logits)(params, None, x)) for model in (through, flip)]
   np.testing.assert_array_equal(*logits)  # bit for bit
   np.testing.assert_allclose(logits[0], log_pl.T + np.log(PRIOR), rtol=1e-5, atol=1e-4)
@@ -128,6 +129,8 @@ def test_a_run_of_before_loads_with_a_choice_that_was_none():
     model = {"name": "ising", "training": training, "backward": "flip"}
     record = {"data": data, "class_prior": PRIOR, "config": {"model": model}}
     assert runs.build_model(record).gradient == "flip"
+  record["config"] = {"model": {"name": "ising"}}  # of before there was a choice
+  assert runs.build_model(record).gradient == "straight_through"
 
 
 def test_of_scores_linear_in_each_spin_the_gradient_is_what_flips_do():
@@ -279,8 +282,11 @@ def test_fitted_on_digits(training, least):
   [
     ({"training": "discriminatve"}, "did you mean 'discriminative'"),
     ({"backward": "flop"}, "did you mean 'flip'"),
-    ({"backward": "flip", "training": "discriminative"}, "all their gradients are what flips"),
-    ({"backward": "flip", "training": "linear_batch_normalised"}, "all their gradients are"),
+    ({"backward": "flip", "training": "discriminative"}, "their gradient is what flips change"),
+    (
+      {"backward": "straight_through", "training": "linear_batch_normalised"},
+      "their gradient is what flips change",
+    ),
     ({"l2": ()}, "l2 must hold positive numbers"),
     ({"l2": (0.0,)}, "l2 must hold positive numbers"),
     ({"unary_l2": 0.0}, "unary_l2 must be > 0"),
