@@ -79,7 +79,7 @@ def test_pages_that_hold_papers_to_their_claims_are_those_of_the_result_files(
   assert found == (results / f"{name}_claims.md").read_text(encoding="utf-8"), remake
   answer = results / f"{name}_answer.md"
   if pairs := counterparts.pairs(numbers, hard):
-    found = counterparts.markdown(pairs, numbers["source"], hard)
+    found = counterparts.markdown(pairs, numbers, hard)
     assert found == answer.read_text(encoding="utf-8"), remake
   else:
     assert not answer.exists()

@@ -1,6 +1,6 @@
 """Accuracy against eps with a panel for each attack and a curve for each model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gencls.report import figures
@@ -41,13 +41,20 @@ def is_posterior(summary: Mapping[str, Any]) -> bool:
 
 
 @figures.styled
-def draw(curves: Mapping[str, list[figures.Line]], title: str, note: str) -> Any:
+def draw(
+  curves: Mapping[str, list[figures.Line]],
+  title: str,
+  note: str,
+  points: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] | None = None,
+) -> Any:
   """The panels in rows of four, with one legend for all.
 
   Args:
     curves: from `panels`.
     title: what is shown.
     note: small print below the figure.
+    points: a paper's numbers as `published.points` has them: crosses in the colours of the lines,
+      as far to the right as these go.
 
   Returns:
     A matplotlib figure.
@@ -64,6 +71,11 @@ def draw(curves: Mapping[str, list[figures.Line]], title: str, note: str) -> Any
       (handles[line.label],) = axis.plot(
         line.eps, accuracies, **own[line.label], lw=1.6, ms=4, clip_on=False
       )
+    furthest = max(eps for line in lines for eps in line.eps)
+    for label, known in (points or {}).get(name, {}).items():
+      for eps, percent in known:
+        if label in own and eps <= furthest:
+          axis.plot(eps, percent, "x", color=own[label]["color"], ms=6, mew=1.6, clip_on=False)
     axis.set_title(name, fontsize=10, fontweight="normal")
     axis.set(ylim=(-3, 103), yticks=range(0, 101, 20), xlabel="eps")
     figures.radii_axis(axis, [eps for line in lines for eps in line.eps])
@@ -73,6 +85,6 @@ def draw(curves: Mapping[str, list[figures.Line]], title: str, note: str) -> Any
     row[0].set_ylabel("accuracy, %")
   figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=9)
   figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=12)
-  small = note + figures.kinds(every)
+  small = note + figures.kinds(every) + "; crosses: the paper's numbers" * bool(points)
   figure.supxlabel(small, fontsize=8, color=figures.QUIET, x=0.02, ha="left")
   return figure

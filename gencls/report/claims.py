@@ -1,8 +1,9 @@
 """What a paper claims, what its protocol finds on our model, and what holds: one row for a model.
 
 The budgets are those that the file of published numbers names, `headline`: a list of norm and eps.
-A claim is the least that the paper reports there, over its attacks; the same attacks on our model
-stand beside it, and the worst case of the honest evaluation, whatever its attacks are.
+A claim is the least that the paper reports there, over its attacks, with the name of that attack:
+where it is noise, the paper has no stronger one. The same attacks on our model stand beside it, and
+the worst case of the honest evaluation, whatever its attacks are.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ class Claim(NamedTuple):
   """What there is of one model at one budget; None where there is no number."""
 
   paper: float | None  # percent
+  attack: str | None  # that left so much in the paper
   ours: Mapping[str, Any] | None  # an interval
   holds: Mapping[str, Any] | None  # an interval
   partial: bool  # whether attacks of what holds are missing: it may be lower
@@ -81,8 +83,10 @@ def _claim(
     (row for row in (honest or {}).get("worst", ()) if (row["norm"], row["eps"]) == (norm, eps)),
     {"accuracy": None},
   )
+  least = min(reported, key=lambda label: reported[label]) if reported else None
   return Claim(
-    paper=min(reported.values(), default=None),
+    paper=None if least is None else reported[least],
+    attack=least,
     ours=min(again, key=lambda interval: interval["mean"]) if whole else None,
     holds=worst["accuracy"],
     partial=worst["accuracy"] is not None and bool(worst.get("missing")),
@@ -110,7 +114,7 @@ def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
   for title, own in found.items():
     cells = [compare.marked(title, honest[title]) if title in honest else title]
     for claim in own:
-      cells.append("-" if claim.paper is None else f"{claim.paper:.1f}")
+      cells.append("-" if claim.paper is None else f"{claim.paper:.1f} ({claim.attack})")
       cells.append("-" if claim.ours is None else percent(claim.ours))
       held = NOT_RUN if claim.holds is None else f"**{percent(claim.holds)}**"
       cells.append(held + " \\*" * claim.partial)
@@ -118,9 +122,9 @@ def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
   ours, shown = ({t: each for t, each in s.items() if t in found} for s in (summaries, honest))
   return (
     f"# What was claimed, and what holds, on {one['data']['name']}\n\n"
-    f"Accuracy in percent. The paper: {numbers['source']}, the least over its attacks "
-    f"({numbers['images']}). Its attacks on ours: the least over the same ones (`{one['name']}`), "
-    f"on the first {one['num_images']:,} {one['data']['split']} images."
+    f"Accuracy in percent. The paper: {numbers['source']}, the least over its attacks, and "
+    f"the attack ({numbers['images']}). Its attacks on ours: the least over the same ones "
+    f"(`{one['name']}`), on the first {one['num_images']:,} {one['data']['split']} images."
     f"{comparable.left_out_sentence(ours)} What holds: the "
     f"per-example worst case of `{hard['name']}` on the same images."
     f"{comparable.left_out_sentence(shown)} {bounds.sentence(shown)} 95% intervals "

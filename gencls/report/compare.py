@@ -261,13 +261,12 @@ def write(
     figures.save(model_figures.success(summaries, drawn), out / f"{name}_success_rate.png")
     if len(dict.fromkeys(labels)) > 2:
       text += f"![every attack]({name}_attacks.png)\n\n"
-      figures.save(
-        model_figures.attacks(summaries, published is not None), out / f"{name}_attacks.png"
-      )
-    shown = one_image.recorded_attack(entries) or drawn  # a results file has the image of one
+      figures.save(model_figures.attacks(summaries, published), out / f"{name}_attacks.png")
+    # A results file has the image of one attack alone.
+    shown = attack or one_image.recorded_attack(entries) or drawn
     if found := one_image.rows(entries, shown):
       summaries = one_image.recorded(summaries, found, shown)
-      text += f"![one image]({name}_one_image.png)\n\n"
+      text += f"![one image under {shown}]({name}_one_image.png)\n\n"
       figure = one_image.draw(found, shown, "Numbers are predictions: green right, red wrong.")
       figures.save(figure, out / f"{name}_one_image.png")
   if any(summary["checks"] for summary in summaries.values()):

@@ -33,8 +33,7 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
   Raises:
     ValueError: if two were not evaluated on the same images in the same way.
   """
-  graded = [e for e in entries if e.summary["clean"] and e.summary["untouched"]]
-  right = [e for e in graded if not papers.as_published(published, e.title, e.summary)]
+  right = _right(published, entries)
   if right:
     comparable.check({entry.title: entry.summary for entry in right})
   names = {entry.title: papers.role(published, entry.title, entry.summary) for entry in right}
@@ -50,6 +49,18 @@ def pairs(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[s
         "failed": {e.title: failed(e.summary) for e in (first, second)},
       })  # fmt: skip
   return found
+
+
+def not_met(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
+  """The generative models that have counterparts, and are not among the right versions here."""
+  met = {papers.role(published, entry.title, entry.summary) for entry in _right(published, entries)}
+  return [name for name in published.get("counterparts", {}) if name not in met]
+
+
+def _right(published: Mapping[str, Any], entries: Sequence[Entry]) -> list[Entry]:
+  """Those that are graded, without the versions that have the paper's mistakes."""
+  graded = [e for e in entries if e.summary["clean"] and e.summary["untouched"]]
+  return [e for e in graded if not papers.as_published(published, e.title, e.summary)]
 
 
 def _cost(first: Entry, second: Entry) -> float | None:
@@ -81,22 +92,26 @@ def _seconds(entry: Entry) -> dict[tuple[str, str, float, str], float]:
   }
 
 
-def markdown(found: Sequence[Mapping[str, Any]], source: str, entries: Sequence[Entry]) -> str:
+def markdown(
+  found: Sequence[Mapping[str, Any]], published: Mapping[str, Any], entries: Sequence[Entry]
+) -> str:
   """The page: the answer, who is ahead at each budget, then the differences behind it."""
+  absent = ", ".join(not_met(published, entries))
   shown = {title for pair in found for title in (pair["first"], pair["second"])}
   summaries = {entry.title: entry.summary for entry in entries if entry.title in shown}
   summary = entries[0].summary
   data, n = summary["data"], summary["num_images"]
   parts = [
     "# Are the generative classifiers more robust than their counterparts?",
-    f"The question of {source}, answered by the per-example worst case over the attacks of "
-    f"`{summary['name']}`: the first {n:,} {data['split']} images of {data['name']}, the same for "
-    "both of a pair.",
+    f"The question of {published['source']}, answered by the per-example worst case over the "
+    f"attacks of `{summary['name']}`: the first {n:,} {data['split']} images of {data['name']}, "
+    f"the same for both of a pair.{f' Not among them: {absent}.' * bool(absent)}",
     verdicts.in_words(found),
     _verdicts(found),
     "Ahead or behind: the 95% interval of the difference leaves out zero; =: it does not, and no "
-    f"difference is shown ({paired.METHOD}; each by itself, {_count(found)} of them, so that one "
-    f"in forty would be ahead by chance alone{_unpaired_words(found)}). A lead may be no more than "
+    f"difference is shown; {verdicts.LOST}: of both, and no lead is of use ({paired.METHOD}; each "
+    f"by itself, {_count(found)} of them, so that one in forty would be ahead by chance "
+    f"alone{_unpaired_words(found)}). A lead may be no more than "
     f"that of clean accuracy.{comparable.left_out_sentence(summaries)} "
     f"{bounds.sentence(summaries)} {bounds.threats(summary)} Cost: seconds "
     "over the counterpart's, of the median attack that both have met on the same device (of each "
@@ -180,5 +195,5 @@ def write(
   head = {name: summary[name] for name in ("name", "num_images", "data", "protocol", "attacks")}
   record = {"evaluation": head, "source": published["source"], "made_by": made_by, "pairs": found}
   atomic_write(numbers, to_json(record))
-  atomic_write(page, markdown(found, published["source"], entries))
+  atomic_write(page, markdown(found, published, entries))
   return True

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gencls.names import unknown_name
-from gencls.report import attack_curves, figures
+from gencls.report import attack_curves, figures, published
 from gencls.report.pages import note
 
 
@@ -31,18 +31,23 @@ def worst(summaries: Mapping[str, Mapping[str, Any]]) -> Any:
   return figures.curves(panels, title, "accuracy, %", note(first), first["largest_class_share"])
 
 
-def attacks(summaries: Mapping[str, Mapping[str, Any]], returned: bool = False) -> Any:
+def attacks(
+  summaries: Mapping[str, Mapping[str, Any]], paper: Mapping[str, Any] | None = None
+) -> Any:
   """Accuracy under each attack against eps, a panel for each attack.
 
   Args:
     summaries: title -> summary.
-    returned: of the images as the attacks returned them, as beside a paper's numbers.
+    paper: from `published.read`: its numbers are crosses, and ours are of the images as the attacks
+      returned them, as a paper counts.
   """
+  returned = paper is not None
   first = next(iter(summaries.values()))
   title = f"Accuracy under each attack on {first['data']['name']}"
   title += ", of the images as the attacks returned them" if returned else ""
   found = attack_curves.panels(summaries, "as_returned" if returned else "accuracy")
-  return attack_curves.draw(found, title, note(first).split(";")[0])
+  points = published.points(paper, summaries) if paper is not None else None
+  return attack_curves.draw(found, title, note(first).split(";")[0], points)
 
 
 def strongest(summaries: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -113,6 +113,28 @@ def models(published: Mapping[str, Any], summaries: Summaries) -> dict[str, str]
   return {title: _model(title, summary, published) for title, summary in summaries.items()}
 
 
+def points(
+  published: Mapping[str, Any], summaries: Summaries
+) -> dict[str, dict[str, list[tuple[float, float]]]]:
+  """The numbers for the figure of every attack: "label (norm)" -> title -> (eps, percent) each.
+
+  They stand beside one version of a model: that with the paper's mistakes, else the first.
+  """
+  beside: dict[str, str] = {}
+  for title, name in models(published, summaries).items():
+    if name not in beside or as_published(published, title, summaries[title]):
+      beside[name] = title
+  found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+  for each in tables(published):
+    for name, title in beside.items():
+      for label, row in each["accuracy"].get(name, {}).items():
+        known = [
+          (eps, value) for eps, value in zip(each["eps"], row, strict=True) if value is not None
+        ]
+        found.setdefault(f"{label} ({each['norm']})", {}).setdefault(title, []).extend(known)
+  return found
+
+
 def role(published: Mapping[str, Any], title: str, summary: Mapping[str, Any]) -> str:
   """What a model is where it is held against others: its one of `roles`, else as in `models`."""
   for name, settings in published.get("roles", {}).items():

@@ -3,13 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# UNDECIDED: no difference is shown.
-AHEAD, BEHIND, UNDECIDED, PARTIAL = "ahead", "behind", "=", "not run in full"
+# UNDECIDED: no difference is shown; LOST: both have less than `LITTLE`, whoever has more.
+AHEAD, BEHIND, UNDECIDED, LOST = "ahead", "behind", "=", "under 5%"
+PARTIAL = "not run in full"
 LITTLE = 0.05  # of the images: whoever is ahead there leads by nothing of use
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-  """What the interval of one difference tells; nothing while attacks are missing."""
+  """What the interval of one difference tells; nothing while attacks are missing.
+
+  What is missing can only take from both, so that two that have lost stay so.
+  """
+  if max(row["first"], row["second"]) < LITTLE:
+    return LOST
   if row["partial"]:
     return PARTIAL
   if row["difference"]["low"] > 0:
@@ -30,8 +36,8 @@ def in_words(found: Sequence[Mapping[str, Any]]) -> str:
   """
   told = [set(of_pair(pair).values()) for pair in found]
   ahead, behind = (sum(kind in kinds for kinds in told) for kind in (AHEAD, BEHIND))
-  neither = sum(UNDECIDED in kinds and not kinds & {AHEAD, BEHIND} for kinds in told)
-  unknown = sum(kinds <= {PARTIAL} for kinds in told)
+  unknown = sum(_unknown(kinds) for kinds in told)
+  neither = sum(not (kinds & {AHEAD, BEHIND} or _unknown(kinds)) for kinds in told)
   head = (
     f"In {ahead} of {len(found)} pairs the generative classifier is ahead at some budget, in "
     f"{behind} it is behind at some{f', in {neither} no difference is shown' * bool(neither)}"
@@ -42,11 +48,16 @@ def in_words(found: Sequence[Mapping[str, Any]]) -> str:
   return "\n".join([head, "", *(f"- {line}" for line in lines)])
 
 
+def _unknown(kinds: set[str]) -> bool:
+  """Whether all that is told of one pair or several, but for where both have lost, is partial."""
+  return not kinds - {PARTIAL, LOST} and kinds != {LOST}
+
+
 def _of_model(mine: Sequence[Mapping[str, Any]]) -> str:
   """One model: where it is ahead and behind, from where on nothing is left, what it costs."""
   parts = [part for kind in (AHEAD, BEHIND) if (part := _against(mine, kind))]
-  undecided = any(UNDECIDED in of_pair(pair).values() for pair in mine)
-  parts = parts or ["no difference is shown" if undecided else PARTIAL]
+  kinds = {kind for pair in mine for kind in of_pair(pair).values()}
+  parts = parts or [PARTIAL if _unknown(kinds) else "no difference is shown"]
   if gone := _gone(mine[0]):
     parts.append(f"under {100 * LITTLE:g}% are left {gone}")
   costs = [pair["cost"] for pair in mine if pair["cost"] is not None]

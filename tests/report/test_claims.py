@@ -62,9 +62,9 @@ def test_the_least_of_the_papers_attacks_stands_beside_the_least_of_the_same_one
   held = summary("hard", worst=[("linf", 0.3, 0.02, []), ("linf", 0.1, 0.9, [])])
   found = claims.rows(PAPER, {"GFZ": summary("soft", LINF)}, {"GFZ": held})["GFZ"]
   # blur has no number in the paper at 0.3, square none at all: neither counts.
-  assert found[0] == (50.0, interval(0.45), interval(0.02), False)
+  assert found[0] == (50.0, "pgd", interval(0.45), interval(0.02), False)
   # Of the two attacks in l2 we have none; the paper's least is over both of its tables.
-  assert found[1] == (65.0, None, None, False)
+  assert found[1] == (65.0, "carlini_wagner", None, None, False)
 
 
 def test_some_of_the_papers_attacks_are_no_reproduction():
@@ -87,8 +87,8 @@ def test_each_model_has_its_own_numbers_and_repeated_labels_count_by_the_least()
   hard = {"GFZ (b)": summary("hard", worst=[("linf", 0.3, 0.02, [])])}
   found = claims.rows(paper, soft, hard)
   assert [own[0] for own in found.values()] == [
-    (44.0, interval(0.45), None, False),
-    (44.0, None, interval(0.02), False),  # without PGD
+    (44.0, "pgd", interval(0.45), None, False),
+    (44.0, "pgd", None, interval(0.02), False),  # without PGD
   ]
 
 
@@ -103,7 +103,10 @@ def test_the_page_says_what_has_not_been_run_and_what_failed(tmp_path):
   cells = row(text)
   held = f"**{percent(interval(0.02))}** \\*"
   name = "GFZ (2 check(s) failed)"
-  assert cells == [name, "50.0", percent(interval(0.45)), held, "65.0", "-", claims.NOT_RUN]
+  assert cells == [
+    *(name, "50.0 (pgd)", percent(interval(0.45)), held),
+    *("65.0 (carlini_wagner)", "-", claims.NOT_RUN),
+  ]
   assert "A 2020" in text and "10 test images" in text and "first 1,000 test images" in text
   assert "- GFZ: square linf 0.3" in text and "`soft`" in text and "`hard`" in text
   assert "- GFZ: check 0, check 1\n" in text

@@ -145,16 +145,26 @@ def test_the_page_says_where_the_interval_leaves_out_zero(tmp_path, paper):
   for row in record["pairs"][0]["rows"][1:]:
     low, high = row["difference"]["low"], row["difference"]["high"]
     kind = "**ahead**" if low > 0 else "behind" if high < 0 else "="
+    kind = "under 5%" if max(row["first"], row["second"]) < 0.05 else kind
     assert told[f"linf {row['eps']:g}"] == kind
   assert "**ahead**" in told.values() and "5 of them" in (tmp_path / "answer.md").read_text()
   assert told["cost"] == f"{record['pairs'][0]['cost']:.2g} times"
 
 
+def test_the_page_names_the_generative_models_that_it_is_not_about(tmp_path, paper):
+  paper["counterparts"]["DFX"] = ["CNN"]
+  assert counterparts.not_met(paper, gather(tmp_path)) == ["DFX"]
+  counterparts.write(paper, gather(tmp_path), tmp_path / "answer", {})
+  assert "both of a pair. Not among them: DFX." in (tmp_path / "answer.md").read_text()
+  flawed = {**paper, "flaws": {"GFZ": {"model.name": "toy"}}}
+  assert counterparts.not_met(flawed, gather(tmp_path)) == ["GFZ", "DFX"]
+
+
 def test_there_is_no_verdict_while_attacks_are_missing(tmp_path, paper):
-  entries = gather(tmp_path, CNN=(("pgd", EPS[-1]),))
+  entries = gather(tmp_path, CNN=(("pgd", EPS[0]),))
   counterparts.write(paper, entries, tmp_path / "answer", {})
-  assert verdicts(tmp_path / "answer.md")[f"linf {EPS[-1]:g}"] == "not run in full"
-  assert "- CNN: pgd linf 0.5" in (tmp_path / "answer.md").read_text()
+  assert verdicts(tmp_path / "answer.md")[f"linf {EPS[0]:g}"] == "not run in full"
+  assert f"- CNN: pgd linf {EPS[0]:g}" in (tmp_path / "answer.md").read_text()
 
 
 def test_models_that_are_not_graded_yet_and_those_with_the_papers_mistakes_have_no_pair(

@@ -90,11 +90,11 @@ def test_models_of_an_older_file_are_compared_by_their_intervals(runs, tmp_path)
     assert b["difference"]["low"] < a["difference"]["mean"] < b["difference"]["high"]
   mixed = difference.rows(of_runs[0], found[1])
   assert [row["difference"] for row in mixed] == [row["difference"] for row in two["rows"]]
-  text = counterparts.markdown([one, {**two, "first": "Other"}], "A 2020", found)
+  text = counterparts.markdown([one, {**two, "first": "Other"}], paper, found)
   rows = [line for line in text.splitlines() if line.startswith("|")][2:4]
   pairs = [[cell.strip() for cell in line.split("|")[1:3]] for line in rows]
   assert "where it says unpaired" in text and pairs == [["GFZ", "CNN"], ["Other", "CNN (unpaired)"]]
-  assert "unpaired" not in counterparts.markdown([one], "A 2020", of_runs)
+  assert "unpaired" not in counterparts.markdown([one], paper, of_runs)
 
 
 def test_two_models_of_older_files_side_by_side(runs, tmp_path):

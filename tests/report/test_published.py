@@ -332,6 +332,23 @@ def test_what_holds_stands_first_and_runs_without_it_are_no_error(tmp_path, pape
   assert percent(hard["evading"]) in cells(text, "GFZ (1), honest: attack the classifier")
 
 
+def test_a_papers_points_stand_beside_the_version_with_its_mistakes():
+  numbers = {
+    "models": {"toy": "GFZ"},
+    "flaws": {"GFZ": {"model.size": 2}},
+    "tables": [
+      {"norm": "linf", "eps": [0.1, 0.3], "accuracy": {"GFZ": {"pgd": [70.0, None]}}},
+      {"norm": "linf", "eps": [0.5], "accuracy": {"GFZ": {"pgd": [1.0]}, "CNN": {"pgd": [2.0]}}},
+    ],
+  }
+  own = {"right": 1, "flawed": 2, "another": 1}
+  summaries = {title: {"model": {"name": "toy", "size": size}} for title, size in own.items()}
+  found = published.points(numbers, summaries)
+  assert found == {"pgd (linf)": {"flawed": [(0.1, 70.0), (0.5, 1.0)]}}
+  del summaries["flawed"]
+  assert list(published.points(numbers, summaries)["pgd (linf)"]) == ["right"]
+
+
 def test_the_curves_beside_a_paper_are_of_what_the_attacks_returned(tmp_path, paper, monkeypatch):
   write_run(tmp_path / "GFZ", "GFZ", attacks=("pgd", "fgsm", "mim"))
   entries = compare.gather([tmp_path / "GFZ"], "toy")
@@ -340,7 +357,8 @@ def test_the_curves_beside_a_paper_are_of_what_the_attacks_returned(tmp_path, pa
   numbers = published.read(paper(data="toy", accuracy={"GFZ": {"pgd": [70.0, None]}}))
   for beside in (numbers, None):
     compare.write(entries, "toy", tmp_path, None, beside)
-  (theirs, title, _), (ours, own_title, _) = drawn
+  (theirs, title, _, points), (ours, own_title, _, no_points) = drawn
+  assert points == {"pgd (linf)": {"GFZ": [(0.1, 70.0)]}} and no_points is None
   assert title == f"{own_title}, of the images as the attacks returned them"
   rows = [row for row in entries[0].summary["rows"] if row["label"] == "pgd"]
   for panels, field in ((theirs, "as_returned"), (ours, "accuracy")):

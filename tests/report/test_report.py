@@ -204,7 +204,11 @@ def test_every_attack_has_a_panel_and_every_model_its_curve_there():
   paper["rows"][0]["as_returned"] = {"mean": 0.9, "low": 0.8, "high": 1.0}
   (line,) = attack_curves.panels({"A": paper}, "as_returned")["pgd (linf)"]
   assert (line.eps, line.mean) == ([0.0, 0.1], [1.0, 0.9])
-  figure = attack_curves.draw(found, "title", "note")
+  numbers = {"pgd (linf)": {"A": [(0.1, 65.0), (9.0, 1.0)], "C": [(0.1, 2.0)]}}
+  figure = attack_curves.draw(found, "title", "note", numbers)
+  crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+  assert [(*line.get_xdata(), *line.get_ydata()) for line in crosses] == [(0.1, 65.0)]
+  assert crosses[0].get_color() == figure.axes[0].lines[0].get_color()
   assert [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()] == list(points)
   assert [text.get_text() for text in figure.legends[0].get_texts()] == ["A", "B"]
 

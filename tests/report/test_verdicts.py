@@ -3,14 +3,14 @@
 import pytest
 
 from gencls.report import verdicts
-from gencls.report.verdicts import AHEAD, BEHIND, PARTIAL, UNDECIDED
+from gencls.report.verdicts import AHEAD, BEHIND, LOST, PARTIAL, UNDECIDED
 
 BOUNDS = {AHEAD: (0.1, 0.3), BEHIND: (-0.3, -0.1), UNDECIDED: (-0.1, 0.1)}
 
 
 def row(norm, eps, kind, first=0.5):
   low, high = BOUNDS.get(kind, BOUNDS[AHEAD])
-  return {"norm": norm, "eps": eps, "first": first, "partial": kind == PARTIAL,
+  return {"norm": norm, "eps": eps, "first": first, "second": first, "partial": kind == PARTIAL,
           "difference": {"low": low, "high": high}}  # fmt: skip
 
 
@@ -23,8 +23,14 @@ def test_the_verdict(kind):
   assert verdicts.verdict(row("l2", 1.0, kind)) == kind
 
 
+@pytest.mark.parametrize("kind", [AHEAD, BEHIND, UNDECIDED, PARTIAL])
+def test_a_lead_among_two_that_have_lost_is_none(kind):
+  assert verdicts.verdict(row("l2", 1.0, kind, first=0.049)) == LOST
+  assert verdicts.verdict({**row("l2", 1.0, kind, first=0.049), "second": 0.051}) == kind
+
+
 def test_the_answer_in_words():
-  curve = [("l2", 1.0, 0.6), ("l2", 2.0, 0.04), ("l2", 3.0, 0.0), ("linf", 0.1, 0.3)]
+  curve = [("l2", 1.0, 0.6), ("l2", 2.0, 0.06), ("l2", 3.0, 0.0), ("linf", 0.1, 0.3)]
 
   def rows(*kinds):
     clean = row("", 0.0, AHEAD)
@@ -46,7 +52,7 @@ def test_the_answer_in_words():
     "in 1 no difference is shown.",
     "",
     "- **Mixture**: ahead of MLP and Regression at l2 1, 2 and linf 0.1, of CNN at l2 2; behind "
-    "CNN at l2 1; under 5% are left from l2 2 on; attacks take 1.4 to 1.9 times as long.",
-    "- **Ising**: no difference is shown; under 5% are left from l2 2 on; attacks take 2 times as "
+    "CNN at l2 1; under 5% are left from l2 3 on; attacks take 1.4 to 1.9 times as long.",
+    "- **Ising**: no difference is shown; under 5% are left from l2 3 on; attacks take 2 times as "
     "long.",
   ]
