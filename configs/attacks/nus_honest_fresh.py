@@ -6,7 +6,7 @@ Every query is the mean over 10 draws (expectation over transformation), no atta
 first success, and what it returns is graded by the mean over 20 draws that it has not seen. The
 threat is weaker than a known seed's, where attack and grading share the draw, at ten times its
 cost: say which of the two a number is of. Classifiers without draws have the same numbers in both.
-cpu: the first 100 images, PGD of 20 steps alone, at two eps of each norm.
+cpu: the first 100 images, PGD of 20 steps alone, at one eps of each norm.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from configs.attacks import base, nus_honest
 
 EOT_SAMPLES = 10
-FEW = {"pgd_linf": (0.1, 0.3), "pgd_l2": (1.0, 3.0)}  # of the cpu variant
+FEW = {"pgd_linf": (0.2,), "pgd_l2": (2.0,)}  # of the cpu variant
 
 
 def get_config(arg: str = "") -> ConfigDict:
