@@ -215,6 +215,19 @@ def test_the_patterns_are_sufficient_statistics():
   np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("training", ["pseudo_likelihood", "discriminative"])
+def test_pixels_that_never_change_have_finite_parameters(training):
+  """A dark corner, and a bright one in one class: without a penalty their θ grow without end."""
+  rng = np.random.default_rng(0)
+  y = jnp.asarray(np.arange(60) % CLASSES, jnp.int32)
+  x = rng.integers(0, 2, (60, *SHAPE)).astype("f4")
+  x[:, 0, 0], x[:, 2, 2] = 0.0, np.asarray(y, "f4")[:, None]
+  x = jnp.asarray(x)
+  fitted = build(training=training, l2=1.0).fit(jax.random.key(0), FitData(x, y, x, y))
+  assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(fitted.params)) < 10
+  assert fitted.metrics["converged"]
+
+
 @pytest.mark.slow
 def test_fitting_finds_the_parameters_of_gibbs_samples():
   params = {k: v for k, v in theta(scale=0.4).items() if k != "bias"}

@@ -10,8 +10,8 @@ from fit_problems import as_data, images, same_structure
 
 from gencls import models, runs
 from gencls.keys import example_keys
+from gencls.models import class_moments as moments
 from gencls.models import fitting
-from gencls.models.class_moments import class_moments
 
 SHAPE, CLASSES = (4, 4, 1), 3
 PRIOR = (0.5, 0.3, 0.2)
@@ -53,12 +53,26 @@ def test_moments_keep_small_variances_over_many_blocks():
   rng = np.random.default_rng(0)
   y = rng.integers(0, 2, 2 * fitting.BLOCK + 100)
   x = (0.9 - 0.2 * y[:, None] + 1e-4 * rng.normal(size=(len(y), 16))).astype(np.float32)
-  got = class_moments(x.reshape(-1, *SHAPE), y, 2, lambda x: x)
+  got = moments.class_moments(x.reshape(-1, *SHAPE), y, 2, lambda x: x)
   for c in (0, 1):
     part = x[y == c].astype(np.float64)
     assert got.num_examples[c, 0] == len(part)
     np.testing.assert_allclose(got.mean[c], part.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(got.variance()[c], part.var(axis=0), rtol=1e-3)
+
+
+def test_a_fit_reads_every_training_image_once_however_many_floors_it_tries(monkeypatch):
+  data, read = images(SHAPE, CLASSES, fitting.BLOCK + 7), []
+  whole = moments.of_block
+
+  def counted(x, weights):
+    jax.debug.callback(lambda weights: read.append(int(weights.sum())), weights)
+    return whole(x, weights)
+
+  monkeypatch.setattr(moments, "of_block", counted)
+  fitted("gaussian_naive_bayes", data, variance_floor=(1e-3, 1e-2, 1e-1))
+  jax.effects_barrier()
+  assert sum(read) == len(data.x) and len(read) == 2
 
 
 def test_the_floor_is_chosen_on_validation():
