@@ -172,7 +172,6 @@ def fit(data, shape=SHAPE, classes=CLASSES, **hyperparameters):
   return classifier, classifier.fit(jax.random.key(0), data)
 
 
-@pytest.mark.slow
 def test_a_grid_is_decided_by_validation_and_keeps_one_shape():
   """Two crossing lines: neither spherical components nor a single diagonal tell them apart."""
   rng = np.random.default_rng(0)
@@ -354,8 +353,7 @@ def test_seeding_takes_far_examples_and_survives_copies():
   np.testing.assert_array_equal(filled, np.repeat(x[:1], 3, axis=0))  # filling is never a centre
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["spherical", "full", slow("factor_analyser"), slow("diagonal")])
+@pytest.mark.parametrize("name", ["spherical", "full", "factor_analyser", "diagonal"])
 def test_copies_of_one_image_and_constant_pixels_stay_finite(name):
   data = images(SHAPE, CLASSES, 40)
   x = jnp.where((data.y == 1)[:, None, None, None], 0.25, data.x).at[:, 0].set(1.0)
