@@ -4,7 +4,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ import numpy as np
 
 from gencls import classify
 from gencls.types import Array, FitData, Fitted, Keys, Params
+
+Number = TypeVar("Number", bound=float)
 
 _LOG = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ def validation_accuracy(
   return accuracy
 
 
-def candidates(given: float | Sequence[float]) -> tuple[float, ...]:
+def candidates(given: Number | Sequence[Number]) -> tuple[Number, ...]:
   """The values of a hyperparameter that are tried: several are chosen from on validation images.
 
   Raises:

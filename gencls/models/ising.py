@@ -43,7 +43,7 @@ from gencls.models.lattice import Couplings, check_one_channel, gibbs_update, sw
 from gencls.names import unknown_name
 from gencls.settings import at_least
 from gencls.straight_through import DEFAULT_THRESHOLD, check_threshold, threshold
-from gencls.types import Array, Classifier, Key, Keys, Loss, Params
+from gencls.types import Array, Classifier, Gradient, Key, Keys, Loss, Params
 
 # Candidates of the penalty of couplings where none are given.
 L2 = {
@@ -113,7 +113,7 @@ def ising(
       f"backward={backward!r} is a choice of training='pseudo_likelihood': scores of {training!r} "
       "are linear in each pixel, and their gradient is what flips change; leave it None"
     )
-  gradient = backward or "flip"
+  gradient: Gradient = "straight_through" if backward == "straight_through" else "flip"
   candidates = L2.get(training, (1.0,)) if l2 is None else fitting.candidates(l2)
   if not candidates or min(candidates) <= 0:
     raise ValueError(f"l2 must hold positive numbers, at least one, got {l2}")
