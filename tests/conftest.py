@@ -1,10 +1,16 @@
 """What all tests share: a JAX that refuses to broadcast arrays of different ranks."""
 
 import os
+from pathlib import Path
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Linux gives a process 65,530 pieces of memory (vm.max_map_count). Compiled programs take several
+# each, and one too many is a segmentation fault in XLA: it ended workers after two thirds of the
+# suite. No module takes 10,000.
+MOST_PIECES = 20_000
 QUICK_TO_COMPILE = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 
 
@@ -22,6 +28,23 @@ def pytest_configure(config):
   if config.option.markexpr == "not slow":
     _take_cores()
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK_TO_COMPILE])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+  """Drops the compiled programs of the modules so far where they take many pieces of memory.
+
+  What is needed again is read from the cache on disk.
+  """
+  yield
+  if _pieces_of_memory() > MOST_PIECES:
+    jax.clear_caches()
+
+
+def _pieces_of_memory() -> int:
+  """Of this process; 0 where the system does not say."""
+  maps = Path("/proc/self/maps")
+  return maps.read_bytes().count(b"\n") if maps.exists() else 0
 
 
 def _take_cores():
