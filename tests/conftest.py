@@ -9,7 +9,7 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Linux gives a process 65,530 pieces of memory (vm.max_map_count). Compiled programs take several
 # each, workers held 39,000 and more, and some died inside XLA after two thirds of the suite, most
-# likely of one too many. No module takes 10,000.
+# likely of one too many. The tests of mixtures alone take 8,000.
 MOST_PIECES = 20_000
 QUICK_TO_COMPILE = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 

@@ -34,7 +34,6 @@ KEPT_FACTOR = 4.0
 # 200 decoder rows are equally fast; accelerators want all of them.
 FAST_ROWS = {"cpu": 100}
 
-
 LIKELIHOOD = "squared_error"  # the published one
 
 
