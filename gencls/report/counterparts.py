@@ -109,7 +109,8 @@ def markdown(
     verdicts.in_words(found),
     _verdicts(found),
     "Ahead or behind: the 95% interval of the difference leaves out zero; =: it does not, and no "
-    f"difference is shown; {verdicts.LOST}: of both, and no lead is of use ({paired.METHOD}; each "
+    f"difference is shown; {verdicts.LOST}: of both, and no lead is of use"
+    f"{_partial_words(found)} ({paired.METHOD}; each "
     f"by itself, {_count(found)} of them, so that one in forty would be ahead by chance "
     f"alone{_unpaired_words(found)}). A lead may be no more than "
     f"that of clean accuracy.{comparable.left_out_sentence(summaries)} "
@@ -136,6 +137,12 @@ def _unpaired_words(found: Sequence[Mapping[str, Any]]) -> str:
     f"; where it says unpaired, an older file does not say which images are right: "
     f"{paired.UNPAIRED}, which leaves out that the images are the same and is wider as a rule"
   )
+
+
+def _partial_words(found: Sequence[Mapping[str, Any]]) -> str:
+  told = {kind for pair in found for kind in verdicts.of_pair(pair).values()}
+  words = f"; {verdicts.PARTIAL}: attacks that are missing could change it"
+  return words * (verdicts.PARTIAL in told)
 
 
 def _count(found: Sequence[Mapping[str, Any]]) -> int:
@@ -174,7 +181,7 @@ def _table(found: Sequence[Mapping[str, Any]], norm: str) -> str:
 
 def _cell(row: Mapping[str, Any]) -> str:
   accuracies = f"{100 * row['first']:.1f}, {100 * row['second']:.1f}"
-  return f"{difference.points(row['difference'])} ({accuracies})" + " *" * row["partial"]
+  return f"{difference.points(row['difference'])} ({accuracies})" + " *" * bool(row["partial"])
 
 
 def write(

@@ -24,7 +24,7 @@ def rows(first: Entry, second: Entry) -> list[dict[str, Any]]:
 
   Returns:
     Rows {what, norm, eps, first, second (mean shares), difference, partial}, JSON-able; `partial`
-    says that attacks are missing.
+    lists whose attacks are missing: of "first", "second", both or neither.
 
   Raises:
     ValueError: if the runs were not evaluated on the same images in the same way, or one of them
@@ -38,7 +38,7 @@ def between(first: Entry, second: Entry) -> list[dict[str, Any]]:
   """The accuracies among `rows`, of comparable runs."""
   a, b = (_shares(entry) for entry in (first, second))
   return [
-    _row(a["", 0.0], b["", 0.0], CLEAN, "", 0.0, False),
+    _row(a["", 0.0], b["", 0.0], CLEAN, "", 0.0, ()),
     *[_row(a[at], b[at], WORST, *at, missing) for at, missing in _places(first, second)],
   ]
 
@@ -50,9 +50,7 @@ def held(first: Entry, second: Entry) -> list[dict[str, Any]]:
   """
   a, b = (_held_shares(entry) for entry in (first, second))
   partial = dict(_places(first, second))
-  return [
-    _row(a[at], b[at], HELD, *at, partial.get(at, False)) for at in sorted(a.keys() & b.keys())
-  ]
+  return [_row(a[at], b[at], HELD, *at, partial.get(at, ())) for at in sorted(a.keys() & b.keys())]
 
 
 class Share(NamedTuple):
@@ -94,17 +92,19 @@ def _shares(entry: Entry) -> dict[tuple[str, float], Share]:
   return {("", 0.0): _share(clean["accuracy"], clean), **found}
 
 
-def _places(first: Entry, second: Entry) -> list[tuple[tuple[str, float], bool]]:
-  """The (norm, eps) at which both have a worst case, and whether attacks are missing there."""
-  partial = [
-    {(r["norm"], r["eps"]): bool(r["missing"]) for r in entry.summary["worst"] if r["accuracy"]}
-    for entry in (first, second)
-  ]
-  both = sorted(partial[0].keys() & partial[1].keys())
-  return [(place, any(each[place] for each in partial)) for place in both]
+def _places(first: Entry, second: Entry) -> list[tuple[tuple[str, float], list[str]]]:
+  """The (norm, eps) at which both have a worst case, and which of them lacks attacks there."""
+  missing = {
+    side: {(r["norm"], r["eps"]): r["missing"] for r in entry.summary["worst"] if r["accuracy"]}
+    for side, entry in (("first", first), ("second", second))
+  }
+  both = sorted(missing["first"].keys() & missing["second"].keys())
+  return [(place, [side for side in missing if missing[side][place]]) for place in both]
 
 
-def _row(one: Share, two: Share, what: str, norm: str, eps: float, partial: bool) -> dict[str, Any]:
+def _row(
+  one: Share, two: Share, what: str, norm: str, eps: float, partial: Sequence[str]
+) -> dict[str, Any]:
   if one.images is None or two.images is None:
     found = unpaired_interval(one.interval, two.interval)
   else:
@@ -116,7 +116,7 @@ def _row(one: Share, two: Share, what: str, norm: str, eps: float, partial: bool
     "first": one.interval["mean"],
     "second": two.interval["mean"],
     "difference": found._asdict(),
-    "partial": partial,
+    "partial": list(partial),
   }
 
 
@@ -144,7 +144,7 @@ def _alone(difference: dict[str, Any]) -> str:
 def where(row: dict[str, Any]) -> str:
   """For example "clean" or "worst case linf 0.1"."""
   text = f"{row['what']} {row['norm']} {row['eps']:g}" if row["norm"] else row["what"]
-  return text + ", right or rejected" * (row["what"] == HELD) + " *" * row["partial"]
+  return text + ", right or rejected" * (row["what"] == HELD) + " *" * bool(row["partial"])
 
 
 def markdown(found: Sequence[dict[str, Any]], titles: Sequence[str]) -> str:

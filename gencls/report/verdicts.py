@@ -10,17 +10,18 @@ LITTLE = 0.05  # of the images: whoever is ahead there leads by nothing of use
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-  """What the interval of one difference tells; nothing while attacks are missing.
+  """What the interval of one difference tells, and while attacks are missing, what they leave sure.
 
-  What is missing can only take from both, so that two that have lost stay so.
+  What is missing can only take from the one that it is missing for: two that have lost stay so, and
+  one that is behind already stays behind a complete one.
   """
   if max(row["first"], row["second"]) < LITTLE:
     return LOST
-  if row["partial"]:
-    return PARTIAL
-  if row["difference"]["low"] > 0:
+  if "second" not in row["partial"] and row["difference"]["high"] < 0:
+    return BEHIND
+  if "first" not in row["partial"] and row["difference"]["low"] > 0:
     return AHEAD
-  return BEHIND if row["difference"]["high"] < 0 else UNDECIDED
+  return PARTIAL if row["partial"] else UNDECIDED
 
 
 def of_pair(pair: Mapping[str, Any]) -> dict[tuple[str, float], str]:

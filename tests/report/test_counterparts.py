@@ -160,11 +160,12 @@ def test_the_page_names_the_generative_models_that_it_is_not_about(tmp_path, pap
   assert counterparts.not_met(flawed, gather(tmp_path)) == ["GFZ", "DFX"]
 
 
-def test_there_is_no_verdict_while_attacks_are_missing(tmp_path, paper):
-  entries = gather(tmp_path, CNN=(("pgd", EPS[0]),))
+@pytest.mark.parametrize(("lacks", "told"), [("GFZ", "not run in full"), ("CNN", "**ahead**")])
+def test_no_lead_that_missing_attacks_could_take_away(tmp_path, paper, lacks, told):
+  entries = gather(tmp_path, **{lacks: (("pgd", EPS[0]),)})
   counterparts.write(paper, entries, tmp_path / "answer", {})
-  assert verdicts(tmp_path / "answer.md")[f"linf {EPS[0]:g}"] == "not run in full"
-  assert f"- CNN: pgd linf {EPS[0]:g}" in (tmp_path / "answer.md").read_text()
+  assert verdicts(tmp_path / "answer.md")[f"linf {EPS[0]:g}"] == told
+  assert f"- {lacks}: pgd linf {EPS[0]:g}" in (tmp_path / "answer.md").read_text()
 
 
 def test_models_that_are_not_graded_yet_and_those_with_the_papers_mistakes_have_no_pair(

@@ -10,7 +10,8 @@ BOUNDS = {AHEAD: (0.1, 0.3), BEHIND: (-0.3, -0.1), UNDECIDED: (-0.1, 0.1)}
 
 def row(norm, eps, kind, first=0.5):
   low, high = BOUNDS.get(kind, BOUNDS[AHEAD])
-  return {"norm": norm, "eps": eps, "first": first, "second": first, "partial": kind == PARTIAL,
+  partial = ["first", "second"] if kind == PARTIAL else []
+  return {"norm": norm, "eps": eps, "first": first, "second": first, "partial": partial,
           "difference": {"low": low, "high": high}}  # fmt: skip
 
 
@@ -27,6 +28,23 @@ def test_the_verdict(kind):
 def test_a_lead_among_two_that_have_lost_is_none(kind):
   assert verdicts.verdict(row("l2", 1.0, kind, first=0.049)) == LOST
   assert verdicts.verdict({**row("l2", 1.0, kind, first=0.049), "second": 0.051}) == kind
+
+
+@pytest.mark.parametrize(
+  ("lead", "missing", "told"),
+  [
+    (BEHIND, "first", BEHIND),
+    (BEHIND, "second", PARTIAL),
+    (AHEAD, "first", PARTIAL),
+    (AHEAD, "second", AHEAD),
+    (UNDECIDED, "first", PARTIAL),
+    (UNDECIDED, "second", PARTIAL),
+  ],
+)
+def test_attacks_that_are_missing_only_widen_the_lead_over_the_one_they_are_missing_for(
+  lead, missing, told
+):
+  assert verdicts.verdict({**row("l2", 1.0, lead), "partial": [missing]}) == told
 
 
 def test_the_answer_in_words():
