@@ -21,7 +21,8 @@ def pytest_configure(config):
   quicker emitters in 40% of the time. The slow one (`make test-all`) runs every test as users run
   the library.
   """
-  jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))
+  if hasattr(config, "cache"):  # not with -p no:cacheprovider: nothing is kept then
+    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   # The other worker may be writing it just now: it is compiled again.
   config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache")
