@@ -48,6 +48,16 @@ def test_every_attack_can_be_built(name):
         build_attack(subject, the_protocol, spec, eps)
 
 
+@pytest.mark.parametrize("arg", ["", "full", "cpu"])
+def test_the_checks_in_l2_are_those_in_linf_of_another_ball(arg):
+  linf, l2 = (config_of("sanity", each).to_dict() for each in (arg, f"{arg}_l2".strip("_")))
+  balls = {(a.pop("norm"), a.pop("eps")) for a in l2["attacks"].values()}
+  assert balls == {("l2", (1.0, 2.0, 3.0, 5.0))}
+  assert {a.pop("norm") for a in linf["attacks"].values() if a.pop("eps")} == {"linf"}
+  assert (linf.pop("name"), l2.pop("name")) == ("sanity", "sanity_l2")
+  assert linf == l2
+
+
 def test_the_published_protocol_of_the_zoo():
   config = config_of("nus").to_dict()
   found = config["attacks"]
