@@ -107,12 +107,13 @@ def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
       f"{images[0][1]} {images[0][0]} images ({one['name']}) and {images[1][1]} {images[1][0]} "
       f"images ({hard['name']}): evaluate both with the same --config.num_images"
     )
-  header = [f"model (n = {one['num_images']})"]
+  header = [f"model (n = {one['num_images']})", "clean, %"]
   for norm, eps in numbers["headline"]:
-    header += [f"{norm} {eps:g}: the paper", "its attacks on ours", "**what holds**"]
+    header += [f"{norm} {eps:g}: the paper", "its attacks on ours", "**worst case**"]
   found, lines = rows(numbers, summaries, honest), []
   for title, own in found.items():
-    cells = [compare.marked(title, honest[title]) if title in honest else title]
+    name = compare.marked(title, honest[title]) if title in honest else title
+    cells = [name, _clean(honest.get(title, summaries[title]))]
     for claim in own:
       cells.append("-" if claim.paper is None else f"{claim.paper:.1f} ({claim.attack})")
       cells.append("-" if claim.ours is None else percent(claim.ours))
@@ -125,12 +126,18 @@ def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
     f"Accuracy in percent. The paper: {numbers['source']}, the least over its attacks, and "
     f"the attack ({numbers['images']}). Its attacks on ours: the least over the same ones "
     f"(`{one['name']}`), on the first {one['num_images']:,} {one['data']['split']} images."
-    f"{comparable.left_out_sentence(ours)} What holds: the "
-    f"per-example worst case of `{hard['name']}` on the same images."
+    f"{comparable.left_out_sentence(ours)} Worst case: per example, over the "
+    f"attacks of `{hard['name']}`, on the same images, as clean accuracy is."
     f"{comparable.left_out_sentence(shown)} {bounds.sentence(shown)} 95% intervals "
     f"over images. {bounds.threats(one, hard)}"
     f"\n\n{grid(header, lines)}\n\n{compare.failed(shown)}{compare.not_run(shown)}"
   ).rstrip() + "\n"
+
+
+def _clean(summary: Mapping[str, Any]) -> str:
+  return (
+    NOT_RUN if summary["clean"] is None else f"{100 * summary['clean']['accuracy']['mean']:.1f}"
+  )
 
 
 def write(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries, path: Path) -> bool:

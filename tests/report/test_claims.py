@@ -42,6 +42,7 @@ def summary(name, rows=(), worst=(), failed=0, n=1000):
     "attacks": {"pgd": {"name": "pgd", "eot_samples": 7}},
     "data": {"name": "toy", "split": "test"},
     "num_images": n,
+    "clean": {"accuracy": interval(0.91 if name == "soft" else 0.92)},
     "checks": [{"name": f"check {i}", "status": "fail"} for i in range(failed)],
     "rows": [
       {"label": label, "norm": norm, "eps": eps, "as_returned": interval(mean)}
@@ -104,7 +105,7 @@ def test_the_page_says_what_has_not_been_run_and_what_failed(tmp_path):
   held = f"**{percent(interval(0.02))}** \\*"
   name = "GFZ (2 check(s) failed)"
   assert cells == [
-    *(name, "50.0 (pgd)", percent(interval(0.45)), held),
+    *(name, "92.0", "50.0 (pgd)", percent(interval(0.45)), held),
     *("65.0 (carlini_wagner)", "-", claims.NOT_RUN),
   ]
   assert "A 2020" in text and "10 test images" in text and "first 1,000 test images" in text
@@ -119,7 +120,12 @@ def test_the_page_says_what_has_not_been_run_and_what_failed(tmp_path):
   assert claims.write(PAPER, soft, hard, path) and "\\*" not in path.read_text()
   hard["GFZ"]["worst"][0] |= {"accuracy": None, "missing": ["all"]}  # nothing is graded there yet
   assert claims.write(PAPER, soft, hard, path)
-  assert row(path.read_text())[3] == claims.NOT_RUN
+  assert row(path.read_text())[4] == claims.NOT_RUN
+  hard["GFZ"]["clean"] = None
+  assert claims.write(PAPER, soft, hard, path)
+  assert row(path.read_text())[1] == claims.NOT_RUN
+  assert claims.write(PAPER, soft | {"GFZ (b)": soft["GFZ"]}, hard, path)  # not attacked hard yet
+  assert "| GFZ (b) " in path.read_text() and "| 91.0 " in path.read_text()
 
 
 def test_what_a_worst_case_is_a_bound_of_follows_from_the_failed_checks():
