@@ -40,15 +40,19 @@ def test_tables_are_those_of_the_result_files(page):
   assert fill_readme().filled(PAGES[page]) == PAGES[page], "run: python docs/fill_readme.py"
 
 
-def test_a_block_may_have_the_first_tables_alone():
+def test_a_block_may_have_the_first_tables_or_one_alone():
   source = "docs/results/fashion_mnist/detect.md"
   page = fill_readme()
   whole, two = (
     page.filled(f"<!-- from {source}{which} -->\n<!-- end -->") for which in ("", ", first 2")
   )
   assert two.count("\n|--") == 2 < whole.count("\n|--")
-  first = two.split("-->\n", 1)[1].removesuffix("<!-- end -->").strip()
+  second = page.filled(f"<!-- from {source}, table 2 -->\n<!-- end -->")
+  first, alone = (
+    text.split("-->\n", 1)[1].removesuffix("<!-- end -->").strip() for text in (two, second)
+  )
   assert first in whole and first.startswith("| model (n = ")
+  assert first.endswith(alone) and alone.count("\n|--") == 1
 
 
 def test_every_page_with_tables_is_filled():

@@ -1,9 +1,9 @@
 """What a paper claims, what its protocol finds on our model, and what holds: one row for a model.
 
 The budgets are those that the file of published numbers names, `headline`: a list of norm and eps.
-A claim is the least that the paper reports there, over its attacks, with the name of that attack:
-where it is noise, the paper has no stronger one. The same attacks on our model stand beside it, and
-the worst case of the honest evaluation, whatever its attacks are.
+A claim is the least that the paper reports there, over its attacks, with the name of that attack.
+The same attacks on our model stand beside it, and the worst case of the honest evaluation, whatever
+its attacks are. Below, how many of all the paper's numbers ours give again (`reproduction.py`).
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gencls.markdown import grid, percent
-from gencls.report import bounds, comparable, compare, published
+from gencls.report import bounds, comparable, compare, published, reproduction
 from gencls.workdir import atomic_write
 
 NOT_RUN = "not run"
@@ -130,7 +130,8 @@ def markdown(numbers: Mapping[str, Any], summaries: Summaries, honest: Summaries
     f"attacks of `{hard['name']}`, on the same images, as clean accuracy is."
     f"{comparable.left_out_sentence(shown)} {bounds.sentence(shown)} 95% intervals "
     f"over images. {bounds.threats(one, hard)}"
-    f"\n\n{grid(header, lines)}\n\n{compare.failed(shown)}{compare.not_run(shown)}"
+    f"\n\n{grid(header, lines)}\n\n{reproduction.section(numbers, summaries)}"
+    f"{compare.failed(shown)}{compare.not_run(shown)}"
   ).rstrip() + "\n"
 
 

@@ -146,7 +146,7 @@ def test_what_a_worst_case_is_a_bound_of_follows_from_the_failed_checks():
 
 
 def row(text):
-  (line,) = (line for line in text.splitlines() if line.startswith("| GFZ"))
+  line = next(line for line in text.splitlines() if line.startswith("| GFZ"))
   return [cell.strip() for cell in line.strip("|").split("|")]
 
 
