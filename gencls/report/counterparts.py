@@ -163,7 +163,7 @@ def _verdicts(found: Sequence[Mapping[str, Any]]) -> str:
     (clean,) = (row for row in pair["rows"] if not row["norm"])
     cells = [f"**{AHEAD}**" if told.get(at) == AHEAD else told.get(at, "-") for at in places]
     second = pair["second"] + " (unpaired)" * _unpaired(pair)
-    cost = "-" if pair["cost"] is None else f"{pair['cost']:.2g} times"
+    cost = "-" if pair["cost"] is None else f"{verdicts.ratio(pair['cost'])} times"
     rows.append([pair["first"], second, difference.points(clean["difference"]), *cells, cost])
   return grid(header, rows)
 

@@ -49,6 +49,11 @@ def in_words(found: Sequence[Mapping[str, Any]]) -> str:
   return "\n".join([head, "", *(f"- {line}" for line in lines)])
 
 
+def ratio(cost: float) -> str:
+  """A ratio of costs by two digits, from 10 on as an integer: "0.17", "1.4", "182"."""
+  return f"{cost:.0f}" if cost >= 10 else f"{cost:.2g}"
+
+
 def _unknown(kinds: set[str]) -> bool:
   """Whether all that is told of one pair or several, but for where both have lost, is partial."""
   return not kinds - {PARTIAL, LOST} and kinds != {LOST}
@@ -63,7 +68,7 @@ def _of_model(mine: Sequence[Mapping[str, Any]]) -> str:
     parts.append(f"under {100 * LITTLE:g}% are left {gone}")
   costs = [pair["cost"] for pair in mine if pair["cost"] is not None]
   if costs:
-    low, high = (f"{cost:.2g}" for cost in (min(costs), max(costs)))
+    low, high = (ratio(cost) for cost in (min(costs), max(costs)))
     span = low if low == high else f"{low} to {high}"
     parts.append(f"attacks take {span} times as long")
   return f"**{mine[0]['first']}**: {'; '.join(parts)}."

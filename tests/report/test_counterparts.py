@@ -6,6 +6,7 @@ import pytest
 from toy_report import EPS, write_run
 
 from gencls.report import compare, counterparts
+from gencls.report.verdicts import ratio
 
 
 def gather(tmp_path, **leave_out):
@@ -148,7 +149,7 @@ def test_the_page_says_where_the_interval_leaves_out_zero(tmp_path, paper):
     kind = "under 5%" if max(row["first"], row["second"]) < 0.05 else kind
     assert told[f"linf {row['eps']:g}"] == kind
   assert "**ahead**" in told.values() and "5 of them" in (tmp_path / "answer.md").read_text()
-  assert told["cost"] == f"{record['pairs'][0]['cost']:.2g} times"
+  assert told["cost"] == f"{ratio(record['pairs'][0]['cost'])} times"
 
 
 def test_the_page_names_the_generative_models_that_it_is_not_about(tmp_path, paper):

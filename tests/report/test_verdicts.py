@@ -74,3 +74,10 @@ def test_the_answer_in_words():
     "- **Ising**: no difference is shown; under 5% are left from l2 3 on; attacks take 2 times as "
     "long.",
   ]
+
+
+@pytest.mark.parametrize(
+  ("cost", "text"), [(0.1749, "0.17"), (1.44, "1.4"), (9.96, "10"), (12.4, "12"), (182.3, "182")]
+)
+def test_a_ratio_of_costs_has_two_digits_and_no_exponent(cost, text):
+  assert verdicts.ratio(cost) == text
