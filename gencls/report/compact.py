@@ -1,19 +1,23 @@
 """A long tree of JSON in fewer characters, and back: columns for rows, and what repeats once.
 
   [{"eps": 0.1, "n": 5}, {"eps": 0.2, "n": 5}]   [{"$columns": {"eps": [0.1, 0.2], "n": [5, 5]}}]
+  [{"eps": 0.1, "n": 5}, {"eps": 0.2}]           [{"$columns": {"eps": [0.1, 0.2], "n": [5]},
+                                                   "$without": {"n": [1]}}]
   long objects and lists that stand twice        {"$ref": "#/$shared/3"}, and "$shared": [...]
 
-Columns stand in the list in the place of neighbours that have the same keys. Pointers are JSON
-pointers (RFC 6901). Nothing is lost, not even the order of keys.
+Columns stand in the list in the place of neighbouring objects: of those that have the same keys,
+or, where that is shorter, of all whose keys one order fits, with the rows that are without a key.
+Pointers are JSON pointers (RFC 6901). Nothing is lost, not even the order of keys.
 """
 
+import graphlib
 import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-COLUMNS, SHARED, REF = "$columns", "$shared", "$ref"
+COLUMNS, WITHOUT, SHARED, REF = "$columns", "$without", "$shared", "$ref"
 _POINTER = f"#/{SHARED}/"
 _LONG = 80  # characters; what is shorter is no shorter as a pointer
 
@@ -22,9 +26,9 @@ def check(tree: Any) -> None:
   """Refuses what `unpack` would take for its own.
 
   Raises:
-    ValueError: if a key is "$columns", "$ref" or "$shared".
+    ValueError: if a key is "$columns", "$ref", "$shared" or "$without".
   """
-  if isinstance(tree, Mapping) and (taken := tree.keys() & {COLUMNS, REF, SHARED}):
+  if isinstance(tree, Mapping) and (taken := tree.keys() & {COLUMNS, REF, SHARED, WITHOUT}):
     raise ValueError(
       f"{', '.join(sorted(taken))} must not be a field of results, nor a model's title: rename it"
     )
@@ -42,27 +46,60 @@ def unpack(tree: Mapping[str, Any]) -> dict[str, Any]:
   """The tree that `pack` was given; one that it has not packed stays as it is.
 
   Raises:
-    ValueError: if columns differ in length or stand in no list, or a pointer leads nowhere or back
-      to itself.
+    ValueError: if columns do not make rows of one number or stand in no list, or a pointer leads
+      nowhere or back to itself.
   """
   return {name: _rows(value) for name, value in _resolve(tree).items()}
 
 
 def _columns(node: Any) -> Any:
-  """With columns in the place of neighbours in a list that have the same keys."""
+  """With columns in the place of neighbouring objects in a list."""
   if isinstance(node, Mapping):
     return {name: _columns(value) for name, value in node.items()}
   if not isinstance(node, list | tuple):
     return node
   found: list[Any] = []
-  for keys, rows in itertools.groupby(node, lambda each: isinstance(each, Mapping) and tuple(each)):
-    group = list(rows)
-    if not keys or len(group) < 2:
-      found += [_columns(each) for each in group]
-    else:
-      columns = {k: _columns([each[k] for each in group]) for k in group[0]}
-      found.append({COLUMNS: columns})
+  for no_rows, group in itertools.groupby(node, lambda each: not _is_row(each)):
+    rows = list(group)
+    if no_rows:
+      found += [_columns(each) for each in rows]
+      continue
+    ways = [_columns_of_same(rows)]
+    if len(ways[0]) > 1 and (keys := _common_order(rows)):
+      ways.append([_columns_of(rows, keys)])
+    found += min(ways, key=lambda way: len(json.dumps(way)))
   return found
+
+
+def _columns_of_same(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+  """Columns for neighbours that have the same keys; a row without such neighbours as it is."""
+  found: list[Any] = []
+  for keys, group in itertools.groupby(rows, tuple):
+    same = list(group)
+    found.append(_columns_of(same, keys) if len(same) > 1 else _columns(same[0]))
+  return found
+
+
+def _columns_of(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
+  """The columns of all rows, whose keys are in the order of `keys`."""
+  columns = {key: _columns([row[key] for row in rows if key in row]) for key in keys}
+  without = {key: [i for i, row in enumerate(rows) if key not in row] for key in keys}
+  lacking = {key: places for key, places in without.items() if places}
+  return {COLUMNS: columns, WITHOUT: lacking} if lacking else {COLUMNS: columns}
+
+
+def _common_order(rows: Sequence[Mapping[str, Any]]) -> list[str] | None:
+  """An order of all keys that every row's keys are in; None if there is none."""
+  before: dict[str, set[str]] = {}
+  for row in rows:
+    for key in row:
+      before.setdefault(key, set())
+    for first, second in itertools.pairwise(row):
+      before[second].add(first)
+  try:
+    return list(graphlib.TopologicalSorter(before).static_order())
+  except graphlib.CycleError:
+    return None
 
 
 def _rows(node: Any) -> Any:
@@ -84,13 +121,26 @@ def _rows(node: Any) -> Any:
 
 def _spread(packed: Mapping[str, Any]) -> list[dict[str, Any]]:
   """The neighbours that stand in columns."""
-  columns = packed[COLUMNS]
-  if len(packed) > 1 or not isinstance(columns, dict):
+  columns, without = packed[COLUMNS], packed.get(WITHOUT, {})
+  if packed.keys() - {COLUMNS, WITHOUT} or not isinstance(columns, dict):
     raise ValueError(f"{', '.join(packed)} are no columns")
-  lists = [_rows(column) for column in columns.values()]
-  if any(not isinstance(values, list) for values in lists) or len({*map(len, lists)}) != 1:
-    raise ValueError(f"the columns {', '.join(columns)} are no lists of one length")
-  return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+  if not isinstance(without, dict) or without.keys() - columns.keys():
+    raise ValueError(f"{WITHOUT} must say of some of {', '.join(columns)} which rows lack it")
+  no_rows = ValueError(f"the columns {', '.join(columns)} are no lists of one length")
+  found: list[dict[str, Any]] = []
+  for key, column in columns.items():
+    values, lacking = _rows(column), without.get(key, [])
+    if not isinstance(values, list) or not isinstance(lacking, list):
+      raise no_rows
+    found = found or [{} for _ in range(len(values) + len(lacking))]
+    places = [i for i in range(len(found)) if i not in lacking]
+    if len(places) != len(values) or len(places) + len(lacking) != len(found):
+      raise no_rows
+    for i, value in zip(places, values, strict=True):
+      found[i][key] = value
+  if not found:
+    raise no_rows
+  return found
 
 
 def _share(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,6 +180,10 @@ def _share(tree: Mapping[str, Any]) -> dict[str, Any]:
   look(tree)
   found = inside(tree)
   return {SHARED: shared, **found} if shared else found
+
+
+def _is_row(node: Any) -> bool:
+  return isinstance(node, Mapping) and len(node) > 0
 
 
 def _nested(node: Any) -> bool:

@@ -13,9 +13,12 @@ SETTINGS = {
   "hyperparameters": {"num_steps": 40, "step_size": 0.01},
   "eps": [0.1] * 9,
 }
-NAMES = st.text(max_size=6).filter(lambda name: name not in ("$ref", "$shared", "$columns"))
+KEYWORDS = ("$columns", "$ref", "$shared", "$without")
+NAMES = st.text(max_size=6).filter(lambda name: name not in KEYWORDS)
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-ROWS = st.fixed_dictionaries({"eps": st.floats(0, 1), "low": LEAVES})
+ROWS = st.fixed_dictionaries(
+  {"eps": st.floats(0, 1), "low": LEAVES}, optional={"handed_on": st.integers(), "seconds": LEAVES}
+)
 TREES = st.recursive(
   LEAVES | st.just(SETTINGS) | st.lists(ROWS | st.just(SETTINGS), max_size=5),
   lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
@@ -55,7 +58,36 @@ def test_what_repeats_stands_once_and_what_stands_once_stays():
   assert compact.pack({"a": names, "b": [names]})["b"] == [{"$ref": "#/$shared/0"}]
 
 
-@pytest.mark.parametrize("word", ["$columns", "$ref", "$shared"])
+def test_rows_that_lack_keys_are_columns_where_that_is_shorter():
+  whole = {"label": "pgd", "handed_on": 3, "accuracy": 0.5}
+  rows = [whole, {"label": "fgm", "accuracy": 0.75}] * 2
+  columns = {
+    "label": ["pgd", "fgm", "pgd", "fgm"],
+    "handed_on": [3, 3],
+    "accuracy": [0.5, 0.75, 0.5, 0.75],
+  }
+  assert compact.pack({"rows": rows}) == {
+    "rows": [{"$columns": columns, "$without": {"handed_on": [1, 3]}}]
+  }
+
+
+@pytest.mark.parametrize(
+  ("packed", "error"),
+  [
+    ({"$columns": {"a": [1], "b": [1, 2]}}, "no lists of one length"),
+    ({"$columns": {"a": [1], "b": [1]}, "$without": {"b": [1]}}, "no lists of one length"),
+    ({"$columns": {"a": [1, 2], "b": [1]}, "$without": {"b": [7]}}, "no lists of one length"),
+    ({"$columns": {"a": 1}}, "no lists of one length"),
+    ({"$columns": {"a": [1]}, "$without": {"c": [0]}}, "which rows lack it"),
+    ({"$columns": {"a": [1]}, "more": 1}, "no columns"),
+  ],
+)
+def test_columns_that_make_no_rows_are_refused(packed, error):
+  with pytest.raises(ValueError, match=error):
+    compact.unpack({"rows": [packed]})
+
+
+@pytest.mark.parametrize("word", KEYWORDS)
 @pytest.mark.parametrize("rows", [1, 300])
 def test_a_keyword_of_the_file_is_refused_short_or_long(word, rows):
   for summaries in (
